@@ -1,0 +1,106 @@
+//! The typed, valid settings of GRPO. Every choice that implementations disagree on is spelled here.
+
+/// Settings of the GRPO loop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpoSpec {
+    /// Rollout-and-update steps of a run.
+    pub steps: u32,
+    /// Rollouts of one step; a multiple of `group_size`.
+    pub rollouts_per_step: u32,
+    /// Rollouts that share a prompt.
+    pub group_size: u32,
+    /// How rewards become advantages.
+    pub advantage: Advantage,
+    /// What happens to importance ratios far from one.
+    pub ratio: RatioRule,
+    /// What a batch's summed token losses are divided by.
+    pub normaliser: Normaliser,
+    /// Weight of the KL penalty to the base model (k3 estimator); 0 turns it off.
+    pub kl_coef: f64,
+    /// Optimizer steps into which one pass over a batch is cut; divides the number of groups.
+    pub minibatches: u32,
+    /// Passes over a batch of rollouts.
+    pub updates_per_batch: u32,
+    /// Rollouts per backward pass; changes float rounding only.
+    pub micro_batch: u32,
+}
+
+/// Rewards to advantages, within a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Advantage {
+    /// `r - mean(r)` (prime-rl, Dr. GRPO).
+    Mean,
+    /// `(r - mean(r)) / (std(r) + eps)`, sample standard deviation (n - 1), eps 1e-4 (TRL, `DeepSeekMath`).
+    MeanStd,
+}
+
+/// Treatment of the importance ratio `exp(logprob - behavior_logprob)` of a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RatioRule {
+    /// PPO's pessimistic clip to `[1 - low, 1 + high]`.
+    Clip {
+        /// Lower margin.
+        low: f64,
+        /// Upper margin.
+        high: f64,
+    },
+    /// prime-rl's two-sided masking: a token outside `[low, high]` has no loss.
+    Mask {
+        /// Smallest ratio kept.
+        low: f64,
+        /// Largest ratio kept.
+        high: f64,
+    },
+}
+
+/// The denominator of the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normaliser {
+    /// All completion tokens of the (mini)batch, dropped ones included (prime-rl, DAPO).
+    Token,
+    /// Mean over each rollout's tokens, then over rollouts (original GRPO).
+    Sequence,
+}
+
+/// Settings of the optimizer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimizerSpec {
+    /// Learning rate, constant.
+    pub lr: f64,
+    /// Decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment, outside the root.
+    pub eps: f64,
+    /// Decoupled weight decay, on active entries only.
+    pub weight_decay: f64,
+    /// Largest gradient norm; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// Which gradient's norm is clipped.
+    pub clip_domain: ClipDomain,
+}
+
+/// The entries whose gradient norm is compared with `clip_norm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClipDomain {
+    /// The active entries alone.
+    Masked,
+    /// All parameters, as a dense trainer sees them (the study's later runs).
+    Dense,
+}
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingSpec {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f64,
+    /// Nucleus: the smallest set of tokens with at least this probability; 1 is off.
+    pub top_p: f64,
+    /// The k most probable tokens; 0 is off.
+    pub top_k: u32,
+    /// Tokens with at least this share of the largest probability; 0 is off.
+    pub min_p: f64,
+    /// Divides positive and multiplies negative logits of tokens already in the context; 1 is off.
+    pub repetition_penalty: f64,
+    /// Most new tokens in a turn.
+    pub max_tokens: u32,
+}

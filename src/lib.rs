@@ -1,0 +1,14 @@
+//! `tickets`: a declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
+//!
+//! ```text
+//! manifest (TOML) -> plan (runs with content hashes) -> execute (base, scores, mask, GRPO) -> store -> report
+//! ```
+//!
+//! See ARCHITECTURE.md for the rooms and their invariants.
+
+pub mod counter;
+pub mod exit;
+pub mod grpo;
+pub mod manifest;
+pub mod sparsity;
+pub mod task;

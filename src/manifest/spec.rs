@@ -1,0 +1,131 @@
+//! The configuration of one run: typed, complete, valid. A `RunConfig` that exists can be run.
+
+use std::path::PathBuf;
+
+use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
+use crate::sparsity::MaskSpec;
+use crate::task::TaskSpec;
+
+/// Everything that one run needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Seed of the training data order and of the rollouts.
+    pub seed: u64,
+    /// The base model.
+    pub model: ModelSpec,
+    /// The task.
+    pub task: TaskSpec,
+    /// The GRPO loop.
+    pub grpo: GrpoSpec,
+    /// The optimizer.
+    pub optimizer: OptimizerSpec,
+    /// How training rollouts are sampled.
+    pub sampling: SamplingSpec,
+    /// Which parameters are trained.
+    pub mask: MaskSpec,
+    /// The held-out evaluation.
+    pub eval: EvalSpec,
+    /// Operational settings: never identity.
+    pub exec: ExecSpec,
+}
+
+/// The base model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Where the weights come from.
+    pub source: ModelSource,
+    /// Storage and compute type of the weights. Masters and moments are always float32.
+    pub dtype: Dtype,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelSource {
+    /// A Hugging Face directory.
+    Directory {
+        /// The path as resolved against the manifest that wrote it. Not identity.
+        path: PathBuf,
+        /// blake3 over the directory's model files, in hex. Identity.
+        digest: String,
+    },
+    /// The built-in tiny base, warm-started on the task's own demonstrations.
+    Pretrain(PretrainSpec),
+}
+
+/// Storage and compute type of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floats.
+    Float32,
+    /// bfloat16.
+    Bfloat16,
+}
+
+/// The built-in base: architecture and warm start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PretrainSpec {
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Width of the SwiGLU layer.
+    pub intermediate_size: u32,
+    /// Decoder layers.
+    pub layers: u32,
+    /// Query heads; divides `hidden_size` into an even head width.
+    pub heads: u32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: u32,
+    /// Size of the vocabulary that the tokenizer is trained to, special tokens included.
+    pub vocab_size: u32,
+    /// Most optimizer steps of the warm start.
+    pub steps: u32,
+    /// Demonstrations per step.
+    pub batch: u32,
+    /// Peak learning rate of the warm start (linear warm-up over 5 % of the steps, cosine decay to 10 %).
+    pub lr: f64,
+    /// Share of demonstrations whose answer lists the right names in random order: they teach the format and the
+    /// copying but not the sorting, and leave reinforcement learning something to gain.
+    pub shuffled: f64,
+    /// The warm start ends early once the sampled reward reaches this; 1 turns the check off.
+    pub target_reward: f64,
+    /// Seed of initial weights and demonstrations.
+    pub seed: u64,
+}
+
+/// The held-out evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalSpec {
+    /// Episodes, one rollout each.
+    pub examples: u32,
+    /// Seed of the episodes and draws; must differ from the training seed.
+    pub seed: u64,
+    /// Steps between evaluations; step 0 and the last step are always evaluated.
+    pub every: u32,
+    /// Sampling of the evaluation: never inherited from training or from the model's files.
+    pub sampling: SamplingSpec,
+}
+
+/// Operational settings. None of them is part of a run's identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecSpec {
+    /// Where tensors live.
+    pub device: DeviceChoice,
+    /// Runs at the same time; 0 chooses `cores / threads` on a CPU and 1 on a GPU.
+    pub jobs: u32,
+    /// libtorch threads of a run. Sums depend on it in the last bit, so it is recorded with the result.
+    pub threads: u32,
+    /// Steps between checkpoints; the last step is always kept.
+    pub checkpoint_every: u32,
+    /// Checkpoints kept while a run is under way, at least 1.
+    pub keep_checkpoints: u32,
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA when it is there, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// CUDA, an error when it is absent.
+    Cuda,
+}

@@ -1,0 +1,70 @@
+//! The typed, valid description of a task, as a manifest states it.
+
+/// A task: where prompts come from and how answers are rewarded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskSpec {
+    /// `task.type = "alphabet_sort"`.
+    AlphabetSort(AlphabetSortSpec),
+}
+
+/// Alphabet-sort: sort names given over one or several turns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlphabetSortSpec {
+    /// Fewest turns of an episode, at least 1.
+    pub min_turns: u32,
+    /// Most turns of an episode.
+    pub max_turns: u32,
+    /// Fewest new names in a turn, at least 1.
+    pub min_names_per_turn: u32,
+    /// Most new names in a turn.
+    pub max_names_per_turn: u32,
+    /// Which part of a name is the sort key.
+    pub sort_by: SortBy,
+    /// Exponent on the similarity of answer and truth, at least 1.
+    pub similarity_power: u32,
+    /// `true`: raise each turn's similarity, then average; `false`: average, then raise.
+    pub power_per_turn: bool,
+    /// Where the names come from.
+    pub names: NamesSpec,
+    /// The wording of the prompts.
+    pub prompts: PromptTemplates,
+}
+
+/// The part of a CamelCase name that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortBy {
+    /// Up to the second capital letter.
+    First,
+    /// From the second capital letter on.
+    Last,
+    /// Drawn per episode with equal chances (the original environment).
+    Either,
+}
+
+/// Where names come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamesSpec {
+    /// The given names and surnames shipped with the program.
+    Shipped,
+    /// A local JSONL or Parquet file with a column `names` (a list of strings per row).
+    File {
+        /// The path as resolved against the manifest that wrote it. Not identity.
+        path: std::path::PathBuf,
+        /// blake3 of the file's bytes, in hex. Identity.
+        digest: String,
+    },
+}
+
+/// minijinja templates of the user prompts, one per turn position.
+///
+/// Variables: `names` (list, shuffled), `key` (`FIRST` or `LAST`), `slots` (list of `{number, new}` for the
+/// format example), `turn` (1-based).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptTemplates {
+    /// Turn 1.
+    pub first: String,
+    /// Turn 2: introduces the combined list and its tag.
+    pub second: String,
+    /// Turn 3 and later.
+    pub later: String,
+}

@@ -7,6 +7,7 @@
 //! See ARCHITECTURE.md for the rooms and their invariants.
 
 pub mod counter;
+pub mod data;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;

@@ -184,6 +184,19 @@ impl Chat {
         Ok(ids[skip..].to_vec())
     }
 
+    /// The token with which the template ends an answer.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer fails, or the template ends answers with ordinary text.
+    pub fn closing(&self) -> Result<u32, DataError> {
+        let ids = self.tokenizer.encode(&self.template.follow_up(&[Message::user("-")], "-")?)?;
+        ids.first().copied().filter(|id| self.end_tokens.contains(id)).ok_or_else(|| DataError::Tokenizer {
+            action: "use",
+            path: "of this model".into(),
+            what: "the chat template does not close an answer with an end-of-sequence token".into(),
+        })
+    }
+
     /// The text of an answer, its end token left out.
     ///
     /// # Errors

@@ -11,4 +11,5 @@ pub mod exit;
 pub mod grpo;
 pub mod manifest;
 pub mod sparsity;
+pub mod store;
 pub mod task;

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod grpo;
 pub mod manifest;
 pub mod sparsity;
+pub mod store;
 pub mod task;
 #[cfg(feature = "torch")]
 pub mod torch;

@@ -61,6 +61,9 @@ pub enum TorchError {
     /// A mask or score.
     #[error(transparent)]
     Sparsity(#[from] SparsityError),
+    /// An episode that cannot be made.
+    #[error(transparent)]
+    Task(#[from] crate::task::TaskError),
 }
 
 impl From<tch::TchError> for TorchError {

@@ -98,3 +98,24 @@ impl From<TaskError> for Failure {
         Self::new(Code::Manifest, error, hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::alphabet_sort::tests::spec;
+    use crate::task::{AlphabetSort, NameSource};
+
+    #[test]
+    fn a_failure_names_the_key_the_place_and_the_way_out() {
+        let mut spec = spec();
+        spec.prompts.later = "{{ names }}\n{{ slots[0].nmuber }}".to_owned();
+        let failure = Failure::from(AlphabetSort::new(&spec, NameSource::Shipped).expect_err("misspelt"));
+        assert_eq!(failure.code, Code::Manifest);
+        assert_eq!(
+            failure.to_string(),
+            "error: task.prompts.later is not a usable template\n  \
+             caused by: undefined value (in task.prompts.later:2)\n  \
+             hint: templates are in minijinja's dialect of Jinja; leave task.prompts out to get the built-in wording"
+        );
+    }
+}

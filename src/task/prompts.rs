@@ -187,7 +187,7 @@ mod tests {
     fn templates_of_a_manifest_replace_the_wording() {
         // TOML's multi-line strings end in a line break; it is not part of the message.
         let prompts =
-            with("{{ key }} {{ ', '.join(names) }}{% for s in slots %} {{ s.number }}{% endfor %}\n\n")
+            with("{{ key }} {{ ', '.join(names) }}{% for s in slots %} {{ s.number }}{% endfor %}\n\r\n\n")
                 .expect("valid");
         assert_eq!(render(&prompts, 1, 3, 3), "LAST EveMoss, AdaBell 1 2 3");
     }

@@ -1,8 +1,8 @@
 //! `str.strip` and `str.lower` as Python has them, for rewards that must not depend on the language they run in.
 //!
-//! Departures from CPython: none for text up to Unicode 14 (CPython 3.11). Both sides follow the Unicode tables they
-//! were built with, so a letter that was assigned since then may lower-case on one side only. Final sigma is the same
-//! on both: `Σ` after a cased letter and not before one becomes `ς`.
+//! Departures from CPython: each side follows the Unicode tables that it was built with. Against CPython 3.11 to 3.13
+//! every assigned character lower-cases and strips alike; the 55 capitals that are younger than Unicode 15.1 have a
+//! lower case here only. Final sigma is the same on both: `Σ` becomes `ς` after a cased letter that no other follows.
 
 /// Removes white space from both ends, as Python's `str.strip()`.
 ///

@@ -12,3 +12,5 @@ pub mod grpo;
 pub mod manifest;
 pub mod sparsity;
 pub mod task;
+#[cfg(feature = "torch")]
+pub mod torch;

@@ -1,0 +1,3 @@
+//! Tensors: the only room that names `tch`.
+
+pub mod device;

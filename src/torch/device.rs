@@ -99,7 +99,11 @@ impl From<DeviceError> for Failure {
 fn open_for_good(name: &str, flags: c_int) -> Result<Library, String> {
     // SAFETY: the libraries named here are libtorch's, the driver's and our own; their initialisers run once, as they
     // would at the start of the process.
-    unsafe { Library::open(Some(name), flags) }.map_err(|error| error.to_string())
+    unsafe { Library::open(Some(name), flags) }.map_err(|error| {
+        // The loader's own words are in the source.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        cause.unwrap_or_else(|| error.to_string())
+    })
 }
 
 /// Opens `libtorch_cuda.so`, so that CUDA registers itself with libtorch. It is looked for on `LD_LIBRARY_PATH`, then

@@ -1,5 +1,6 @@
 //! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
 
+pub mod device;
 mod error;
 mod generate;
 mod loss;

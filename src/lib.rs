@@ -7,9 +7,11 @@
 //! See ARCHITECTURE.md for the rooms and their invariants.
 
 pub mod counter;
+pub mod execute;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+pub mod plan;
 pub mod sparsity;
 pub mod store;
 pub mod task;

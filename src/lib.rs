@@ -6,9 +6,11 @@
 //!
 //! See ARCHITECTURE.md for the rooms and their invariants.
 
+pub mod cli;
 pub mod counter;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+pub mod plan;
 pub mod sparsity;
 pub mod task;

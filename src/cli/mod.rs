@@ -1,0 +1,4 @@
+//! Commands.
+
+pub mod args;
+pub mod plan;

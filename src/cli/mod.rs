@@ -1,3 +1,4 @@
-//! The command line: arguments in, output and exit codes out.
+//! Commands.
 
-pub mod doctor;
+pub mod args;
+pub mod plan;

@@ -6,6 +6,7 @@
 //!
 //! See ARCHITECTURE.md for the rooms and their invariants.
 
+pub mod cli;
 pub mod counter;
 pub mod execute;
 pub mod exit;

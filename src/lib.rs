@@ -10,5 +10,8 @@ pub mod counter;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+#[cfg(feature = "tables")]
+pub mod report;
 pub mod sparsity;
+pub mod stats;
 pub mod task;

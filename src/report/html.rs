@@ -3,7 +3,8 @@
 //! In: a [`ResultSet`] and its pictures as SVG. Out: HTML. Invariant: no script, no link that leaves the page, no file
 //! beside it; fonts and figures are inline, and every text from a manifest or a run is escaped.
 
-use super::chart::draw::{MEDIUM, REGULAR, escape};
+use super::chart::draw::escape;
+use super::chart::font::{MEDIUM, REGULAR};
 use super::chart::theme;
 use super::result::{ResultSet, State};
 use super::series;

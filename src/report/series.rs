@@ -149,11 +149,10 @@ pub fn labels(set: &ResultSet, state: State) -> Vec<&str> {
     set.runs.iter().filter(|run| run.state == state).map(|run| run.label.as_str()).collect()
 }
 
-/// A setting's value as text: strings without quotes, floats as [`rate`] writes them.
+/// A setting's value as text: strings without quotes.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_f64() => number.as_f64().map(rate).unwrap_or_default(),
         other => other.to_string(),
     }
 }
@@ -170,12 +169,12 @@ pub fn trimmed(value: f64, digits: usize) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// A learning rate: `1e-4`, `3e-3`, `0.25`, `1`; at most four significant digits.
+/// A learning rate: `1e-4`, `3e-2`, `0.25`, `1`; at most four significant digits.
 pub fn rate(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return trimmed(value, 1);
     }
-    if (0.01..10_000.0).contains(&value.abs()) {
+    if (0.1..10_000.0).contains(&value.abs()) {
         return trimmed(value, 4);
     }
     let text = format!("{value:.3e}");
@@ -195,7 +194,7 @@ mod tests {
     fn rates_are_written_as_people_write_them() {
         let written: Vec<String> =
             [1e-4, 3e-3, 5e-7, 0.01, 0.25, 1.0, 12_345.0, 0.0, 1.5e-4].map(rate).into();
-        assert_eq!(written, ["1e-4", "3e-3", "5e-7", "0.01", "0.25", "1", "1.234e4", "0", "1.5e-4"]);
+        assert_eq!(written, ["1e-4", "3e-3", "5e-7", "1e-2", "0.25", "1", "1.234e4", "0", "1.5e-4"]);
     }
 
     #[test]

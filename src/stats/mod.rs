@@ -26,14 +26,13 @@ pub fn standard_error(values: &[f64]) -> Option<f64> {
     Some(sample_sd(values)? / (values.len() as f64).sqrt())
 }
 
-/// The centred moving average over `window` values (made odd by rounding up). At the ends the window shrinks on both
-/// sides alike, so a straight line stays itself and no point is shifted.
+/// The centred moving average over `window` values (an even window counts as the next odd one). At the ends it is over
+/// those of the window that exist.
 pub fn moving_average(values: &[f64], window: usize) -> Vec<f64> {
     let half = window / 2;
     (0..values.len())
         .map(|centre| {
-            let reach = half.min(centre).min(values.len() - 1 - centre);
-            let slice = &values[centre - reach..=centre + reach];
+            let slice = &values[centre.saturating_sub(half)..values.len().min(centre + half + 1)];
             slice.iter().sum::<f64>() / slice.len() as f64
         })
         .collect()
@@ -63,13 +62,11 @@ mod tests {
     }
 
     #[test]
-    fn moving_average_shrinks_at_the_ends() {
-        // Window 3 on 0, 3, 6, 0: ends stay, (0+3+6)/3 = 3, (3+6+0)/3 = 3.
-        assert_eq!(moving_average(&[0.0, 3.0, 6.0, 0.0], 3), vec![0.0, 3.0, 3.0, 0.0]);
-        // Window 5 on a line: unchanged everywhere.
-        let line: Vec<f64> = (0..7).map(f64::from).collect();
-        assert_eq!(moving_average(&line, 5), line);
-        assert_eq!(moving_average(&line, 1), line);
+    fn moving_average_uses_what_exists_at_the_ends() {
+        // Window 3 on 0, 3, 6, 0: (0+3)/2, (0+3+6)/3, (3+6+0)/3, (6+0)/2.
+        assert_eq!(moving_average(&[0.0, 3.0, 6.0, 0.0], 3), vec![1.5, 3.0, 3.0, 3.0]);
+        assert_eq!(moving_average(&[4.0, 1.0], 1), vec![4.0, 1.0]);
+        assert_eq!(moving_average(&[4.0, 2.0], 99), vec![3.0, 3.0]);
         assert!(moving_average(&[], 5).is_empty());
     }
 }

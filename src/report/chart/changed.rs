@@ -4,7 +4,8 @@
 
 use super::super::result::{ResultSet, RunResult, State};
 use super::super::series::Family;
-use super::draw::{Drawing, Point, Shape, Type, text_width};
+use super::draw::{Drawing, Point, Shape, Type};
+use super::font;
 use super::scale::{Kind, Scale, extent, log_domain};
 use super::theme::{Frame, INK, Look, NORMAL, Panel, cross, heading, shade};
 
@@ -33,12 +34,12 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
     let (low, high) = log_domain(all().map(|point| point.1), 0.0)?;
     let last = extent(all().map(|point| point.0))?.1.max(1.0);
     let x = Scale::new(Kind::Linear, (0.0, last), (0.0, 1.0));
-    let y = Scale::new(Kind::Log, (low, high.min(1.6)), (0.0, 1.0));
+    let y = Scale::new(Kind::Log, (low, high.min(1.6)), (0.0, 1.0)).percent();
     let mut drawing = Drawing::new(920, 10, String::new());
     let subtitle = "Share of all parameters that differ from the base model. Darker: higher learning rate.";
     let top = heading(&mut drawing, "How much of the network changes", subtitle, set.partial().as_deref());
     let top = legend(&mut drawing, top, families, looks);
-    let (left, gap, height) = (72.0, 22.0, 250.0);
+    let (left, gap, height) = (78.0, 32.0, 250.0);
     let width = (920.0 - left - 16.0 - gap * (panels.len() - 1) as f64) / panels.len() as f64;
     for (place, (title, curves)) in panels.iter().enumerate() {
         let at = (left + place as f64 * (width + gap), top + 22.0);
@@ -98,7 +99,7 @@ fn curves(set: &ResultSet, families: &[Family], column: &str) -> Vec<Curve> {
 fn legend(drawing: &mut Drawing, top: f64, families: &[Family], looks: &[Look]) -> f64 {
     let (mut x, mut y) = (16.0, top + 10.0);
     for (family, look) in families.iter().zip(looks) {
-        let needed = 28.0 + text_width(&family.name, NORMAL, false);
+        let needed = 28.0 + font::width(&family.name, NORMAL, false);
         if x > 16.0 && x + needed > f64::from(drawing.width) - 16.0 {
             (x, y) = (16.0, y + 20.0);
         }

@@ -184,7 +184,14 @@ impl Curves<'_> {
             let last =
                 mean.as_ref().or(curves.first().map(|curve| &curve.points)).and_then(|points| points.last());
             if let (true, Some(lr), Some(&last)) = (lrs, cell.lr, last) {
-                ends.push((panel.at(last).1, rate(lr), ink));
+                let (x, y) = panel.at(last);
+                if x < panel.left + 0.9 * panel.width {
+                    // A curve that ends early is named where it ends.
+                    let style = Type::new(SMALL, ink.mix(Color(0, 0, 0), 0.2));
+                    drawing.text((x + 8.0, y + SMALL * 0.36), rate(lr), style);
+                } else {
+                    ends.push((y, rate(lr), ink));
+                }
             }
         }
         // Beyond what fits, the highest and the lowest rates alone would mislead: all are written, more densely.

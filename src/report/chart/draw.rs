@@ -6,34 +6,21 @@
 //! plotters' backends work in whole pixels. Both are therefore driven on a grid [`FINE`] times as dense as the logical
 //! one: the SVG states it in its `viewBox`, and the bitmap is averaged down, which also smooths it.
 
-use std::sync::OnceLock;
-
 use plotters::backend::{BitMapBackend, SVGBackend};
 use plotters::prelude::{
     DrawingAreaErrorKind, DrawingBackend, FontStyle, FontTransform, IntoFont, RGBAColor, ShapeStyle,
 };
+use plotters::style::TextStyle;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{TextStyle, register_font};
 
 use super::super::error::ReportError;
+use super::font::{self, FONT, FONT_HEIGHT};
 
 /// Sub-pixels of a logical pixel, in each direction.
 const FINE: u32 = 4;
 
 /// Sub-pixels of a pixel of the PNG, which has twice the logical resolution.
 const AVERAGED: u32 = 2;
-
-/// The family name under which the bundled fonts are registered.
-const FONT: &str = "Roboto";
-
-/// Regular weight (see assets/fonts/README.md).
-pub const REGULAR: &[u8] = include_bytes!("../../../assets/fonts/Roboto-Regular-subset.ttf");
-
-/// Medium weight, used where bold is asked for.
-pub const MEDIUM: &[u8] = include_bytes!("../../../assets/fonts/Roboto-Medium-subset.ttf");
-
-/// Height of the font from descender to ascender in units of its em, from its `hhea` table (1900 + 500 of 2048).
-const FONT_HEIGHT: f64 = 2400.0 / 2048.0;
 
 /// What plotters' SVG backend divides font sizes by.
 const SVG_SIZE: f64 = 1.24;
@@ -175,11 +162,12 @@ impl Drawing {
     /// The picture as SVG text.
     pub fn svg(&self, figure: &str) -> Result<String, ReportError> {
         let failed = |what: String| ReportError::Chart { figure: figure.to_owned(), what };
-        fonts().map_err(failed)?;
+        font::register().map_err(failed)?;
         let mut text = String::new();
         {
             let mut backend = SVGBackend::with_string(&mut text, (self.width * FINE, self.height * FINE));
-            self.replay(&mut backend, SVG_SIZE, SVG_TOP).map_err(failed)?;
+            self.replay(&mut backend, Text { em: SVG_SIZE, drop: SVG_TOP, by_glyph: false })
+                .map_err(failed)?;
             backend.present().map_err(|error| failed(error.to_string()))?;
         }
         let body = text.split_once(">\n").map_or("", |(_, body)| body);
@@ -202,13 +190,14 @@ impl Drawing {
     /// The picture as a PNG file, at twice the logical resolution.
     pub fn png(&self, figure: &str) -> Result<Vec<u8>, ReportError> {
         let failed = |what: String| ReportError::Chart { figure: figure.to_owned(), what };
-        fonts().map_err(failed)?;
+        font::register().map_err(failed)?;
         let (width, height) = (self.width * FINE, self.height * FINE);
         let mut fine = vec![255u8; (width * height * 3) as usize];
         {
             let mut backend = BitMapBackend::with_buffer(&mut fine, (width, height));
             // ab_glyph scales by the height of the font, and plotters hangs the baseline half of that below.
-            self.replay(&mut backend, FONT_HEIGHT, FONT_HEIGHT / 2.0).map_err(failed)?;
+            let text = Text { em: FONT_HEIGHT, drop: FONT_HEIGHT / 2.0, by_glyph: true };
+            self.replay(&mut backend, text).map_err(failed)?;
             backend.present().map_err(|error| failed(error.to_string()))?;
         }
         let (pixels, width, height) = average(&fine, width, height);
@@ -225,8 +214,8 @@ impl Drawing {
         Ok(bytes)
     }
 
-    /// Draws everything on a backend; `em` is its font size for one em, `drop` the em between anchor and baseline.
-    fn replay<B: DrawingBackend>(&self, backend: &mut B, em: f64, drop: f64) -> Result<(), String> {
+    /// Draws everything on a backend.
+    fn replay<B: DrawingBackend>(&self, backend: &mut B, letters: Text) -> Result<(), String> {
         let place =
             |(x, y): Point| ((x * f64::from(FINE)).round() as i32, (y * f64::from(FINE)).round() as i32);
         let wrong = |error| DrawingAreaErrorKind::<B::ErrorType>::BackendError(error).to_string();
@@ -258,7 +247,7 @@ impl Drawing {
                     let em_height = size * f64::from(FINE);
                     let weight = if *bold { FontStyle::Bold } else { FontStyle::Normal };
                     let turn = if *upright { FontTransform::Rotate270 } else { FontTransform::None };
-                    let font = (FONT, em_height * em, weight).into_font().transform(turn);
+                    let font = (FONT, em_height * letters.em, weight).into_font().transform(turn);
                     let side = match anchor {
                         Anchor::Start => HPos::Left,
                         Anchor::Middle => HPos::Center,
@@ -266,14 +255,41 @@ impl Drawing {
                     };
                     let ink = paint(*color, 1.0);
                     let style = TextStyle::from(font).color(&ink).pos(Pos::new(side, VPos::Top));
-                    let lift = size * drop;
+                    let lift = size * letters.drop;
                     let at = if *upright { (at.0 - lift, at.1) } else { (at.0, at.1 - lift) };
-                    backend.draw_text(text, &style, place(at)).map_err(wrong)?;
+                    if letters.by_glyph {
+                        let start = match anchor {
+                            Anchor::Start => 0.0,
+                            Anchor::Middle => -font::width(text, *size, *bold) / 2.0,
+                            Anchor::End => -font::width(text, *size, *bold),
+                        };
+                        let style = style.pos(Pos::new(HPos::Left, VPos::Top));
+                        for (glyph, ahead) in font::ink_starts(text, *size * f64::from(FINE), *bold) {
+                            let ahead = start + ahead / f64::from(FINE);
+                            let at = if *upright { (at.0, at.1 - ahead) } else { (at.0 + ahead, at.1) };
+                            backend
+                                .draw_text(glyph.encode_utf8(&mut [0; 4]), &style, place(at))
+                                .map_err(wrong)?;
+                        }
+                    } else {
+                        backend.draw_text(text, &style, place(at)).map_err(wrong)?;
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// What a backend makes of text.
+#[derive(Clone, Copy)]
+struct Text {
+    /// Its font size for one em.
+    em: f64,
+    /// Em between the anchor and the baseline.
+    drop: f64,
+    /// Whether every glyph is placed on its own (see [`font::ink_starts`]).
+    by_glyph: bool,
 }
 
 /// How a text looks.
@@ -316,28 +332,6 @@ impl Type {
     pub const fn upright(self) -> Self {
         Self { upright: true, ..self }
     }
-}
-
-/// Width of a text in logical pixels.
-pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    if fonts().is_err() {
-        return text.chars().count() as f64 * size * 0.55;
-    }
-    // Measured large, because plotters rounds to whole pixels.
-    let weight = if bold { FontStyle::Bold } else { FontStyle::Normal };
-    let measured =
-        (FONT, 100.0 * FONT_HEIGHT, weight).into_font().box_size(text).map_or(0, |(width, _)| width);
-    f64::from(measured) * size / 100.0
-}
-
-/// Registers the bundled fonts, once.
-fn fonts() -> Result<(), String> {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    let registered = REGISTERED.get_or_init(|| {
-        register_font(FONT, FontStyle::Normal, REGULAR).is_ok()
-            && register_font(FONT, FontStyle::Bold, MEDIUM).is_ok()
-    });
-    if *registered { Ok(()) } else { Err("the bundled font is not readable".to_owned()) }
 }
 
 /// Cuts a line into dashes.

@@ -4,8 +4,8 @@
 //! would swallow any scale of the values themselves.
 
 use super::super::result::{Overlap, ResultSet};
-use super::super::series::trimmed;
-use super::draw::{Color, Drawing, Point, Type, text_width};
+use super::draw::{Color, Drawing, Point, Type};
+use super::font;
 use super::scale::short;
 use super::theme::{AXIS, INK, MUTED, PAPER, SMALL, heading};
 
@@ -29,8 +29,8 @@ pub fn draw(set: &ResultSet) -> Option<Drawing> {
     };
     let count = names.len() as f64;
     let cell = (560.0 / count).clamp(18.0, 104.0);
-    let label_width = names.iter().map(|name| text_width(name, SMALL, false)).fold(0.0, f64::max) + 12.0;
-    let turned = names.iter().any(|name| text_width(name, SMALL, false) > cell - 6.0);
+    let label_width = names.iter().map(|name| font::width(name, SMALL, false)).fold(0.0, f64::max) + 12.0;
+    let turned = names.iter().any(|name| font::width(name, SMALL, false) > cell - 6.0);
     let matrix = cell * count;
     let (left, right) = (16.0 + label_width, 122.0);
     let width = (left + matrix + right).max(560.0);
@@ -64,7 +64,7 @@ pub fn draw(set: &ResultSet) -> Option<Drawing> {
                 let fill = color(ratio(pair), reach);
                 drawing.rect(at, (cell, cell), fill);
                 let ink = if fill.luminance() < 0.55 { PAPER } else { INK };
-                let times = (cell >= 62.0).then(|| format!("{} × chance", trimmed(ratio(pair), 2)));
+                let times = (cell >= 62.0).then(|| format!("{:.2} × chance", ratio(pair)));
                 if cell >= 40.0 {
                     number(&mut drawing, at, cell, &short4(pair.jaccard), times.as_deref(), ink);
                 } else if cell >= 30.0 {
@@ -85,12 +85,12 @@ pub fn draw(set: &ResultSet) -> Option<Drawing> {
 }
 
 fn number(drawing: &mut Drawing, at: Point, cell: f64, text: &str, below: Option<&str>, ink: Color) {
-    let size = (cell / text_width(text, 1.0, false) * 0.8).min(13.0);
+    let size = (cell / font::width(text, 1.0, false) * 0.8).min(13.0);
     let middle = at.0 + cell / 2.0;
     let y = at.1 + cell / 2.0 + if below.is_some() { -2.0 } else { size * 0.36 };
     drawing.text((middle, y), text, Type::new(size, ink).middle());
     if let Some(below) = below {
-        let size = (cell / text_width(below, 1.0, false) * 0.86).min(10.5);
+        let size = (cell / font::width(below, 1.0, false) * 0.86).min(10.5);
         drawing.text((middle, y + 15.0), below, Type::new(size, ink).middle());
     }
 }
@@ -158,8 +158,13 @@ pub fn subtitle(set: &ResultSet) -> String {
     let (p, q) = densities.iter().fold((f64::INFINITY, 0.0f64), |(p, q), &d| (p.min(d), q.max(d)));
     // Floors per tensor make densities differ a little; that is still one density to a reader.
     if q - p <= 0.02 * q {
+        let spread = set
+            .overlaps
+            .first()
+            .and_then(chance_spread)
+            .map_or_else(String::new, |spread| format!(", ± {} % (1 s.d.)", short(100.0 * spread)));
         format!(
-            "Chance value of two independent masks: p/(2 − p) = {} at density p = {}. Colour: ratio to chance.",
+            "Chance value of two independent masks: p/(2 − p) = {}{spread} at density p = {}. Colour: ratio to chance.",
             short4((low + high) / 2.0),
             short(p.midpoint(q))
         )
@@ -171,4 +176,12 @@ pub fn subtitle(set: &ResultSet) -> String {
             short4(high)
         )
     }
+}
+
+/// The relative standard deviation of the intersection of two independent masks (hypergeometric).
+fn chance_spread(pair: &Overlap) -> Option<f64> {
+    let (a, b, n) = (pair.count_a as f64, pair.count_b as f64, pair.total as f64);
+    let expected = a * b / n;
+    let variance = expected * (1.0 - a / n) * (1.0 - b / n) * n / (n - 1.0);
+    (expected > 0.0 && variance > 0.0).then(|| variance.sqrt() / expected)
 }

@@ -5,7 +5,8 @@
 
 use super::super::result::{ResultSet, State};
 use super::super::series::{self, Family, rate};
-use super::draw::{Color, Drawing, Type, text_width};
+use super::draw::{Color, Drawing, Type};
+use super::font;
 use super::scale::{Kind, Scale, linear_domain, log_domain};
 use super::theme::{Frame, INK, Look, MUTED, NORMAL, PAPER, Panel, SMALL, cross, heading, marker};
 use crate::stats;
@@ -106,9 +107,18 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
                 }
             }
             if point.scores.len() > 1 {
-                for &score in &point.scores {
-                    let tint = look.color.mix(PAPER, 0.35);
-                    marker(&mut drawing, (px, panel.y.at(score)), 2.7, look.marker, tint);
+                // Side by side, or equal scores and the mean would hide each other.
+                let apart = 9.0f64.min(28.0 / (point.scores.len() - 1) as f64);
+                for (rank, &score) in point.scores.iter().enumerate() {
+                    let shift = (rank as f64 - (point.scores.len() - 1) as f64 / 2.0) * apart;
+                    let shift = shift + 5.0f64.copysign(shift);
+                    marker(
+                        &mut drawing,
+                        (px + shift, panel.y.at(score)),
+                        3.2,
+                        look.marker,
+                        look.color.mix(PAPER, 0.45),
+                    );
                 }
             }
         }
@@ -135,7 +145,7 @@ fn legend(drawing: &mut Drawing, top: f64, entries: &[(&Family, Look)], failures
     let (mut x, mut y) = (16.0, top + 10.0);
     let width = f64::from(drawing.width);
     for (family, look) in entries {
-        let needed = 34.0 + text_width(&family.name, NORMAL, false);
+        let needed = 34.0 + font::width(&family.name, NORMAL, false);
         if x > 16.0 && x + needed > width - 16.0 {
             (x, y) = (16.0, y + 20.0);
         }

@@ -4,6 +4,7 @@
 //! never drawn empty; what a caption counts is what was drawn.
 
 pub mod draw;
+pub mod font;
 pub mod scale;
 pub mod theme;
 

@@ -3,7 +3,7 @@
 //! In: the data's range. Out: a [`Scale`] with ticks. Invariant: ticks are inside the domain, ascending, and their
 //! labels are distinct.
 
-use super::super::series::{rate, trimmed};
+use super::super::series::{percent, rate, trimmed};
 
 /// Linear or logarithmic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,19 @@ pub struct Scale {
     high: f64,
     from: f64,
     to: f64,
+    percent: bool,
 }
 
 impl Scale {
     /// Maps `low..high` to the pixels `from..to`. A logarithmic domain must be positive.
     pub fn new(kind: Kind, (low, high): (f64, f64), (from, to): (f64, f64)) -> Self {
-        Self { kind, low, high, from, to }
+        Self { kind, low, high, from, to, percent: false }
+    }
+
+    /// The same with shares written as percentages.
+    #[must_use]
+    pub fn percent(self) -> Self {
+        Self { percent: true, ..self }
     }
 
     /// The same domain on other pixels.
@@ -61,10 +68,14 @@ impl Scale {
 
     /// About `count` labelled ticks.
     pub fn ticks(&self, count: usize) -> Vec<Tick> {
-        match self.kind {
+        let mut ticks = match self.kind {
             Kind::Linear => linear_ticks(self.low, self.high, count),
             Kind::Log => log_ticks(self.low, self.high, count),
+        };
+        if self.percent {
+            ticks.iter_mut().for_each(|tick| tick.label = tick.label.take().map(|_| percent(tick.value)));
         }
+        ticks
     }
 }
 

@@ -155,7 +155,7 @@ pub fn wrap(text: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if super::draw::text_width(&format!("{line} {word}"), size, false) <= width => {
+            Some(line) if super::font::width(&format!("{line} {word}"), size, false) <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -229,7 +229,7 @@ impl Panel {
                 AXIS,
             );
             let Some(label) = tick.label.filter(|_| frame.x_title.is_some()) else { continue };
-            let half = super::draw::text_width(&label, SMALL, false) / 2.0;
+            let half = super::font::width(&label, SMALL, false) / 2.0;
             // A label that would touch its neighbour is left out; its tick stays.
             if x - half > free {
                 drawing.text((x, bottom + 8.0 + SMALL), label, small.middle());

@@ -6,7 +6,9 @@
 //!
 //! See ARCHITECTURE.md for the rooms and their invariants.
 
+pub mod cli;
 pub mod counter;
+pub mod data;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
@@ -14,4 +16,7 @@ pub mod manifest;
 pub mod report;
 pub mod sparsity;
 pub mod stats;
+pub mod store;
 pub mod task;
+#[cfg(feature = "torch")]
+pub mod torch;

@@ -1,0 +1,3 @@
+//! The command line: arguments in, output and exit codes out.
+
+pub mod doctor;

@@ -4,8 +4,6 @@ pub mod args;
 #[cfg(feature = "torch")]
 pub mod doctor;
 pub mod plan;
-#[cfg(feature = "tables")]
-pub mod report;
 pub mod show;
 pub mod status;
 pub mod sweep;

@@ -8,10 +8,14 @@
 
 pub mod cli;
 pub mod counter;
+pub mod data;
+pub mod execute;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+pub mod plan;
 pub mod sparsity;
+pub mod store;
 pub mod task;
 #[cfg(feature = "torch")]
 pub mod torch;

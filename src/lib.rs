@@ -14,7 +14,10 @@ pub mod exit;
 pub mod grpo;
 pub mod manifest;
 pub mod plan;
+#[cfg(feature = "tables")]
+pub mod report;
 pub mod sparsity;
+pub mod stats;
 pub mod store;
 pub mod task;
 #[cfg(feature = "torch")]

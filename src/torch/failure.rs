@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use crate::data::DataError;
 use crate::execute::{FailureClass, StageFailure};
-use crate::manifest::ManifestError;
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -22,9 +21,6 @@ pub enum RunError {
     /// The device or libtorch.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// A file that the manifest names.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
     /// An artifact that an earlier stage should have published.
     #[error("the {stage} artifact {id} is not in the store")]
     NoArtifact {
@@ -60,7 +56,6 @@ impl RunError {
             Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
             Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => FailureClass::BadConfig,
             Self::Torch(TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_))
-            | Self::Manifest(_)
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,

@@ -43,13 +43,17 @@ pub fn task(config: &RunConfig) -> Result<Task, RunError> {
         NamesSpec::Shipped => NameSource::Shipped,
         NamesSpec::File { path, digest } => {
             let rows = read_names(path)?;
-            if crate::manifest::file_digest(path)? != *digest {
+            if unchanged(path, crate::manifest::file_digest(path))? != *digest {
                 return Err(RunError::Changed { path: path.clone() });
             }
             NameSource::Rows(rows)
         }
     };
     Ok(Task::new(&config.task, names).map_err(TorchError::from)?)
+}
+
+fn unchanged(path: &Path, digest: std::io::Result<String>) -> Result<String, RunError> {
+    Ok(digest.map_err(|source| crate::data::DataError::Read { path: path.into(), source })?)
 }
 
 /// The folder of a run's base model: the manifest's own, or the built-in base in the store.
@@ -73,7 +77,7 @@ pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
     if let ModelSource::Directory { digest, path } = &run.config.model.source
-        && crate::manifest::model_digest(path)? != *digest
+        && unchanged(path, crate::manifest::model_digest(path))? != *digest
     {
         return Err(RunError::Changed { path: path.clone() });
     }

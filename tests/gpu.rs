@@ -86,8 +86,8 @@ fn memory_of_the_gpu_is_counted() {
     drop(Tensor::zeros([4 << 20], (Kind::Float, cuda)));
     let after = device::cuda_memory().expect("as before");
     assert!(before.allocated >= 4 << 20);
-    assert!(after.peak_allocated >= before.allocated + (16 << 20));
-    assert!(after.peak_reserved >= after.peak_allocated);
+    assert!(after.allocated_peak >= before.allocated + (16 << 20));
+    assert!(after.reserved_peak >= after.allocated_peak);
     drop(keep);
     let found = device::cuda_device(0).expect("there is a first GPU");
     assert!(!found.name.is_empty() && found.total_memory > 1 << 30, "{found:?}");

@@ -38,9 +38,9 @@ extern "C" {
 // src/torch/foreign.rs holds the same layouts.
 struct TicketsCudaMemory {
   uint64_t allocated;
-  uint64_t peak_allocated;
+  uint64_t allocated_peak;
   uint64_t reserved;
-  uint64_t peak_reserved;
+  uint64_t reserved_peak;
 };
 
 struct TicketsCudaDevice {
@@ -57,9 +57,9 @@ char* tickets_cuda_memory(int device, TicketsCudaMemory* out) noexcept {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
     // The allocator counts in signed numbers; none of these is ever below zero.
     out->allocated = static_cast<uint64_t>(stats.allocated_bytes[all].current);
-    out->peak_allocated = static_cast<uint64_t>(stats.allocated_bytes[all].peak);
+    out->allocated_peak = static_cast<uint64_t>(stats.allocated_bytes[all].peak);
     out->reserved = static_cast<uint64_t>(stats.reserved_bytes[all].current);
-    out->peak_reserved = static_cast<uint64_t>(stats.reserved_bytes[all].peak);
+    out->reserved_peak = static_cast<uint64_t>(stats.reserved_bytes[all].peak);
   });
 }
 

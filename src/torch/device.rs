@@ -157,6 +157,12 @@ pub fn choose(choice: DeviceChoice) -> Result<Device, DeviceError> {
     Ok(Device::Cuda(0))
 }
 
+/// Whether a process started with this choice would take a GPU. For the process that only starts others: it needs no
+/// setting of cuBLAS, and its own `cuda_memory` stays `None`.
+pub fn would_use_cuda(choice: DeviceChoice) -> bool {
+    choice != DeviceChoice::Cpu && probe_cuda().is_ok()
+}
+
 /// Whether `choose` has taken a GPU: a process that works on the CPU never opens CUDA for the sake of its figures.
 static IN_USE: AtomicBool = AtomicBool::new(false);
 

@@ -97,11 +97,11 @@ pub struct CudaMemory {
     /// In tensors now.
     pub allocated: u64,
     /// The most in tensors since the start or the last reset.
-    pub peak_allocated: u64,
+    pub allocated_peak: u64,
     /// Held by the allocator now, free blocks included.
     pub reserved: u64,
     /// The most held since the start or the last reset.
-    pub peak_reserved: u64,
+    pub reserved_peak: u64,
 }
 
 #[repr(C)]

@@ -1,206 +1,169 @@
-//! STAND-IN until the plan room is merged: `[[grid]]` products over mask type, sparsity, seed and learning rate.
-#![expect(missing_docs, reason = "a stand-in")]
-use std::fmt;
-use std::path::PathBuf;
+//! The plan: every run of a manifest, with its label, configuration and ids.
+//!
+//! In: a [`Manifest`]. Out: a [`Plan`] in the order of the file; equal runs are one run and counted.
+//! Invariant: total and deterministic, and nothing outside `identity.rs` computes an id.
 
-use serde_json::{Value, json};
+mod error;
+mod grid;
+mod identity;
+mod label;
+mod run_spec;
 
-use crate::exit::{Code, Failure};
-use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
-use crate::manifest::{
-    DeviceChoice, Dtype, EvalSpec, ExecSpec, Manifest, ModelSource, ModelSpec, PretrainSpec, RunConfig,
-};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RunId(String);
+pub use error::PlanError;
+pub use identity::identify;
+pub use run_spec::{RunId, RunSpec, StageIds};
 
-impl RunId {
-    pub fn short(&self) -> &str {
-        &self.0[..12]
-    }
-}
+use crate::manifest::{BlockResolver, Key, Manifest, Resolver, Selection, Value, nearest};
+use label::Values;
 
-impl fmt::Display for RunId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
+/// The most points of a grid.
+pub const MOST_POINTS: usize = 100_000;
 
-#[derive(Clone, Debug)]
-pub struct StageIds {
-    pub base: String,
-    pub scores: Option<String>,
-    pub mask: Option<String>,
-    pub train: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct RunSpec {
-    pub id: RunId,
-    pub label: String,
-    pub axes: Vec<(String, Value)>,
-    pub config: RunConfig,
-    pub stages: StageIds,
-}
-
-#[derive(Clone, Debug)]
+/// All runs of a manifest.
+#[derive(Debug)]
 pub struct Plan {
+    /// The manifest.
     pub manifest: Manifest,
+    /// The runs, in the order of the blocks, the first axis of a block slowest.
     pub runs: Vec<RunSpec>,
+    /// How many points of the grid were equal to an earlier one.
     pub merged: usize,
+    /// The dotted keys that vary, in the order of the runs' `axes`.
+    pub axes: Vec<String>,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("no run {0:?}")]
-pub struct PlanError(String);
+/// Runs while they are collected.
+#[derive(Default)]
+struct Collected {
+    runs: Vec<RunSpec>,
+    values: Vec<Values>,
+    seen: BTreeMap<RunId, usize>,
+    merged: usize,
+}
 
-impl From<PlanError> for Failure {
-    fn from(error: PlanError) -> Self {
-        Self::new(Code::Plan, error, None)
+/// Expands a manifest into its runs.
+pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
+    let sizes = manifest.blocks.iter().map(grid::size);
+    let points = sizes.fold(0, u128::saturating_add);
+    if points > MOST_POINTS as u128 {
+        return Err(PlanError::TooLarge { manifest: manifest.name, points, most: MOST_POINTS });
     }
+    let mut grids = Vec::new();
+    let mut issues = Vec::new();
+    for block in &manifest.blocks {
+        match grid::expand(block) {
+            Ok(points) => grids.push((block, points)),
+            Err(found) => issues.extend(found),
+        }
+    }
+    if !issues.is_empty() {
+        return Err(PlanError::Grid(issues));
+    }
+
+    let declared = declared(&manifest);
+    let mut resolver = Resolver::new(&manifest)?;
+    let mut collected = Collected::default();
+    if grids.is_empty() {
+        collect(&mut resolver.block(None)?, &[], &declared, &mut collected)?;
+    }
+    for (block, points) in &grids {
+        let mut resolved = resolver.block(Some(block))?;
+        for point in &points.points {
+            collect(&mut resolved, &points.at(point), &declared, &mut collected)?;
+        }
+    }
+    resolver.finish()?;
+
+    let Collected { mut runs, values, merged, .. } = collected;
+    let axes = name(&mut runs, &values, &declared);
+    Ok(Plan { manifest, runs, merged, axes })
+}
+
+/// The keys that blocks set, each once, in the order of the file.
+fn declared(manifest: &Manifest) -> Vec<&'static Key> {
+    let mut keys: Vec<&'static Key> = Vec::new();
+    for entry in manifest.blocks.iter().flat_map(|block| &block.entries) {
+        if !keys.iter().any(|key| key.path == entry.key.path) {
+            keys.push(entry.key);
+        }
+    }
+    keys
+}
+
+/// Resolves a point and keeps the run unless it equals an earlier one.
+fn collect(
+    block: &mut BlockResolver<'_, '_>,
+    point: &[(&'static Key, &Value)],
+    declared: &[&'static Key],
+    collected: &mut Collected,
+) -> Result<(), PlanError> {
+    let config = block.run(point)?;
+    let (id, stages) = identify(&config);
+    if collected.seen.contains_key(&id) {
+        collected.merged += 1;
+        return Ok(());
+    }
+    let selection = Selection::of(&config);
+    let mut values = Values::new();
+    for key in declared.iter().filter(|key| selection.applies(key.path)) {
+        let chosen = point.iter().find(|(axis, _)| axis.path == key.path);
+        if let Some(value) = chosen.map(|(_, value)| (*value).clone()).or_else(|| block.settled(key)) {
+            values.insert(key.path, value);
+        }
+    }
+    collected.seen.insert(id.clone(), collected.runs.len());
+    collected.values.push(values);
+    collected.runs.push(RunSpec { id, label: String::new(), axes: Vec::new(), config, stages });
+    Ok(())
+}
+
+/// Gives runs their axes and labels; the keys that vary.
+fn name(runs: &mut [RunSpec], values: &[Values], declared: &[&'static Key]) -> Vec<String> {
+    let keys = label::varying(declared, values);
+    let ids = runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>();
+    let mut labels = Vec::with_capacity(runs.len());
+    for ((run, values), id) in runs.iter_mut().zip(values).zip(&ids) {
+        run.axes =
+            keys.iter().filter_map(|key| Some((key.path.to_owned(), values.get(key.path)?.json()))).collect();
+        let bare = Selection::of(&run.config).mask;
+        labels.push((label::label(&keys, values, bare), id.as_str()));
+    }
+    label::settle(&mut labels);
+    for (run, (label, _)) in runs.iter_mut().zip(labels) {
+        run.label = label;
+    }
+    keys.iter().map(|key| key.path.to_owned()).collect()
 }
 
 impl Plan {
+    /// The run with this label or id, or the only one whose label or id begins like this.
     pub fn find(&self, wanted: &str) -> Result<&RunSpec, PlanError> {
-        self.runs
-            .iter()
-            .find(|run| run.label == wanted || run.id.0.starts_with(wanted))
-            .ok_or_else(|| PlanError(wanted.to_owned()))
-    }
-}
-
-fn list(table: &toml::Table, key: &str, default: toml::Value) -> Vec<toml::Value> {
-    match table.get(key) {
-        Some(toml::Value::Array(values)) => values.clone(),
-        Some(value) => vec![value.clone()],
-        None => vec![default],
-    }
-}
-
-pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
-    let mut runs = Vec::new();
-    let table = &manifest.table;
-    let empty = toml::Table::new();
-    let section = |key: &str| table.get(key).and_then(toml::Value::as_table).unwrap_or(&empty);
-    let number = |key: &str, name: &str, default: i64| {
-        section(key).get(name).and_then(toml::Value::as_integer).unwrap_or(default) as u32
-    };
-    for block in table.get("grid").and_then(toml::Value::as_array).into_iter().flatten() {
-        let block = block.as_table().unwrap_or(&empty);
-        let mask = block.get("mask").and_then(toml::Value::as_table).unwrap_or(&empty);
-        let optimizer = block.get("optimizer").and_then(toml::Value::as_table).unwrap_or(&empty);
-        for seed in list(mask, "seed", 0.into()) {
-            for lr in list(optimizer, "lr", 1e-3.into()) {
-                let kind = mask.get("type").and_then(toml::Value::as_str).unwrap_or("full");
-                let lr = lr.as_float().unwrap_or(0.0);
-                let seed = seed.as_integer().unwrap_or(0) as u64;
-                let sparsity = 0.5;
-                let spec = match kind {
-                    "random" => MaskSpec::Random { sparsity, seed, rng: MaskRng::Chacha },
-                    "fisher" => MaskSpec::Fisher {
-                        sparsity,
-                        rounding: Rounding::Floor,
-                        fisher: FisherSpec { estimator: FisherEstimator::Batch, episodes: 8, seed: 0 },
-                    },
-                    _ => MaskSpec::Full,
-                };
-                let steps = number("grpo", "steps", 10);
-                let hash = |what: &str| blake3::hash(what.as_bytes()).to_hex().to_string();
-                let base = hash("base");
-                let scores = (kind == "fisher").then(|| hash("scores"));
-                let mask = (kind != "full").then(|| hash(&format!("{kind}{seed}")));
-                let id = hash(&format!("{kind} {seed} {lr} {steps}"));
-                let sampling = SamplingSpec {
-                    temperature: 1.0,
-                    top_p: 1.0,
-                    top_k: 0,
-                    min_p: 0.0,
-                    repetition_penalty: 1.0,
-                    max_tokens: 8,
-                };
-                runs.push(RunSpec {
-                    label: if kind == "random" {
-                        format!("random-s{seed}-lr{lr}")
-                    } else {
-                        format!("{kind}-lr{lr}")
-                    },
-                    axes: vec![
-                        ("mask.type".into(), json!(kind)),
-                        ("mask.seed".into(), json!(seed)),
-                        ("optimizer.lr".into(), json!(lr)),
-                    ],
-                    stages: StageIds { base, scores, mask, train: hash(&format!("t{id}")) },
-                    id: RunId(id),
-                    config: RunConfig {
-                        seed: 0,
-                        model: ModelSpec {
-                            source: ModelSource::Pretrain(PretrainSpec {
-                                hidden_size: 8,
-                                intermediate_size: 8,
-                                layers: 1,
-                                heads: 1,
-                                kv_heads: 1,
-                                vocab_size: 300,
-                                steps: 1,
-                                batch: 1,
-                                lr: 1e-3,
-                                shuffled: 0.0,
-                                target_reward: 1.0,
-                                seed: 0,
-                            }),
-                            dtype: Dtype::Float32,
-                        },
-                        task: TaskSpec::AlphabetSort(AlphabetSortSpec {
-                            min_turns: 1,
-                            max_turns: 1,
-                            min_names_per_turn: 1,
-                            max_names_per_turn: 1,
-                            sort_by: SortBy::First,
-                            similarity_power: 1,
-                            power_per_turn: true,
-                            names: NamesSpec::File { path: PathBuf::new(), digest: String::new() },
-                            prompts: PromptTemplates {
-                                first: String::new(),
-                                second: String::new(),
-                                later: String::new(),
-                            },
-                        }),
-                        grpo: GrpoSpec {
-                            steps,
-                            rollouts_per_step: 8,
-                            group_size: 4,
-                            advantage: Advantage::Mean,
-                            ratio: RatioRule::Clip { low: 0.2, high: 0.2 },
-                            normaliser: Normaliser::Token,
-                            kl_coef: 0.0,
-                            minibatches: 1,
-                            updates_per_batch: 1,
-                            micro_batch: 8,
-                        },
-                        optimizer: OptimizerSpec {
-                            lr,
-                            betas: [0.9, 0.999],
-                            eps: 1e-8,
-                            weight_decay: 0.0,
-                            clip_norm: 1.0,
-                            clip_domain: ClipDomain::Masked,
-                        },
-                        sampling: sampling.clone(),
-                        mask: spec,
-                        eval: EvalSpec { examples: 8, seed: 1, every: 5, sampling },
-                        exec: ExecSpec {
-                            device: DeviceChoice::Cpu,
-                            jobs: number("exec", "jobs", 0),
-                            threads: number("exec", "threads", 1),
-                            checkpoint_every: number("exec", "checkpoint_every", 2),
-                            keep_checkpoints: number("exec", "keep_checkpoints", 2),
-                        },
-                    },
-                });
+        let exact = self.runs.iter().find(|run| run.label == wanted || run.id.as_str() == wanted);
+        if let Some(run) = exact {
+            return Ok(run);
+        }
+        let begins = |run: &&RunSpec| run.id.as_str().starts_with(wanted) || run.label.starts_with(wanted);
+        let matching = self.runs.iter().filter(begins).collect::<Vec<_>>();
+        let manifest = self.manifest.name.clone();
+        let wanted = wanted.to_owned();
+        match matching.as_slice() {
+            [run] if !wanted.is_empty() => Ok(run),
+            [] => {
+                let mut labels = self.runs.iter().map(|run| run.label.as_str()).collect::<Vec<_>>();
+                let mut near = Vec::new();
+                while let Some(label) = nearest(&wanted, labels.iter().copied()).filter(|_| near.len() < 5) {
+                    near.push(label.to_owned());
+                    labels.retain(|other| *other != label);
+                }
+                Err(PlanError::NoSuchRun { manifest, wanted, near })
+            }
+            several => {
+                let shown = several.iter().take(8).map(|run| format!("{} ({})", run.label, run.id.short()));
+                let shown = shown.collect();
+                Err(PlanError::Ambiguous { manifest, wanted, count: several.len(), shown })
             }
         }
     }
-    Ok(Plan { manifest, runs, merged: 0 })
 }

@@ -1,6 +1,144 @@
+//! Builds what C++ there is, and tells the linker where libtorch will be at run time.
+//!
+//! With the feature `torch`: an rpath to `$LIBTORCH/lib`, so that the binary runs without `LD_LIBRARY_PATH`;
+//! `src/torch/shim.cpp`, linked in; and `libtickets_cuda.so` beside the binary, when the CUDA headers are there.
+
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(dir) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}/lib");
+    println!("cargo:rerun-if-changed=build.rs");
+    #[cfg(feature = "torch")]
+    torch::build();
+}
+
+#[cfg(feature = "torch")]
+#[expect(clippy::exit, reason = "a build script that cannot go on says why and stops")]
+#[expect(clippy::disallowed_methods, reason = "a build script has no store")]
+mod torch {
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, exit};
+    use std::{env, fs};
+
+    const SHIM: &str = "src/torch/shim.cpp";
+    const CUDA: &str = "src/torch/cuda_memory.cpp";
+    const CUDA_LIBRARY: &str = "libtickets_cuda.so";
+
+    pub fn build() {
+        for name in ["LIBTORCH", "TICKETS_CACHE", "XDG_CACHE_HOME", "HOME", "CUDA_HOME"] {
+            println!("cargo:rerun-if-env-changed={name}");
+        }
+        for file in [SHIM, CUDA] {
+            println!("cargo:rerun-if-changed={file}");
+        }
+        let libtorch = libtorch();
+        // As single arguments, because a comma in the path would split `-Wl,-rpath,PATH`.
+        for argument in ["-Xlinker", "-rpath", "-Xlinker"] {
+            println!("cargo:rustc-link-arg={argument}");
+        }
+        println!("cargo:rustc-link-arg={}", libtorch.join("lib").display());
+
+        let mut compiler = cc::Build::new();
+        compiler.cpp(true).std("c++17").pic(true);
+        for include in ["include", "include/torch/csrc/api/include"] {
+            compiler.flag("-isystem").flag(libtorch.join(include));
+        }
+        // The two are compiled side by side.
+        let cuda = start_cuda_library(&compiler, &libtorch);
+        compiler.file(SHIM).compile("tickets_shim");
+        if let Some(cuda) = cuda {
+            cuda.finish();
+        }
+    }
+
+    fn libtorch() -> PathBuf {
+        let value = env::var_os("LIBTORCH").filter(|value| !value.is_empty());
+        let folder = value.and_then(|value| fs::canonicalize(value).ok());
+        match folder {
+            Some(folder) if folder.join("lib/libtorch_cpu.so").exists() => folder,
+            _ => {
+                eprintln!("error: LIBTORCH does not name a libtorch 2.11.0 folder");
+                eprintln!("hint: run `make build`, or `export LIBTORCH=$(python3 scripts/libtorch.py)`");
+                exit(1);
+            }
+        }
+    }
+
+    /// The first folder that has both the headers of the CUDA runtime and the `crt` ones that they include.
+    fn cuda_include(libtorch: &Path) -> Option<PathBuf> {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // The same cache folder as in scripts/libtorch.py.
+        let cache = variable("TICKETS_CACHE")
+            .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("tickets")))
+            .or_else(|| variable("HOME").map(|folder| folder.join(".cache/tickets")));
+        let candidates = [
+            cache.map(|folder| folder.join("cuda-include-13.0/include")),
+            Some(libtorch.join("../nvidia/cu13/include")),
+            variable("CUDA_HOME").map(|folder| folder.join("include")),
+        ];
+        let found = candidates.iter().flatten().find(|folder| {
+            folder.join("cuda_runtime_api.h").exists() && folder.join("crt/host_defines.h").exists()
+        });
+        if found.is_none() {
+            // A path that is not there makes cargo run this again next time, when it may be.
+            for folder in candidates.iter().flatten() {
+                println!("cargo:rerun-if-changed={}", folder.display());
+            }
+        }
+        found.cloned()
+    }
+
+    struct CudaLibrary {
+        command: Command,
+        child: std::process::Child,
+        built: PathBuf,
+        placed: PathBuf,
+    }
+
+    fn start_cuda_library(compiler: &cc::Build, libtorch: &Path) -> Option<CudaLibrary> {
+        let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+        // OUT_DIR is <target>/<profile>/build/<package>-<hash>/out; the binary goes to <target>/<profile>.
+        let placed = out.ancestors().nth(3)?.join(CUDA_LIBRARY);
+        let built = out.join(CUDA_LIBRARY);
+        let include = cuda_include(libtorch);
+        let headers = libtorch.join("include/c10/cuda/CUDACachingAllocator.h").exists();
+        let (Some(include), true) = (include, headers) else {
+            println!(
+                "cargo:warning=no CUDA headers: {CUDA_LIBRARY} is left out, GPU memory will not be reported"
+            );
+            let _ = fs::remove_file(&placed);
+            return None;
+        };
+        let mut command = compiler.get_compiler().to_command();
+        command.arg("-isystem").arg(include);
+        command.args(["-shared", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]).arg(CUDA);
+        command.arg("-o").arg(&built);
+        match command.spawn() {
+            Ok(child) => Some(CudaLibrary { command, child, built, placed }),
+            Err(error) => {
+                println!("cargo:warning={CUDA_LIBRARY} is left out: {error} ({command:?})");
+                None
+            }
+        }
+    }
+
+    impl CudaLibrary {
+        fn finish(mut self) {
+            let problem = match self.child.wait() {
+                Ok(status) if status.success() => {
+                    place(&self.built, &self.placed).err().map(|e| e.to_string())
+                }
+                Ok(status) => Some(format!("the compiler ended with {status}")),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(problem) = problem {
+                println!("cargo:warning={CUDA_LIBRARY} is left out: {problem} ({:?})", self.command);
+                let _ = fs::remove_file(&self.placed);
+            }
+        }
+    }
+
+    /// Copies by rename, so that a process that has the old library open keeps it whole.
+    fn place(built: &Path, placed: &Path) -> std::io::Result<()> {
+        let temporary = placed.with_extension(format!("so.{}", std::process::id()));
+        fs::copy(built, &temporary)?;
+        fs::rename(&temporary, placed)
     }
 }

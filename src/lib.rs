@@ -8,9 +8,17 @@
 
 pub mod cli;
 pub mod counter;
+pub mod data;
+pub mod execute;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
 pub mod plan;
+#[cfg(feature = "tables")]
+pub mod report;
 pub mod sparsity;
+pub mod stats;
+pub mod store;
 pub mod task;
+#[cfg(feature = "torch")]
+pub mod torch;

@@ -1,5 +1,9 @@
 //! The scalar mathematics of GRPO, in `f64`: what the tensors of `torch` are tested against.
 
+mod advantage;
 mod config;
+mod objective;
 
+pub use advantage::{STD_EPS, advantages, zero_variance};
 pub use config::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+pub use objective::{TokenTerm, token_term, token_weight};

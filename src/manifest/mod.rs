@@ -22,6 +22,7 @@ use std::path::PathBuf;
 pub use block::{Block, Entry, Exclude, Zip};
 pub use document::{Document, Setting};
 pub use error::ManifestError;
+pub use files::{file_digest, model_digest};
 pub(crate) use error::{advice, list};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};

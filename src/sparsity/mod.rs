@@ -1,5 +1,11 @@
 //! Masks: which entries of which tensors are trained, how they are chosen, how two choices overlap. Pure.
 
+mod error;
+mod mask;
+mod select;
 mod spec;
 
+pub use error::SparsityError;
+pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
+pub use select::{kept_count, random, top_k};
 pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};

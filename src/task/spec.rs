@@ -57,8 +57,30 @@ pub enum NamesSpec {
 
 /// minijinja templates of the user prompts, one per turn position.
 ///
-/// Variables: `names` (list, shuffled), `key` (`FIRST` or `LAST`), `slots` (list of `{number, new}` for the
-/// format example), `turn` (1-based).
+/// Variables: `names` (list of the turn's new names, shuffled), `key` (`FIRST` or `LAST`), `slots` (list of
+/// `{number, new}`, the lines of the format example: 1-based, `new` is never true in turn 1), `turn` (1-based).
+/// Unknown variables are errors. As in chat templates, a block tag swallows the line break behind it and the blanks
+/// before it; line breaks at the end of a prompt are dropped. Python's string methods work.
+///
+/// ```text
+/// Sort by {{ key }} name: {{ names | join(", ") }}
+/// <combined_alphabetical_sorted>
+/// {% for slot in slots %}
+/// Name{{ slot.number }}{{ " // new name!" if slot.new else "" }}
+/// {% endfor %}
+/// </combined_alphabetical_sorted>
+/// ```
+///
+/// gives, for three slots of which the last is new:
+///
+/// ```text
+/// Sort by LAST name: EveMoss, AdaBell
+/// <combined_alphabetical_sorted>
+/// Name1
+/// Name2
+/// Name3 // new name!
+/// </combined_alphabetical_sorted>
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptTemplates {
     /// Turn 1.

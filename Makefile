@@ -1,0 +1,73 @@
+# Every target does its own set-up: tools are checked, libtorch is found or made (scripts/env.sh), the rest is cargo's.
+#
+#   make sweep MANIFEST=quickstart.toml [RESULTS=DIR] [JOBS=N] [ARGS="..."]
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.PHONY: help build sweep plan report show doctor test test-gpu lint fmt check clean
+
+MANIFEST ?=
+RESULTS ?=
+JOBS ?=
+RUN ?=
+ARGS ?=
+# As shell variables they keep their spaces.
+export MANIFEST RESULTS JOBS RUN
+
+TARGET := $${CARGO_TARGET_DIR:-target}
+BINARY := "$(TARGET)/release/tickets"
+BUILD := scripts/env.sh cargo build --release --locked
+NEED_MANIFEST = [ -n "$$MANIFEST" ] || { echo "error: which manifest? make $@ MANIFEST=quickstart.toml" >&2; exit 2; }
+COMMON = "$$MANIFEST" $${RESULTS:+--results "$$RESULTS"}
+
+help: ## this list
+	@echo "make TARGET [MANIFEST=quickstart.toml] [RESULTS=DIR] [JOBS=N] [RUN=ID] [ARGS=\"...\"]"
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+build: ## the program: target/release/tickets
+	@$(BUILD)
+
+sweep: ## run MANIFEST's grid, or go on with it, and write its report
+	@$(NEED_MANIFEST)
+	@$(BUILD)
+	@exec $(BINARY) sweep $(COMMON) $${JOBS:+--jobs "$$JOBS"} $(ARGS)
+
+plan: ## show what MANIFEST's grid is and how far it has come
+	@$(NEED_MANIFEST)
+	@$(BUILD)
+	@exec $(BINARY) plan $(COMMON) $(ARGS)
+
+report: ## tables and figures of MANIFEST from its results
+	@$(NEED_MANIFEST)
+	@$(BUILD)
+	@exec $(BINARY) report $(COMMON) $(ARGS)
+
+show: ## one run of MANIFEST: RUN=ID, a prefix of it or a label
+	@$(NEED_MANIFEST)
+	@[ -n "$$RUN" ] || { echo "error: which run? make show MANIFEST=... RUN=ID (make plan lists them)" >&2; exit 2; }
+	@$(BUILD)
+	@exec $(BINARY) show $(COMMON) "$$RUN" $(ARGS)
+
+doctor: ## libtorch, devices, memory, disk: what is there and what to do about the rest
+	@$(BUILD)
+	@exec $(BINARY) doctor $${RESULTS:+--results "$$RESULTS"} $(ARGS)
+
+test: ## all tests that need no GPU
+	@scripts/env.sh scripts/test.sh
+
+test-gpu: ## the tests that need a GPU; fails without one
+	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
+	    scripts/env.sh cargo test --release --locked --test gpu -- --test-threads=1 --nocapture
+
+lint: ## formatting and clippy, warnings are errors
+	@scripts/env.sh --no-libtorch cargo fmt --check
+	@scripts/env.sh cargo clippy --release --all-targets --locked -- -D warnings
+
+check: lint test ## lint and test
+
+fmt: ## format the Rust code
+	@cargo fmt
+
+clean: ## remove the build tree (libtorch stays in the cache)
+	@cargo clean

@@ -1,0 +1,116 @@
+//! safetensors, written canonically and read with every length checked.
+//!
+//! The `safetensors` crate writes metadata keys in random order, so equal content would get unequal digests; here the
+//! header is sorted JSON: `__metadata__` first, then tensors in the order given. Reading is the crate's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use serde_json::{Map, Value, json};
+
+use super::DataError;
+
+/// A tensor to be written: little-endian bytes, row-major.
+#[derive(Clone, Debug)]
+pub struct RawTensor {
+    /// Name in the file.
+    pub name: String,
+    /// `F32`, `BF16`, `F16`, `I32`, ...
+    pub dtype: &'static str,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// The elements.
+    pub bytes: Vec<u8>,
+}
+
+/// The bytes of a safetensors file: equal content gives equal bytes.
+pub fn to_bytes(tensors: &[RawTensor], metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut header = Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut offset = 0;
+    for tensor in tensors {
+        let end = offset + tensor.bytes.len();
+        header.insert(
+            tensor.name.clone(),
+            json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end] }),
+        );
+        offset = end;
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    // The format wants the data to start at a multiple of eight.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = Vec::with_capacity(8 + text.len() + offset);
+    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&text);
+    for tensor in tensors {
+        bytes.extend_from_slice(&tensor.bytes);
+    }
+    bytes
+}
+
+/// Parses a safetensors file; `path` names it in errors.
+///
+/// # Errors
+/// When the header is broken or the file is shorter or longer than its header says.
+pub fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<SafeTensors<'a>, DataError> {
+    SafeTensors::deserialize(bytes).map_err(|error| DataError::Weights {
+        path: path.into(),
+        what: format!("{error} (the file has {} bytes)", bytes.len()),
+    })
+}
+
+/// The `__metadata__` of a safetensors file.
+///
+/// # Errors
+/// As [`parse`].
+pub fn metadata(bytes: &[u8], path: &Path) -> Result<BTreeMap<String, String>, DataError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| DataError::Weights { path: path.into(), what: error.to_string() })?;
+    Ok(header.metadata().clone().unwrap_or_default().into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let tensor = |name: &str, values: &[f32]| RawTensor {
+            name: name.into(),
+            dtype: "F32",
+            shape: vec![values.len()],
+            bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        let metadata = BTreeMap::from([("format".into(), "pt".into()), ("a".into(), "b".into())]);
+        to_bytes(&[tensor("z", &[1.0, 2.0]), tensor("a", &[3.0])], &metadata)
+    }
+
+    #[test]
+    fn what_is_written_is_read_by_the_reference_crate() {
+        let bytes = sample();
+        let file = parse(&bytes, Path::new("x")).unwrap();
+        assert_eq!(file.tensor("z").unwrap().data(), [1.0f32.to_le_bytes(), 2.0f32.to_le_bytes()].concat());
+        assert_eq!(file.tensor("a").unwrap().shape(), &[1]);
+        assert_eq!(metadata(&bytes, Path::new("x")).unwrap()["format"], "pt");
+        assert_eq!(u64::from_le_bytes(bytes[..8].try_into().unwrap()) % 8, 0);
+    }
+
+    #[test]
+    fn equal_content_gives_equal_bytes() {
+        assert!((0..8).all(|_| sample() == sample()));
+    }
+
+    #[test]
+    fn truncated_and_corrupt_files_are_refused_by_name() {
+        let bytes = sample();
+        for end in [0, 4, 12, bytes.len() - 1] {
+            let message = parse(&bytes[..end], Path::new("model.safetensors")).unwrap_err().to_string();
+            assert!(message.contains("model.safetensors"), "{message}");
+        }
+        let mut corrupt = bytes.clone();
+        corrupt[9] = b'!';
+        assert!(parse(&corrupt, Path::new("x")).is_err());
+    }
+}

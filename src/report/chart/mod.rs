@@ -1,0 +1,153 @@
+//! The figures of a report.
+//!
+//! In: a [`ResultSet`]. Out: pictures with captions, in a fixed order. Invariant: a figure without data is left out,
+//! never drawn empty; what a caption counts is what was drawn.
+
+pub mod draw;
+pub mod font;
+pub mod scale;
+pub mod theme;
+
+mod changed;
+mod curves;
+mod jaccard;
+mod lr_sweep;
+
+use super::result::{ResultSet, RunResult, State, number};
+use super::series;
+use curves::Curves;
+use draw::Drawing;
+
+/// A picture with its place and its caption.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// The file's name without extension.
+    pub name: &'static str,
+    /// What is shown and from how many runs.
+    pub caption: String,
+    /// The picture.
+    pub drawing: Drawing,
+}
+
+/// Every figure that the results have data for.
+pub fn figures(set: &ResultSet) -> Vec<Figure> {
+    let families = series::families(set);
+    let looks = theme::looks(&families);
+    let base = series::base_score(set);
+    let window = curves::window(set);
+    let reference = curves::reference_note(set, &families);
+    let encoding = curves::encoding_note(set, &families);
+    let episodes = series::eval_examples(set)
+        .map_or_else(|| "the held-out episodes".to_owned(), |count| format!("{count} held-out episodes"));
+    let dashed =
+        base.map_or_else(String::new, |base| format!(" Dashed: base model, {}.", scale::short(base)));
+    let smooth = if window > 1 { format!(" Moving average over {window} steps.") } else { String::new() };
+    let mut figures = Vec::new();
+    let mut add = |name, drawing: Option<Drawing>, caption: String| {
+        if let Some(drawing) = drawing {
+            figures.push(Figure { name, caption, drawing });
+        }
+    };
+
+    let learning = Curves {
+        title: "Held-out score during training",
+        y_title: "mean score",
+        subtitle: format!("Mean score on {episodes}.{dashed}{reference}{encoding}"),
+        column: "eval/score",
+        evals: true,
+        window: 1,
+        base,
+        dots: true,
+    };
+    let with = |column: &str| {
+        set.runs.iter().filter(|run| run.metrics.iter().any(|row| number(row, column).is_some())).count()
+    };
+    let evaluated =
+        set.runs.iter().filter(|run| run.evals.iter().any(|row| number(row, "eval/score").is_some()));
+    add(
+        "learning_curves",
+        learning.draw(set, &families, &looks),
+        format!(
+            "Score on {episodes} by training step, one panel per mask; {}.",
+            runs(evaluated.count(), set.runs.len())
+        ),
+    );
+    let scored = set.runs.iter().filter(|run| run.final_score().is_some()).count();
+    add(
+        "lr_sweep",
+        lr_sweep::draw(set, &families, &looks),
+        format!(
+            "Score of the last evaluation against the learning rate, for {}. Unfinished runs have no final score.",
+            runs(scored, set.runs.len())
+        ),
+    );
+    add(
+        "jaccard",
+        jaccard::draw(set),
+        format!(
+            "Jaccard index |A ∩ B| / |A ∪ B| of every pair of distinct masks ({}). {}",
+            plural(set.overlaps.len(), "pair"),
+            jaccard::subtitle(set)
+        ),
+    );
+    let reward = Curves {
+        title: "Training reward",
+        y_title: "mean reward",
+        subtitle: format!("Mean reward of the rollouts of a step.{smooth}{reference}{encoding}"),
+        column: "reward/mean",
+        evals: false,
+        window,
+        base: None,
+        dots: false,
+    };
+    add(
+        "training_reward",
+        reward.draw(set, &families, &looks),
+        format!(
+            "Mean reward of the training rollouts by step; {}.{smooth}",
+            runs(with("reward/mean"), set.runs.len())
+        ),
+    );
+    let entropy = Curves {
+        title: "Entropy of the policy",
+        y_title: "nats per token",
+        subtitle: format!("Mean entropy of the sampled tokens' distributions.{smooth}{reference}{encoding}"),
+        column: "entropy",
+        evals: false,
+        window,
+        base: None,
+        dots: false,
+    };
+    add(
+        "update_sparsity",
+        changed::draw(set, &families, &looks),
+        format!(
+            "Share of all entries that differ from the base model, exactly, after rounding both to bfloat16, and by \
+             more than 1e-5; {}.",
+            runs(with("update/changed_fp32"), set.runs.len())
+        ),
+    );
+    add(
+        "entropy",
+        entropy.draw(set, &families, &looks),
+        format!("Entropy by step; {}.{smooth}", runs(with("entropy"), set.runs.len())),
+    );
+    for figure in &mut figures {
+        let failed =
+            set.runs.iter().filter(|run| run.state == State::Failed).map(|run: &RunResult| &run.label);
+        let failed: Vec<&str> = failed.map(String::as_str).collect();
+        if !failed.is_empty() && figure.name != "jaccard" {
+            figure.caption.push_str(&format!(" A cross marks a failed run ({}).", failed.join(", ")));
+        }
+    }
+    figures
+}
+
+fn runs(shown: usize, of: usize) -> String {
+    if shown == of { plural(of, "run") } else { format!("{shown} of {}", plural(of, "run")) }
+}
+
+/// `1 run`, `2 runs`.
+pub fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,131 @@
+//! `runs.json`, and a whole [`ResultSet`] from the files of a report.
+//!
+//! In: the folder `results/<manifest name>/`, as committed. Out: the set that it was rendered from. Invariant:
+//! `read` after `render` is the identity; nothing else is consulted.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::error::ReportError;
+use super::long;
+use super::result::{ResultSet, RunResult, State};
+
+const RUNS: &str = "runs.json";
+
+/// The version of the files' format; a reader refuses others.
+const FORMAT: u64 = 1;
+
+/// Writes all that the long tables do not hold.
+pub fn write_runs(set: &ResultSet) -> Vec<u8> {
+    let object = |pairs: &[(String, Value)]| -> Value { Value::Object(pairs.iter().cloned().collect()) };
+    let runs: Vec<Value> = set
+        .runs
+        .iter()
+        .map(|run| {
+            json!({
+                "id": run.id,
+                "label": run.label,
+                "state": run.state.name(),
+                "step": run.step,
+                "reason": run.reason,
+                "axes": object(&run.axes),
+                "config": object(&run.config),
+                "done": run.done,
+            })
+        })
+        .collect();
+    let document = json!({
+        "format": FORMAT,
+        "manifest": set.manifest,
+        "title": set.title,
+        "question": set.question,
+        "runs": runs,
+    });
+    let mut text = format!("{document:#}");
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// Restores the set from the files that [`super::render`] made of it.
+pub fn read(dir: &Path) -> Result<ResultSet, ReportError> {
+    let mut set = read_runs(&text(dir, RUNS)?)?;
+    let metrics = long::read_rows("metrics.csv", &text(dir, "metrics.csv")?)?;
+    let evals = long::read_rows("evals.csv", &text(dir, "evals.csv")?)?;
+    set.overlaps = long::read_overlaps("jaccard.csv", &text(dir, "jaccard.csv")?)?;
+    let place = |set: &ResultSet, file, label: &str| {
+        set.runs.iter().position(|run| run.label == label).ok_or_else(|| ReportError::Malformed {
+            file,
+            line: 0,
+            what: format!("run `{label}` is not in {RUNS}"),
+        })
+    };
+    for (label, row) in metrics {
+        let index = place(&set, "metrics.csv", &label)?;
+        set.runs[index].metrics.push(row);
+    }
+    for (label, row) in evals {
+        let index = place(&set, "evals.csv", &label)?;
+        set.runs[index].evals.push(row);
+    }
+    Ok(set)
+}
+
+fn text(dir: &Path, file: &str) -> Result<String, ReportError> {
+    let path = dir.join(file);
+    std::fs::read_to_string(&path).map_err(|source| ReportError::Unreadable { path, source })
+}
+
+fn read_runs(text: &str) -> Result<ResultSet, ReportError> {
+    let malformed = |line, what: String| ReportError::Malformed { file: RUNS, line, what };
+    let document: Value =
+        serde_json::from_str(text).map_err(|error| malformed(error.line(), error.to_string()))?;
+    let format = document.get("format").and_then(Value::as_u64);
+    if format != Some(FORMAT) {
+        return Err(malformed(0, format!("format {format:?} is not {FORMAT}")));
+    }
+    let word = |value: &Value, key: &str| -> Result<String, ReportError> {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| malformed(0, format!("`{key}` is missing or not text")))
+    };
+    let pairs = |value: &Value, key: &str| -> Result<Vec<(String, Value)>, ReportError> {
+        value
+            .get(key)
+            .and_then(Value::as_object)
+            .map(|object: &Map<String, Value>| object.clone().into_iter().collect())
+            .ok_or_else(|| malformed(0, format!("`{key}` is missing or not an object")))
+    };
+    let present = |value: &Value, key: &str| value.get(key).filter(|found| !found.is_null()).cloned();
+    let runs = document
+        .get("runs")
+        .and_then(Value::as_array)
+        .ok_or_else(|| malformed(0, "`runs` is missing or not a list".to_owned()))?
+        .iter()
+        .map(|run| {
+            let state = word(run, "state")?;
+            Ok(RunResult {
+                id: word(run, "id")?,
+                label: word(run, "label")?,
+                axes: pairs(run, "axes")?,
+                config: pairs(run, "config")?,
+                state: State::parse(&state)
+                    .ok_or_else(|| malformed(0, format!("`{state}` is not a run's state")))?,
+                step: present(run, "step").and_then(|step| step.as_u64()),
+                reason: present(run, "reason").and_then(|reason| reason.as_str().map(str::to_owned)),
+                metrics: Vec::new(),
+                evals: Vec::new(),
+                done: present(run, "done"),
+            })
+        })
+        .collect::<Result<Vec<_>, ReportError>>()?;
+    Ok(ResultSet {
+        title: word(&document, "title")?,
+        question: word(&document, "question")?,
+        manifest: word(&document, "manifest")?,
+        runs,
+        overlaps: Vec::new(),
+    })
+}

@@ -1,0 +1,262 @@
+//! Attempts: one execution of a run, from where the last one got to.
+//!
+//! In: rows, log lines, checkpoints, final files. Out: a finished or failed run. An attempt writes only inside its own
+//! folder; only `DONE.json`, written once and last, and `failed.json` lie beside it. Rows up to the adopted checkpoint
+//! are copied, and rows after it are written again by repeating their steps, so the rows of a resumed run are those of
+//! an uninterrupted one.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::artifact::{prepare_folder, records};
+use super::checkpoint::{self, Adopted, Checkpoint};
+use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
+use super::record::{self, FileRecord, Marker, Row};
+use super::rows::RowsFile;
+use super::{Home, Store, StoreError, fs, short};
+
+/// One execution of a run.
+pub struct Attempt {
+    home: Home,
+    run: String,
+    number: u32,
+    folder: PathBuf,
+    resumed: Option<Checkpoint>,
+    metrics: RowsFile,
+    evals: RowsFile,
+    log: File,
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Attempt")
+            .field("folder", &self.folder)
+            .field("resumed", &self.resumed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Begins a new attempt of a run, from the newest checkpoint that verifies, if there is one.
+    ///
+    /// # Errors
+    /// When the attempt's folder cannot be written.
+    pub fn begin(&self, run: &str) -> Result<Attempt, StoreError> {
+        self.home.writable()?;
+        let home = self.home.clone();
+        fs::create_folders(&home.layout.attempts(check_name(run)?))?;
+        let adopted = checkpoint::adopt(&home, run)?;
+        let mut number = checkpoint::attempts(&home, run)?.last().copied().unwrap_or(0) + 1;
+        while !fs::create_folder_new(&home.layout.attempt(run, number))? {
+            number += 1;
+        }
+        let folder = home.layout.attempt(run, number);
+        let (resumed, metrics, evals) = match adopted {
+            Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
+            None => (None, Vec::new(), Vec::new()),
+        };
+        let metrics = RowsFile::create(folder.join(METRICS), &metrics)?;
+        let evals = RowsFile::create(folder.join(EVALS), &evals)?;
+        let log = fs::open_append(&folder.join(LOG))?;
+        fs::sync_folder(&folder)?;
+        Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, metrics, evals, log })
+    }
+
+    /// Records that a run failed outside of any attempt: its process was killed, or a stage that it needs failed.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn record_failure(&self, run: &str, failure: &Value) -> Result<(), StoreError> {
+        self.home.writable()?;
+        fs::create_folders(&self.home.layout.run(check_name(run)?))?;
+        let number = checkpoint::attempts(&self.home, run)?.last().copied().unwrap_or(0);
+        write_failure(&self.home, run, number, failure)
+    }
+}
+
+impl Attempt {
+    /// The attempt's number, from 1.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The attempt's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The checkpoint that this attempt goes on from.
+    pub fn resumed(&self) -> Option<&Checkpoint> {
+        self.resumed.as_ref()
+    }
+
+    /// The rows of `metrics.jsonl` so far, those before the resume included.
+    pub fn metrics_rows(&self) -> &[Row] {
+        self.metrics.rows()
+    }
+
+    /// The rows of `eval.jsonl` so far, those before the resume included.
+    pub fn eval_rows(&self) -> &[Row] {
+        self.evals.rows()
+    }
+
+    /// Appends a row of a step's metrics.
+    ///
+    /// # Errors
+    /// When it cannot be written; the rows before it stay whole.
+    pub fn metrics(&mut self, row: &Row) -> Result<(), StoreError> {
+        self.metrics.append(row)
+    }
+
+    /// Appends a row of an evaluation.
+    ///
+    /// # Errors
+    /// When it cannot be written; the rows before it stay whole.
+    pub fn eval(&mut self, row: &Row) -> Result<(), StoreError> {
+        self.evals.append(row)
+    }
+
+    /// Appends a line to the attempt's log.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn log(&mut self, line: &str) -> Result<(), StoreError> {
+        let written = self.log.write_all(format!("{}\n", line.trim_end()).as_bytes());
+        written.map_err(|e| StoreError::io("write", &self.folder.join(LOG), e))
+    }
+
+    /// Writes a checkpoint: `step` steps are complete. The rows so far are forced to the disk before, and the newest
+    /// `keep` checkpoints of the run stay.
+    ///
+    /// # Errors
+    /// When it cannot be written; the checkpoints before it stay whole.
+    pub fn checkpoint(
+        &mut self,
+        step: u32,
+        files: &[(&str, &[u8])],
+        meta: Value,
+        keep: u32,
+    ) -> Result<(), StoreError> {
+        self.metrics.sync()?;
+        self.evals.sync()?;
+        let marker = Marker {
+            kind: checkpoint::KIND.to_owned(),
+            id: self.run.clone(),
+            files: records(files)?,
+            detail: json!({
+                "attempt": self.number,
+                "step": step,
+                "metrics": self.metrics.mark().to_value(),
+                "evals": self.evals.mark().to_value(),
+            }),
+            meta,
+        };
+        let parent = self.home.layout.checkpoints(&self.run, self.number);
+        fs::create_folders(&parent)?;
+        let prepared = prepare_folder(&parent, files, &marker)?;
+        let target = self.home.layout.checkpoint(&self.run, self.number, step);
+        if !fs::publish_folder(&prepared, &target)? {
+            fs::remove_leftover(&prepared)?;
+            return Err(StoreError::damaged(&target, "this attempt already wrote a checkpoint of this step"));
+        }
+        checkpoint::prune(&self.home, &self.run, self.number, keep.max(1) as usize)
+    }
+
+    /// Finishes the run: writes the final files, then the marker. The first result of a run wins; a second one with the
+    /// same reproducible rows and the same files changes nothing, a different one is reported and its attempt goes to
+    /// quarantine. Checkpoints are removed, because the final files hold what they held.
+    ///
+    /// # Errors
+    /// When something cannot be written; the run is not finished then.
+    pub fn finish(self, files: &[(&str, &[u8])], meta: Value) -> Result<(), StoreError> {
+        self.metrics.sync()?;
+        self.evals.sync()?;
+        let mut list = records(files)?
+            .into_iter()
+            .map(|(name, record)| (format!("{FINAL}/{name}"), record))
+            .collect::<std::collections::BTreeMap<_, _>>();
+        for (name, rows) in [(METRICS, &self.metrics), (EVALS, &self.evals)] {
+            let mark = rows.mark();
+            list.insert(name.to_owned(), FileRecord { bytes: mark.bytes, blake3: mark.blake3 });
+        }
+        let folder = self.folder.join(FINAL);
+        fs::create_folders(&folder)?;
+        for (name, bytes) in files {
+            fs::write_new(&folder.join(name), bytes)?;
+        }
+        fs::sync_folder(&folder)?;
+        fs::sync_folder(&self.folder)?;
+
+        let marker = Marker {
+            kind: "run".to_owned(),
+            id: self.run.clone(),
+            files: list,
+            detail: json!({
+                "attempt": self.number,
+                "metrics_digest": record::reproducible_digest(self.metrics.rows()),
+                "evals_digest": record::reproducible_digest(self.evals.rows()),
+            }),
+            meta,
+        };
+        let store = Store { home: self.home.clone() };
+        loop {
+            if let Some(first) = store.result(&self.run)? {
+                self.compare(&first, &marker)?;
+                break;
+            }
+            if fs::publish_file(&self.home.layout.run(&self.run).join(DONE), marker.to_text().as_bytes())? {
+                break;
+            }
+        }
+        checkpoint::prune(&self.home, &self.run, self.number, 0)
+    }
+
+    /// Compares this attempt's result with an earlier one; a difference is reported and this attempt moved aside.
+    fn compare(&self, first: &super::Artifact, second: &Marker) -> Result<(), StoreError> {
+        let contents = |files: &std::collections::BTreeMap<String, FileRecord>| {
+            files
+                .iter()
+                .filter(|(name, _)| name.starts_with(FINAL))
+                .map(|(n, r)| (n.clone(), r.clone()))
+                .collect::<Vec<_>>()
+        };
+        let same = contents(first.files()) == contents(&second.files)
+            && first.detail()["metrics_digest"] == second.detail["metrics_digest"]
+            && first.detail()["evals_digest"] == second.detail["evals_digest"];
+        if same {
+            return Ok(());
+        }
+        let why = format!(
+            "a second result of run {} (attempt {}) differs from the first (non-determinism, or another build); the first is kept",
+            short(&self.run),
+            self.number
+        );
+        fs::write_new(&self.folder.join(DONE), second.to_text().as_bytes())?;
+        self.home.quarantine(&self.folder, &format!("run-{}", short(&self.run)), &why)?;
+        Ok(())
+    }
+
+    /// Ends the attempt as failed. `failure` is an object with `class`, `step` and `message`.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn fail(self, failure: &Value) -> Result<(), StoreError> {
+        // What is known so far is worth keeping, but a disk that cannot take it must not hide the failure itself.
+        let _ = self.metrics.sync();
+        let _ = self.evals.sync();
+        write_failure(&self.home, &self.run, self.number, failure)
+    }
+}
+
+fn write_failure(home: &Home, run: &str, attempt: u32, failure: &Value) -> Result<(), StoreError> {
+    let mut record = Map::new();
+    for key in ["class", "step", "message", "hint"] {
+        record.insert(key.to_owned(), failure[key].clone());
+    }
+    record.insert("run".to_owned(), json!(run));
+    record.insert("attempt".to_owned(), json!(attempt));
+    fs::replace(&home.layout.run(run).join(FAILED), record::seal(record).as_bytes())
+}

@@ -1,0 +1,185 @@
+//! Checkpoints: the state of a run at a step boundary, and how the newest good one is found.
+//!
+//! In: the attempts of a run. Out: the checkpoint with the highest step whose files verify and whose rows are still
+//! there, or none. A damaged one is moved aside, said, and the one before is tried.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::layout::{DONE, EVALS, METRICS};
+use super::record::Marker;
+use super::rows::RowsMark;
+use super::{Home, StoreError, fs, short};
+
+/// A checkpoint that an attempt goes on from.
+#[derive(Clone)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    run: String,
+    attempt: u32,
+    step: u32,
+    marker: Marker,
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Checkpoint")
+            .field("folder", &self.folder)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The kind that a checkpoint's marker states.
+pub(super) const KIND: &str = "checkpoint";
+
+impl Checkpoint {
+    /// Steps that were complete when it was written.
+    pub fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// The attempt that wrote it.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// What the trainer said about it.
+    pub fn meta(&self) -> &Value {
+        &self.marker.meta
+    }
+
+    /// The names of its files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.marker.files.keys().map(String::as_str)
+    }
+
+    /// Reads a file and verifies its digest.
+    ///
+    /// # Errors
+    /// When there is no such file or its bytes are not those of the marker.
+    pub fn read(&self, file: &str) -> Result<Vec<u8>, StoreError> {
+        let Some(record) = self.marker.files.get(file) else {
+            return Err(StoreError::NoSuchFile { path: self.folder.clone(), file: file.to_owned() });
+        };
+        let path = self.folder.join(file);
+        let bytes = fs::read(&path)?;
+        record.check(&bytes, &path)?;
+        Ok(bytes)
+    }
+
+    fn load(folder: &Path, run: &str, attempt: u32, step: u32) -> Result<Self, StoreError> {
+        let path = folder.join(DONE);
+        let bytes = fs::read_optional(&path)?
+            .ok_or_else(|| StoreError::damaged(folder, "it has no completion marker"))?;
+        let marker = Marker::parse(&bytes, KIND, run, &path)?;
+        if marker.detail["step"].as_u64() != Some(u64::from(step)) {
+            return Err(StoreError::damaged(&path, format!("it is not that of step {step}")));
+        }
+        Ok(Self { folder: folder.to_path_buf(), run: run.to_owned(), attempt, step, marker })
+    }
+
+    fn check_sizes(&self) -> Result<(), StoreError> {
+        for (name, record) in &self.marker.files {
+            let path = self.folder.join(name);
+            if fs::file_length(&path)? != Some(record.bytes) {
+                return Err(StoreError::damaged(&path, "it is missing or has another size"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that were written when the checkpoint was, verified: metrics and evals.
+    pub(super) fn rows(&self, home: &Home) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        let attempt = home.layout.attempt(&self.run, self.attempt);
+        let prefix = |key: &str, file: &str| {
+            let mark = RowsMark::from_value(&self.marker.detail[key]).ok_or_else(|| {
+                StoreError::damaged(&self.folder, format!("its marker lacks the mark of {file}"))
+            })?;
+            mark.prefix(&attempt.join(file))
+        };
+        Ok((prefix("metrics", METRICS)?, prefix("evals", EVALS)?))
+    }
+}
+
+/// Numbers of the attempts of a run, ascending.
+pub(super) fn attempts(home: &Home, run: &str) -> Result<Vec<u32>, StoreError> {
+    numbers(&home.layout.attempts(run))
+}
+
+fn numbers(folder: &Path) -> Result<Vec<u32>, StoreError> {
+    let mut numbers: Vec<u32> = fs::list(folder)?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// `(step, attempt)` of every checkpoint of a run, the best to go on from first.
+pub(super) fn all(home: &Home, run: &str) -> Result<Vec<(u32, u32)>, StoreError> {
+    let mut found = Vec::new();
+    for attempt in attempts(home, run)? {
+        let steps = numbers(&home.layout.checkpoints(run, attempt))?;
+        found.extend(steps.into_iter().map(|step| (step, attempt)));
+    }
+    found.sort_unstable_by(|left, right| right.cmp(left));
+    Ok(found)
+}
+
+/// The step of the newest checkpoint that looks complete: its marker is valid and the sizes fit. Changes nothing.
+pub(super) fn newest_step(home: &Home, run: &str) -> Result<Option<u32>, StoreError> {
+    for (step, attempt) in all(home, run)? {
+        let folder = home.layout.checkpoint(run, attempt, step);
+        match Checkpoint::load(&folder, run, attempt, step).and_then(|found| found.check_sizes()) {
+            Ok(()) => return Ok(Some(step)),
+            Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What an attempt takes over from an earlier one.
+pub(super) struct Adopted {
+    pub checkpoint: Checkpoint,
+    /// The text of `metrics.jsonl` up to the checkpoint.
+    pub metrics: Vec<u8>,
+    /// The text of `eval.jsonl` up to the checkpoint.
+    pub evals: Vec<u8>,
+}
+
+/// The newest checkpoint that verifies, with the rows up to it. Damaged ones are moved aside.
+pub(super) fn adopt(home: &Home, run: &str) -> Result<Option<Adopted>, StoreError> {
+    for (step, attempt) in all(home, run)? {
+        let folder = home.layout.checkpoint(run, attempt, step);
+        let verified = Checkpoint::load(&folder, run, attempt, step).and_then(|checkpoint| {
+            for file in checkpoint.files() {
+                checkpoint.read(file)?;
+            }
+            let (metrics, evals) = checkpoint.rows(home)?;
+            Ok(Adopted { checkpoint, metrics, evals })
+        });
+        match verified {
+            Ok(found) => return Ok(Some(found)),
+            // A file that vanished is damage too; what cannot be read for another reason is not ours to judge.
+            Err(StoreError::Io { source, .. }) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::io("read", &folder, source));
+            }
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
+                let why = format!("checkpoint {step} of run {} cannot be used: {error}", short(run));
+                home.quarantine(&folder, &format!("checkpoint-{}-{step}", short(run)), &why)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Removes all but the newest `keep` checkpoints among those of attempts up to `attempt`. Attempts of a higher number
+/// belong to a successor and are left alone.
+pub(super) fn prune(home: &Home, run: &str, attempt: u32, keep: usize) -> Result<(), StoreError> {
+    let ours = all(home, run)?.into_iter().filter(|(_, of)| *of <= attempt);
+    for (step, of) in ours.skip(keep) {
+        fs::remove_folder(&home.layout.checkpoint(run, of, step))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,358 @@
+//! The file primitives: the only place in the program that writes files.
+//!
+//! In: paths and bytes. Out: durable files. Invariants: a file appears under its final name only when its bytes are
+//! on the disk (temporary file in the same folder, fsync, atomic publish, fsync of the folder), and the `publish_*`
+//! functions never replace anything. A failed fsync is an error and is never retried, because the kernel may have
+//! dropped the dirty pages.
+//!
+//! Source: the recipe of restic's local backend; ALICE (OSDI'14) for what goes wrong without it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{CWD, RenameFlags};
+
+use super::error::StoreError;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Names of temporary files and folders begin with this; what a killed process leaves behind is found by it.
+pub const TEMPORARY: &str = ".tmp-";
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| StoreError::io("read", path, e))
+}
+
+/// Reads a whole file; `None` when it does not exist.
+pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("read", path, e)),
+    }
+}
+
+/// The length of a file; `None` when there is no regular file of this name.
+pub fn file_length(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("look at", path, e)),
+    }
+}
+
+/// Whether anything has this name.
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// The absolute path without symbolic links.
+pub fn canonical_path(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|e| StoreError::io("find", path, e))
+}
+
+/// Where a symbolic link points, as text.
+pub fn link_target(path: &Path) -> Option<String> {
+    fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
+}
+
+/// The names in a folder, sorted; none when the folder does not exist. Names that are not UTF-8 are not ours.
+pub fn list(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(StoreError::io("list", path, e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| StoreError::io("list", path, e))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Creates a folder and its parents, durably.
+pub fn create_folders(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent(path);
+    if !parent.is_dir() {
+        create_folders(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => sync_folder(parent),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let source = io::Error::from(io::ErrorKind::NotADirectory);
+            Err(StoreError::NotAFolder { action: "create", path: path.to_path_buf(), source })
+        }
+        Err(e) => Err(StoreError::io("create", path, e)),
+    }
+}
+
+/// Creates a folder that must not exist yet; `false` when it does.
+pub fn create_folder_new(path: &Path) -> Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => sync_folder(parent(path)).map(|()| true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(StoreError::io("create", path, e)),
+    }
+}
+
+/// Creates an empty temporary folder inside `folder`.
+pub fn temporary_folder(folder: &Path) -> Result<PathBuf> {
+    loop {
+        let path = folder.join(temporary_name());
+        if create_folder_new(&path)? {
+            return Ok(path);
+        }
+    }
+}
+
+/// Writes a file that must not exist yet and forces it to the disk. The name is forced by [`sync_folder`].
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|e| StoreError::io("create", path, e))?;
+    file.write_all(bytes).map_err(|e| StoreError::io("write", path, e))?;
+    file.sync_all().map_err(|e| StoreError::io("fsync", path, e))
+}
+
+/// Writes a file atomically; the last writer wins.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = parent(path);
+    let temporary = write_temporary(folder, bytes)?;
+    if let Err(e) = fs::rename(&temporary, path) {
+        let _ = fs::remove_file(&temporary);
+        return Err(StoreError::io("write", path, e));
+    }
+    sync_folder(folder)
+}
+
+/// Writes a file atomically unless it exists: the first writer wins. `false` when another was first.
+pub fn publish_file(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let folder = parent(path);
+    let temporary = write_temporary(folder, bytes)?;
+    let published = link_new(&temporary, path);
+    let _ = fs::remove_file(&temporary);
+    let published = published.map_err(|e| StoreError::io("publish", path, e))?;
+    sync_folder(folder)?;
+    Ok(published)
+}
+
+/// Gives `from` the second name `to`; `false` when that name is taken.
+fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(true),
+        // On NFS a lost reply makes a link that succeeded look like one that did not: the link count knows better.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(is_same_file(from, to)),
+        // Some file systems have no hard links.
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+            rename_new(from, to)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn is_same_file(left: &Path, right: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (fs::symlink_metadata(left), fs::symlink_metadata(right)) {
+        (Ok(left), Ok(right)) => left.dev() == right.dev() && left.ino() == right.ino(),
+        _ => false,
+    }
+}
+
+/// Moves a complete temporary folder to its final name unless that name is taken. The files and the folder must have
+/// been forced to the disk before. `false`: another was first, and `from` is still there.
+pub fn publish_folder(from: &Path, to: &Path) -> Result<bool> {
+    let published = rename_new(from, to).map_err(|e| StoreError::io("publish", to, e))?;
+    if published {
+        sync_folder(parent(to))?;
+    }
+    Ok(published)
+}
+
+fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => Ok(false),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP)
+            if from.is_dir() =>
+        {
+            // NFS has no RENAME_NOREPLACE, but a folder never replaces one that has files in it.
+            match fs::rename(from, to) {
+                Ok(()) => Ok(true),
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+                    ) =>
+                {
+                    Ok(false)
+                }
+                Err(e) => Err(e),
+            }
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Moves a file or folder within the file system.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| StoreError::io("move", from, e))?;
+    sync_folder(parent(from))?;
+    sync_folder(parent(to))
+}
+
+/// Removes a file; that it is already gone is fine.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StoreError::io("remove", path, e)),
+    }
+}
+
+/// Removes a folder with all that is in it; that it is already gone is fine.
+///
+/// The folder first gets a temporary name, so that a removal that is cut short leaves nothing that looks like a result.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    let doomed = parent(path).join(temporary_name());
+    match fs::rename(path, &doomed) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(StoreError::io("remove", path, e)),
+    }
+    fs::remove_dir_all(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))
+}
+
+/// Removes a temporary file or folder that a killed process left behind.
+pub fn remove_leftover(path: &Path) -> Result<()> {
+    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match result {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StoreError::io("remove", path, e)),
+    }
+}
+
+/// Opens a file for appending, creating it.
+pub fn open_append(path: &Path) -> Result<File> {
+    OpenOptions::new().append(true).create(true).open(path).map_err(|e| StoreError::io("open", path, e))
+}
+
+/// Opens a file for locking, creating it; its content is never touched.
+pub fn open_guard(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    options.open(path).map_err(|e| StoreError::io("open", path, e))
+}
+
+/// Forces a folder's names to the disk.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    let folder = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
+    match folder.sync_all() {
+        Ok(()) => Ok(()),
+        // Some network and FUSE file systems cannot fsync a folder; there is nothing better to do on them.
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(e) => Err(StoreError::io("fsync", path, e)),
+    }
+}
+
+/// Finds out whether files can be created in a folder.
+pub fn probe_writable(folder: &Path) -> Result<()> {
+    let path = write_temporary(folder, b"")?;
+    remove_file(&path)
+}
+
+fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    loop {
+        let path = folder.join(temporary_name());
+        match write_new(&path, bytes) {
+            Ok(()) => return Ok(path),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                let _ = fs::remove_file(&path);
+                return Err(e);
+            }
+        }
+    }
+}
+
+/// A name that no other live process on this host uses; names are created exclusively, so a clash is only retried.
+fn temporary_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_publisher_wins_and_leaves_no_temporary_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        assert!(publish_file(&path, b"first").unwrap());
+        assert!(!publish_file(&path, b"second").unwrap());
+        assert_eq!(read(&path).unwrap(), b"first");
+        replace(&path, b"third").unwrap();
+        assert_eq!(read(&path).unwrap(), b"third");
+        assert_eq!(list(folder.path()).unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn a_folder_is_published_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("t");
+        let one = temporary_folder(folder.path()).unwrap();
+        let two = temporary_folder(folder.path()).unwrap();
+        assert_ne!(one, two);
+        write_new(&one.join("f"), b"1").unwrap();
+        assert!(publish_folder(&one, &target).unwrap());
+        assert!(!publish_folder(&two, &target).unwrap());
+        assert!(two.is_dir());
+        assert_eq!(read(&target.join("f")).unwrap(), b"1");
+    }
+
+    #[test]
+    fn a_path_below_a_file_is_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        write_new(&file, b"x").unwrap();
+        for path in [file.join("a/b"), file.clone()] {
+            let error = create_folders(&path).unwrap_err();
+            assert!(matches!(error, StoreError::NotAFolder { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_apart() {
+        let path = Path::new("p");
+        let of = |code| StoreError::io("write", path, io::Error::from_raw_os_error(code));
+        assert!(matches!(of(28), StoreError::DiskFull { .. }));
+        assert!(matches!(of(122), StoreError::DiskFull { .. }));
+        assert!(matches!(of(30), StoreError::ReadOnly { .. }));
+        assert!(matches!(of(13), StoreError::Denied { .. }));
+        assert!(matches!(of(1), StoreError::Denied { .. }));
+        assert!(matches!(of(5), StoreError::Io { .. }));
+        assert_eq!(of(28).to_string(), "no space left to write p");
+    }
+}

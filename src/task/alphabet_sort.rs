@@ -1,0 +1,192 @@
+//! Alphabet-sort: put CamelCase names in order, over one or several turns.
+//!
+//! In: settings, a source of names, and for each episode a seed, a stream and an index. Out: the prompts of the turns,
+//! the lines that answer them, and the reward of what a model wrote. Invariant: an episode is a pure function of the
+//! settings, the names and (seed, stream, index).
+//!
+//! Source: the alphabet-sort environment of the `verifiers` collection as re-added in release 0.1.10, restated.
+//!
+//! Departures:
+//! 1. Episodes are drawn by counter, each by itself, and not from one running Mersenne Twister.
+//! 2. A row of a file is drawn among those that are long enough; the original walks the rows in order.
+//! 3. Prompts are worded differently unless the manifest gives templates.
+//! 4. Turn 3 and later may show a format example too, where a template asks for it.
+
+use super::error::TaskError;
+use super::names::{NamePool, NameSource};
+use super::prompts::{Prompts, Shown};
+use super::reward::{Reward, Scoring, Tag};
+use super::spec::{AlphabetSortSpec, SortBy};
+use crate::counter::Counter;
+
+/// What marks a name of the present turn in a combined list.
+const NEW_NAME: &str = " // new name!";
+
+/// A conversation to be had: the model answers each turn and sees all that went before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Episode {
+    /// The turns, at least one.
+    pub turns: Vec<Turn>,
+}
+
+/// One turn of an episode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The user message.
+    pub prompt: String,
+    /// The lines of the right answer.
+    pub expected: Vec<String>,
+    /// The element that the answer stands in.
+    pub tag: Tag,
+}
+
+/// The task, ready to make episodes.
+#[derive(Clone, Debug)]
+pub struct AlphabetSort {
+    turns: (u32, u32),
+    names_per_turn: (u32, u32),
+    sort_by: SortBy,
+    scoring: Scoring,
+    names: NamePool,
+    prompts: Prompts,
+}
+
+impl AlphabetSort {
+    /// Checks the settings, compiles the templates and prepares the names.
+    ///
+    /// # Errors
+    /// When bounds hold no value, a template is broken or uses an unknown variable, or no episode of the longest kind
+    /// (`max_turns * max_names_per_turn` names) can be had from `names`.
+    pub fn new(spec: &AlphabetSortSpec, names: NameSource) -> Result<Self, TaskError> {
+        let turns =
+            bounds("task.min_turns", "task.min_turns..=task.max_turns", spec.min_turns, spec.max_turns)?;
+        let names_per_turn = bounds(
+            "task.min_names_per_turn",
+            "task.min_names_per_turn..=task.max_names_per_turn",
+            spec.min_names_per_turn,
+            spec.max_names_per_turn,
+        )?;
+        if spec.similarity_power == 0 {
+            return Err(TaskError::Zero { key: "task.similarity_power" });
+        }
+        Ok(Self {
+            turns,
+            names_per_turn,
+            sort_by: spec.sort_by,
+            scoring: Scoring { power: f64::from(spec.similarity_power), per_turn: spec.power_per_turn },
+            names: NamePool::new(names, u64::from(spec.max_turns) * u64::from(spec.max_names_per_turn))?,
+            prompts: Prompts::new(spec)?,
+        })
+    }
+
+    /// The `index`-th episode of `stream` (such as `train`, `eval`, `demonstration`, `fisher`) under `seed`.
+    ///
+    /// # Errors
+    /// When a template fails on this very episode.
+    pub fn episode(&self, seed: u64, stream: &str, index: u64) -> Result<Episode, TaskError> {
+        let mut counter = Counter::new(seed, &format!("task/alphabet_sort/{stream}"), &[index]);
+        let (fewest, most) = (u64::from(self.names_per_turn.0), u64::from(self.names_per_turn.1));
+        let turns = counter.between(u64::from(self.turns.0), u64::from(self.turns.1));
+        let counts: Vec<usize> = (0..turns).map(|_| counter.between(fewest, most) as usize).collect();
+        let names = self.names.draw(&mut counter, counts.iter().sum());
+        // Drawn even where it is given, so that `sort_by` alone leaves the names of an episode as they are.
+        let drawn = if counter.below(2) == 0 { SortBy::First } else { SortBy::Last };
+        let key = if self.sort_by == SortBy::Either { drawn } else { self.sort_by };
+
+        let mut known = 0;
+        let mut turns = Vec::with_capacity(counts.len());
+        for (turn, count) in (1..).zip(counts) {
+            let mut shuffled = names[known..known + count].to_vec();
+            counter.shuffle(&mut shuffled);
+            let (slots, new_above) = if turn == 1 {
+                let slots = counter.between(fewest, most);
+                (slots, slots)
+            } else {
+                let slots = counter.between(fewest, (known + count) as u64);
+                (slots, counter.below(slots))
+            };
+            let shown = Shown { turn, names: &shuffled, key: key_word(key), slots, new_above };
+            turns.push(Turn {
+                prompt: self.prompts.render(&shown)?,
+                expected: truth(&names[..known + count], known, key),
+                tag: if turn == 1 { Tag::Sorted } else { Tag::Combined },
+            });
+            known += count;
+        }
+        Ok(Episode { turns })
+    }
+
+    /// The reward of `completions`, one for each turn that was answered.
+    pub fn reward(&self, episode: &Episode, completions: &[String]) -> Reward {
+        self.scoring
+            .reward(episode.turns.iter().map(|turn| (turn.tag, turn.expected.as_slice())), completions)
+    }
+
+    /// The perfect answer to a turn.
+    ///
+    /// # Panics
+    /// When the episode has no such turn.
+    pub fn demonstration(&self, episode: &Episode, turn: usize) -> String {
+        let turn = &episode.turns[turn];
+        answer(turn.tag, &turn.expected)
+    }
+
+    /// The right lines in random order: it shows the format and the copying, not the sorting.
+    ///
+    /// # Panics
+    /// When the episode has no such turn.
+    pub fn shuffled_demonstration(&self, episode: &Episode, turn: usize, counter: &mut Counter) -> String {
+        let turn = &episode.turns[turn];
+        let mut lines = turn.expected.clone();
+        counter.shuffle(&mut lines);
+        answer(turn.tag, &lines)
+    }
+
+    /// The opening and closing tags of answers.
+    pub fn tags() -> [&'static str; 4] {
+        Tag::literals()
+    }
+}
+
+/// `low..=high` when it holds a value and does not begin at 0.
+fn bounds(low_key: &'static str, keys: &'static str, low: u32, high: u32) -> Result<(u32, u32), TaskError> {
+    if low == 0 {
+        Err(TaskError::Zero { key: low_key })
+    } else if low > high {
+        Err(TaskError::Bounds { key: keys, low, high })
+    } else {
+        Ok((low, high))
+    }
+}
+
+/// The word for the sort key in a prompt.
+fn key_word(key: SortBy) -> &'static str {
+    if key == SortBy::First { "FIRST" } else { "LAST" }
+}
+
+/// The part of a name that is compared: up to its second capital or from it on. A name of one capital has no last part.
+fn sort_key(name: &str, key: SortBy) -> &str {
+    let second = name.char_indices().skip(1).find(|(_, c)| c.is_uppercase());
+    let (first, last) = name.split_at(second.map_or(name.len(), |(at, _)| at));
+    if key == SortBy::First { first } else { last }
+}
+
+/// The lines of the right answer: all names so far in order of their keys (by code point, equals as introduced); from
+/// the second turn on, those at `known` and after are marked as new.
+fn truth(names: &[String], known: usize, key: SortBy) -> Vec<String> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|&i| sort_key(&names[i], key));
+    let line = |i: usize| {
+        if known > 0 && i >= known { format!("{}{NEW_NAME}", names[i]) } else { names[i].clone() }
+    };
+    order.into_iter().map(line).collect()
+}
+
+/// Lines inside a tag.
+fn answer(tag: Tag, lines: &[String]) -> String {
+    format!("{}\n{}\n{}", tag.open(), lines.join("\n"), tag.close())
+}
+
+#[cfg(test)]
+#[path = "alphabet_sort_tests.rs"]
+pub(super) mod tests;

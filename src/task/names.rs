@@ -1,0 +1,210 @@
+//! Where an episode's names come from: the shipped lists, or rows of a user's file.
+//!
+//! In: a source of names and a counter. Out: the names of one episode, in the order in which turns introduce them.
+//! Invariant: names are distinct within an episode, and none is empty or breaks a line.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::error::TaskError;
+use super::reward::Tag;
+use super::text::strip;
+use crate::counter::Counter;
+
+/// Given names, one a line, in code-point order.
+const GIVEN: &str = include_str!("names/given.txt");
+/// Surnames, one a line, in code-point order.
+const SURNAMES: &str = include_str!("names/surnames.txt");
+
+/// The names that a task draws from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// The shipped lists: a given name and a surname joined, such as `AnnaMoss`. No two names of an episode share
+    /// either part, so that the right order never hangs on a tie.
+    Shipped,
+    /// Rows of a user's file. Spaces (U+0020) are removed from each name and repeats within a row dropped; an episode
+    /// picks one of the rows that are long enough, each with the same chance, and takes its first names.
+    Rows(Vec<Vec<String>>),
+}
+
+/// A checked source of names.
+#[derive(Clone, Debug)]
+pub(super) enum NamePool {
+    /// The shipped lists.
+    Shipped { given: Vec<&'static str>, surnames: Vec<&'static str> },
+    /// Rows, longest first, equals in the order of the file.
+    Rows(Vec<Vec<String>>),
+}
+
+impl NamePool {
+    /// Checks that `source` serves episodes of up to `needed` names.
+    pub(super) fn new(source: NameSource, needed: u64) -> Result<Self, TaskError> {
+        let (pool, rows) = match source {
+            NameSource::Shipped => {
+                (Self::Shipped { given: GIVEN.lines().collect(), surnames: SURNAMES.lines().collect() }, None)
+            }
+            NameSource::Rows(rows) => {
+                let read = rows.len();
+                let mut rows = rows
+                    .into_iter()
+                    .enumerate()
+                    .map(clean)
+                    .collect::<Result<Vec<Vec<String>>, TaskError>>()?;
+                rows.sort_by_key(|row| Reverse(row.len()));
+                (Self::Rows(rows), Some(read))
+            }
+        };
+        let largest = pool.largest();
+        if (largest as u64) < needed {
+            return Err(TaskError::TooFewNames { largest, needed, rows });
+        }
+        Ok(pool)
+    }
+
+    /// The most names that one episode can have.
+    fn largest(&self) -> usize {
+        match self {
+            Self::Shipped { given, surnames } => given.len().min(surnames.len()),
+            Self::Rows(rows) => rows.first().map_or(0, Vec::len),
+        }
+    }
+
+    /// The names of one episode; `count` is at most what the pool was checked for.
+    pub(super) fn draw(&self, counter: &mut Counter, count: usize) -> Vec<String> {
+        match self {
+            Self::Shipped { given, surnames } => {
+                let given = distinct(counter, given, count);
+                let surnames = distinct(counter, surnames, count);
+                given.iter().zip(surnames).map(|(first, last)| format!("{first}{last}")).collect()
+            }
+            Self::Rows(rows) => {
+                let eligible = rows.partition_point(|row| row.len() >= count);
+                let row = &rows[counter.below(eligible as u64) as usize];
+                row[..count].to_vec()
+            }
+        }
+    }
+}
+
+/// `count` different items, in random order: the head of a shuffle.
+fn distinct<'t>(counter: &mut Counter, items: &[&'t str], count: usize) -> Vec<&'t str> {
+    let mut items = items.to_vec();
+    for i in 0..count {
+        let j = counter.between(i as u64, items.len() as u64 - 1) as usize;
+        items.swap(i, j);
+    }
+    items.truncate(count);
+    items
+}
+
+/// A row without spaces and repeats.
+fn clean((index, row): (usize, Vec<String>)) -> Result<Vec<String>, TaskError> {
+    let mut seen = BTreeSet::new();
+    let mut names = Vec::with_capacity(row.len());
+    for name in row {
+        let joined = name.replace(' ', "");
+        let reason = if strip(&joined).is_empty() {
+            Some("is blank")
+        } else if joined.contains('\n') {
+            Some("breaks the line")
+        } else if Tag::literals().iter().any(|tag| joined.contains(tag)) {
+            Some("contains a tag of the answer format")
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Err(TaskError::BadName { row: index + 1, name, reason });
+        }
+        if seen.insert(joined.clone()) {
+            names.push(joined);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[&[&str]]) -> NameSource {
+        NameSource::Rows(rows.iter().map(|row| row.iter().map(ToString::to_string).collect()).collect())
+    }
+
+    #[test]
+    fn the_shipped_lists_are_sorted_unique_and_camel_case() {
+        for (list, least) in [(GIVEN, 500), (SURNAMES, 500)] {
+            let names: Vec<&str> = list.lines().collect();
+            assert!(names.len() >= least, "{}", names.len());
+            assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "sorted and unique");
+            for name in names {
+                let (head, tail) = name.split_at(1);
+                assert!(head.bytes().all(|b| b.is_ascii_uppercase()), "{name}");
+                assert!(!tail.is_empty() && tail.bytes().all(|b| b.is_ascii_lowercase()), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_lists_are_part_of_every_run() {
+        // Another list draws other episodes: when this digest must change, so must the revision of the stages that
+        // depend on the task.
+        let digest = blake3::hash([GIVEN, SURNAMES].concat().as_bytes()).to_hex();
+        assert_eq!(&digest[..16], "d9cd0bc29a6e405a");
+    }
+
+    #[test]
+    fn shipped_names_share_no_part_within_an_episode() {
+        let pool = NamePool::new(NameSource::Shipped, 100).expect("enough names");
+        let names = pool.draw(&mut Counter::new(1, "test", &[]), 100);
+        let split = |name: &String| name.rfind(|c: char| c.is_ascii_uppercase()).expect("two parts");
+        let given: BTreeSet<&str> = names.iter().map(|name| &name[..split(name)]).collect();
+        let surnames: BTreeSet<&str> = names.iter().map(|name| &name[split(name)..]).collect();
+        assert_eq!((names.len(), given.len(), surnames.len()), (100, 100, 100));
+    }
+
+    #[test]
+    fn rows_lose_spaces_and_repeats() {
+        let pool =
+            NamePool::new(rows(&[&["Anna Moss", "B C  D", "AnnaMoss", "Eve"]]), 3).expect("three names");
+        let names = pool.draw(&mut Counter::new(0, "test", &[]), 3);
+        assert_eq!(names, ["AnnaMoss", "BCD", "Eve"]);
+    }
+
+    #[test]
+    fn only_rows_that_are_long_enough_are_drawn() {
+        let source = rows(&[&["A"], &["B", "C", "D"], &["E", "F"], &["G", "H", "I"]]);
+        let pool = NamePool::new(source, 3).expect("two rows of three");
+        let firsts = |count: usize| -> BTreeSet<String> {
+            (0..200).map(|n| pool.draw(&mut Counter::new(n, "test", &[]), count).remove(0)).collect()
+        };
+        assert_eq!(firsts(3), BTreeSet::from(["B".into(), "G".into()]));
+        assert_eq!(firsts(2), BTreeSet::from(["B".into(), "E".into(), "G".into()]));
+        assert_eq!(firsts(1), BTreeSet::from(["A".into(), "B".into(), "E".into(), "G".into()]));
+    }
+
+    #[test]
+    fn too_few_names_say_how_many_there_are() {
+        let error = NamePool::new(rows(&[&["A", "A", "B"], &["C"]]), 6).expect_err("two names at most");
+        assert_eq!(
+            error.to_string(),
+            "task.names has at most 2 distinct names for an episode, and the longest episode needs 6"
+        );
+        assert!(error.hint().expect("advice").contains("2 were read"));
+        let error = NamePool::new(rows(&[]), 1).expect_err("no rows");
+        assert_eq!(error.hint().as_deref(), Some("the file has no rows"));
+        assert!(NamePool::new(NameSource::Shipped, 100_000).is_err());
+    }
+
+    #[test]
+    fn names_that_cannot_be_answered_are_refused() {
+        for (name, reason) in [
+            ("  ", "is blank"),
+            ("\t", "is blank"),
+            ("A\nB", "breaks the line"),
+            ("</alphabetical_sorted>", "contains a tag of the answer format"),
+        ] {
+            let error = NamePool::new(rows(&[&["Fine"], &["Good", name]]), 1).expect_err("refused");
+            assert_eq!(error.to_string(), format!("task.names, row 2: the name {name:?} {reason}"));
+        }
+    }
+}

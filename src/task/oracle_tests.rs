@@ -1,0 +1,79 @@
+//! The task against CPython: similarity, rewards and text handling, to the bit, on the cases that
+//! `tests/oracles/difflib_cases.py` printed.
+
+use serde::Deserialize;
+
+use super::alphabet_sort::tests::spec;
+use super::text::{lower, strip};
+use super::*;
+
+#[derive(Deserialize)]
+struct Oracle {
+    python: String,
+    ratio: Vec<(String, String, String)>,
+    reward: Vec<RewardCase>,
+    text: Vec<(String, String, String)>,
+}
+
+#[derive(Deserialize)]
+struct RewardCase {
+    power: u32,
+    per_turn: bool,
+    turns: Vec<(String, Vec<String>)>,
+    completions: Vec<String>,
+    scores: Vec<String>,
+    total: String,
+}
+
+fn oracle() -> Oracle {
+    let oracle: Oracle = serde_json::from_str(include_str!("../../tests/oracles/difflib_cases.json"))
+        .expect("the oracle is JSON");
+    assert!(oracle.python.starts_with("3."), "{}", oracle.python);
+    oracle
+}
+
+fn float(bits: &str) -> f64 {
+    f64::from_bits(u64::from_str_radix(bits, 16).expect("hexadecimal"))
+}
+
+#[test]
+fn ratios_are_those_of_cpython() {
+    let cases = oracle().ratio;
+    assert!(cases.len() > 300 && cases.iter().filter(|(_, b, _)| b.chars().count() >= 200).count() > 50);
+    for (a, b, bits) in cases {
+        let (found, wanted) = (ratio(&a, &b), float(&bits));
+        assert_eq!(found.to_bits(), wanted.to_bits(), "{a:?} {b:?}: {found} {wanted}");
+    }
+}
+
+#[test]
+fn rewards_are_those_of_the_python_reference() {
+    let cases = oracle().reward;
+    assert!(cases.len() >= 100);
+    for case in cases {
+        let spec = AlphabetSortSpec { similarity_power: case.power, power_per_turn: case.per_turn, ..spec() };
+        let task = Task::new(&TaskSpec::AlphabetSort(spec), NameSource::Shipped).expect("valid");
+        let turn = |(tag, expected): &(String, Vec<String>)| {
+            let tag = if tag == "alphabetical_sorted" { Tag::Sorted } else { Tag::Combined };
+            Turn { prompt: String::new(), expected: expected.clone(), tag }
+        };
+        let episode = Episode { turns: case.turns.iter().map(turn).collect() };
+        let found = task.reward(&episode, &case.completions);
+        let wanted =
+            Reward { total: float(&case.total), turns: case.scores.iter().map(|bits| float(bits)).collect() };
+        let bits = |reward: &Reward| {
+            reward.turns.iter().chain([&reward.total]).map(|value| value.to_bits()).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&found), bits(&wanted), "{:?} {:?}: {found:?} {wanted:?}", episode, case.completions);
+    }
+}
+
+#[test]
+fn text_is_handled_as_in_python() {
+    let cases = oracle().text;
+    assert!(cases.len() > 100);
+    for (text, lowered, stripped) in cases {
+        assert_eq!(lower(&text), lowered, "{text:?}");
+        assert_eq!(strip(&text), stripped, "{text:?}");
+    }
+}

@@ -1,0 +1,494 @@
+//! Devices and libtorch's global settings: what the file system and the loader know comes in, a `tch::Device` goes out.
+//!
+//! The binary is linked against the CPU libraries alone. CUDA registers itself when `libtorch_cuda.so` is opened, and
+//! that must come before the first question to libtorch, which remembers the answer: so `choose` comes first in every
+//! process that computes. What needs CUDA symbols is in `libtickets_cuda.so` (cuda_memory.cpp), opened after it.
+//!
+//! Invariant: this is the only file with unsafe code. Each call of it goes to a C function of shim.cpp or
+//! cuda_memory.cpp, none of which throws.
+//!
+//! Source: libtorch 2.11.0, `ATen/Context.h` and `c10/cuda/CUDACachingAllocator.h`.
+#![expect(unsafe_code, reason = "opens shared libraries and calls the C functions of the shim")]
+
+use std::ffi::{CStr, c_char, c_int};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
+use tch::{Cuda, Device, Kind, Tensor};
+use thiserror::Error;
+
+use crate::exit::{Code, Failure};
+use crate::manifest::DeviceChoice;
+
+/// The variable that cuBLAS wants for products that come out the same each time, and its value. cuBLAS reads it from
+/// the environment of the process, so whoever starts a worker sets it.
+pub const CUBLAS_WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+
+/// Why a device, or a setting of libtorch, is not to be had.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// There is no `libtorch_cuda.so` on the loader's path, or one of the libraries that it needs is missing.
+    #[error("CUDA is not usable: libtorch_cuda.so cannot be opened ({message})")]
+    NoCudaLibrary {
+        /// What the loader said.
+        message: String,
+    },
+    /// There is no NVIDIA driver.
+    #[error("CUDA is not usable: there is no NVIDIA driver ({message})")]
+    NoDriver {
+        /// What the loader said about `libcuda.so.1`.
+        message: String,
+    },
+    /// The libraries and the driver are there, but no GPU answers.
+    #[error("CUDA is not usable: no GPU answers ({message})")]
+    NoGpu {
+        /// What libtorch said.
+        message: String,
+    },
+    /// cuBLAS would be free to choose algorithms that differ from call to call.
+    #[error("{} is {found}, which lets cuBLAS sum in any order", CUBLAS_WORKSPACE.0)]
+    Workspace {
+        /// The value found, or "not set".
+        found: String,
+    },
+    /// libtorch refused a setting.
+    #[error("libtorch refused to {what}: {message}")]
+    Setting {
+        /// What was asked for.
+        what: &'static str,
+        /// What libtorch said.
+        message: String,
+    },
+}
+
+impl DeviceError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::NoCudaLibrary { .. } => {
+                "`pip install torch==2.11.0` and `make build` again (it finds the torch of python3), or put the \
+                 `torch/lib` folder of such an install on LD_LIBRARY_PATH; device = \"cpu\" needs none of it"
+            }
+            Self::NoDriver { .. } => {
+                "install the NVIDIA driver (in a container: pass the GPU in), or use device = \"cpu\""
+            }
+            Self::NoGpu { .. } => {
+                "does `nvidia-smi` list a GPU, is the driver new enough for CUDA 13, and does CUDA_VISIBLE_DEVICES \
+                 hide it? device = \"cpu\" goes without"
+            }
+            Self::Workspace { .. } => {
+                return Some(format!("set {}={} in the environment", CUBLAS_WORKSPACE.0, CUBLAS_WORKSPACE.1));
+            }
+            Self::Setting { .. } => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        let hint = error.hint();
+        Self::new(Code::Environment, error, hint)
+    }
+}
+
+// --- Opening CUDA --------------------------------------------------------------------------------------------------
+
+/// Opens a library for good: it is never closed, since libtorch keeps pointers into it.
+fn open_for_good(name: &str, flags: c_int) -> Result<Library, String> {
+    // SAFETY: the libraries named here are libtorch's, the driver's and our own; their initialisers run once, as they
+    // would at the start of the process.
+    unsafe { Library::open(Some(name), flags) }.map_err(|error| {
+        // The loader's own words are in the source.
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        cause.unwrap_or_else(|| error.to_string())
+    })
+}
+
+/// Opens `libtorch_cuda.so`, so that CUDA registers itself with libtorch. It is looked for on `LD_LIBRARY_PATH`, then
+/// in the folder of the libtorch that the program was built against. Later calls repeat the first answer.
+///
+/// Must come before the first question to libtorch: `choose` sees to that.
+///
+/// # Errors
+/// `NoCudaLibrary` when the loader does not find it or something that it needs.
+pub fn open_cuda() -> Result<(), DeviceError> {
+    static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
+    let opened = OPENED
+        .get_or_init(|| open_for_good("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL).map(std::mem::forget));
+    opened.clone().map_err(|message| DeviceError::NoCudaLibrary { message })
+}
+
+/// Whether an NVIDIA driver is there; cheap, and without a word to libtorch.
+///
+/// # Errors
+/// `NoDriver` when its library cannot be opened.
+pub fn find_driver() -> Result<(), DeviceError> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found =
+        FOUND.get_or_init(|| open_for_good("libcuda.so.1", RTLD_NOW | RTLD_LOCAL).map(std::mem::forget));
+    found.clone().map_err(|message| DeviceError::NoDriver { message })
+}
+
+/// Asks for a GPU step by step, and says which step failed.
+///
+/// # Errors
+/// `NoDriver`, `NoCudaLibrary` or `NoGpu`: the first step that failed.
+pub fn probe_cuda() -> Result<(), DeviceError> {
+    // The driver comes first: opening libtorch_cuda.so takes a second or more, and is in vain without one.
+    find_driver()?;
+    open_cuda()?;
+    if Cuda::device_count() > 0 {
+        return Ok(());
+    }
+    // The count alone does not say why it is 0; the first use does.
+    let message = match Tensor::f_zeros([1], (Kind::Float, Device::Cuda(0))) {
+        Ok(_) => "the device count is 0".to_owned(),
+        Err(error) => first_line(&error.to_string()),
+    };
+    Err(DeviceError::NoGpu { message })
+}
+
+/// The device of this process. Call it before anything else of libtorch.
+///
+/// `Auto` takes the first GPU if there is one that works, else the CPU.
+///
+/// # Errors
+/// For `Cuda`, what `probe_cuda` found. When a GPU is taken, `Workspace` if cuBLAS is not set up to repeat itself.
+pub fn choose(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Auto if probe_cuda().is_err() => return Ok(Device::Cpu),
+        DeviceChoice::Auto => {}
+        DeviceChoice::Cuda => probe_cuda()?,
+    }
+    let found = std::env::var(CUBLAS_WORKSPACE.0).unwrap_or_else(|_| "not set".to_owned());
+    if found == CUBLAS_WORKSPACE.1 || found == ":16:8" {
+        Ok(Device::Cuda(0))
+    } else {
+        Err(DeviceError::Workspace { found })
+    }
+}
+
+// --- Settings of libtorch ------------------------------------------------------------------------------------------
+
+unsafe extern "C" {
+    fn tickets_free(message: *mut c_char);
+    fn tickets_set_deterministic(on: c_int) -> *mut c_char;
+    fn tickets_set_full_precision() -> *mut c_char;
+    fn tickets_settings(bits: *mut c_int) -> *mut c_char;
+    fn tickets_build_text() -> *mut c_char;
+}
+
+/// Takes over a text that the shim made; null is `None`.
+fn take_text(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the shim returns null or a string of its own that ends in a zero byte; it is freed once, here.
+    unsafe {
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        tickets_free(text);
+        Some(copy)
+    }
+}
+
+fn check(what: &'static str, text: *mut c_char) -> Result<(), DeviceError> {
+    match take_text(text) {
+        None => Ok(()),
+        Some(message) => Err(DeviceError::Setting { what, message: first_line(&message) }),
+    }
+}
+
+/// Makes libtorch repeat itself bit for bit, or fail where it cannot: deterministic algorithms on, TF32 and reduced
+/// precision sums off, no kernels chosen by the clock. For the CPU too, where an accumulating `index_put` would
+/// otherwise add in any order.
+///
+/// # Errors
+/// `Setting` when libtorch refuses.
+pub fn set_deterministic() -> Result<(), DeviceError> {
+    // SAFETY: both take plain values and return a message or null.
+    unsafe {
+        check("use deterministic algorithms", tickets_set_deterministic(1))?;
+        check("switch TF32 off", tickets_set_full_precision())
+    }
+}
+
+/// The settings as libtorch holds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent switches of libtorch")]
+pub struct Settings {
+    /// Deterministic algorithms, an error where there is none.
+    pub deterministic: bool,
+    /// TF32 in matrix products.
+    pub tf32_matmul: bool,
+    /// TF32 in cuDNN.
+    pub tf32_cudnn: bool,
+    /// cuDNN picks kernels by the clock.
+    pub benchmark: bool,
+}
+
+/// Reads the settings back.
+///
+/// # Errors
+/// `Setting` when libtorch refuses.
+pub fn settings() -> Result<Settings, DeviceError> {
+    let mut bits: c_int = 0;
+    // SAFETY: the pointer is to a live integer.
+    check("state its settings", unsafe { tickets_settings(&raw mut bits) })?;
+    Ok(Settings {
+        deterministic: bits & 1 != 0,
+        tf32_matmul: bits & 2 != 0,
+        tf32_cudnn: bits & 4 != 0,
+        benchmark: bits & 8 != 0,
+    })
+}
+
+// --- What is loaded, and what it uses ------------------------------------------------------------------------------
+
+/// The libtorch that this process has loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Libtorch {
+    /// Its version, such as `2.11.0`.
+    pub version: String,
+    /// The vector instructions that it uses on this processor, such as `AVX512`.
+    pub cpu_capability: String,
+    /// The folder that `libtorch_cpu.so` was loaded from.
+    pub folder: Option<PathBuf>,
+}
+
+/// Describes the libtorch that this process has loaded.
+pub fn libtorch() -> Libtorch {
+    // SAFETY: takes nothing, returns a text of its own or null.
+    let text = take_text(unsafe { tickets_build_text() }).unwrap_or_default();
+    let after = |mark: &str| {
+        let rest = &text[text.find(mark)? + mark.len()..];
+        rest.split([',', '\n']).next().map(|value| value.trim().to_owned())
+    };
+    Libtorch {
+        version: after("TORCH_VERSION=").unwrap_or_else(|| "unknown".to_owned()),
+        cpu_capability: after("CPU capability: ").unwrap_or_else(|| "unknown".to_owned()),
+        folder: loaded_from("libtorch_cpu.so"),
+    }
+}
+
+/// The folder from which this process has loaded a library, as the kernel lists it.
+pub fn loaded_from(library: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().filter_map(|line| line.find('/').map(|start| PathBuf::from(&line[start..])));
+    path.filter(|path| path.file_name().is_some_and(|name| name == library))
+        .find_map(|path| path.parent().map(PathBuf::from))
+}
+
+/// The most memory that this process has had resident, in bytes; `None` where the kernel does not say.
+pub fn host_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Bytes of GPU memory, as the caching allocator counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CudaMemory {
+    /// In tensors now.
+    pub allocated: i64,
+    /// The most in tensors since the start or the last reset.
+    pub allocated_peak: i64,
+    /// Held by the allocator now, free blocks included.
+    pub reserved: i64,
+    /// The most held since the start or the last reset.
+    pub reserved_peak: i64,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CudaDevice {
+    /// As the driver names it.
+    pub name: String,
+    /// All of its memory, in bytes.
+    pub total_memory: i64,
+    /// Compute capability, such as (9, 0).
+    pub capability: (i32, i32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: i32,
+}
+
+#[repr(C)]
+struct RawCudaDevice {
+    name: [c_char; 256],
+    total_memory: i64,
+    capability_major: i32,
+    capability_minor: i32,
+    multiprocessors: i32,
+}
+
+/// The functions of `libtickets_cuda.so`.
+struct CudaLibrary {
+    memory: unsafe extern "C" fn(c_int, *mut CudaMemory) -> *mut c_char,
+    reset_peak: unsafe extern "C" fn(c_int) -> *mut c_char,
+    device: unsafe extern "C" fn(c_int, *mut RawCudaDevice) -> *mut c_char,
+}
+
+/// Where `libtickets_cuda.so` may be: beside the program, one folder up (test programs are in `deps/`), or wherever
+/// the loader looks.
+fn cuda_library_candidates() -> Vec<String> {
+    const NAME: &str = "libtickets_cuda.so";
+    let program = std::env::current_exe().unwrap_or_default();
+    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join(NAME));
+    let mut found: Vec<String> = beside.filter_map(|path| path.to_str().map(str::to_owned)).collect();
+    found.push(NAME.to_owned());
+    found
+}
+
+fn open_cuda_library() -> Result<CudaLibrary, String> {
+    open_cuda().map_err(|error| error.to_string())?;
+    let mut problem = String::new();
+    for candidate in cuda_library_candidates() {
+        match open_for_good(&candidate, RTLD_NOW | RTLD_LOCAL) {
+            Ok(library) => {
+                // SAFETY: cuda_memory.cpp declares these functions with these types.
+                let functions = unsafe {
+                    let memory = library.get(b"tickets_cuda_memory\0").map(|symbol| *symbol);
+                    let reset_peak = library.get(b"tickets_cuda_reset_peak\0").map(|symbol| *symbol);
+                    let device = library.get(b"tickets_cuda_device\0").map(|symbol| *symbol);
+                    (memory, reset_peak, device)
+                };
+                std::mem::forget(library);
+                let (Ok(memory), Ok(reset_peak), Ok(device)) = functions else {
+                    return Err(format!("{candidate} lacks a function"));
+                };
+                return Ok(CudaLibrary { memory, reset_peak, device });
+            }
+            // The first candidate that exists has the telling message.
+            Err(message) if problem.is_empty() || !message.contains("No such file") => problem = message,
+            Err(_) => {}
+        }
+    }
+    Err(problem)
+}
+
+fn cuda_library() -> Result<&'static CudaLibrary, &'static str> {
+    static LIBRARY: OnceLock<Result<CudaLibrary, String>> = OnceLock::new();
+    LIBRARY.get_or_init(open_cuda_library).as_ref().map_err(String::as_str)
+}
+
+/// Why the figures of GPU memory are not to be had; `None` when they are. Opens CUDA.
+pub fn cuda_library_problem() -> Option<&'static str> {
+    cuda_library().err()
+}
+
+/// GPU memory of the first device. `None` when CUDA is not in use, or `libtickets_cuda.so` is not there.
+pub fn cuda_memory() -> Option<CudaMemory> {
+    let library = cuda_library().ok()?;
+    let mut memory = CudaMemory::default();
+    // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills.
+    let problem = take_text(unsafe { (library.memory)(0, &raw mut memory) });
+    problem.is_none().then_some(memory)
+}
+
+/// Starts the peaks of `cuda_memory` anew. Nothing happens without CUDA.
+pub fn reset_cuda_peak() {
+    if let Ok(library) = cuda_library() {
+        // SAFETY: takes a plain number. A message would say that no memory was used yet: then the peak is 0 already.
+        drop(take_text(unsafe { (library.reset_peak)(0) }));
+    }
+}
+
+/// Describes a GPU; `None` when there is none by that number, or `libtickets_cuda.so` is not there.
+pub fn cuda_device(index: i32) -> Option<CudaDevice> {
+    let library = cuda_library().ok()?;
+    if i64::from(index) >= Cuda::device_count() {
+        return None;
+    }
+    let mut raw = RawCudaDevice {
+        name: [0; 256],
+        total_memory: 0,
+        capability_major: 0,
+        capability_minor: 0,
+        multiprocessors: 0,
+    };
+    // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills, its name ending in a zero byte.
+    let name = unsafe {
+        if take_text((library.device)(index, &raw mut raw)).is_some() {
+            return None;
+        }
+        CStr::from_ptr(raw.name.as_ptr()).to_string_lossy().into_owned()
+    };
+    Some(CudaDevice {
+        name,
+        total_memory: raw.total_memory,
+        capability: (raw.capability_major, raw.capability_minor),
+        multiprocessors: raw.multiprocessors,
+    })
+}
+
+/// Exceptions of libtorch carry a stack trace below their first line.
+fn first_line(text: &str) -> String {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deterministic_means_no_tf32_and_no_benchmark() {
+        set_deterministic().unwrap();
+        let expected =
+            Settings { deterministic: true, tf32_matmul: false, tf32_cudnn: false, benchmark: false };
+        assert_eq!(settings().unwrap(), expected);
+    }
+
+    #[test]
+    fn an_operation_without_a_deterministic_form_is_an_error_that_says_so() {
+        set_deterministic().unwrap();
+        let mut target = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+        let (index, source) = (Tensor::from_slice(&[0i64, 0]), Tensor::from_slice(&[1.0f32, 2.0]));
+        let error = target.f_put_(&index, &source, false).unwrap_err().to_string();
+        assert!(error.contains("does not have a deterministic implementation"), "{error}");
+    }
+
+    #[test]
+    fn the_loaded_libtorch_is_the_one_this_was_written_for() {
+        let found = libtorch();
+        assert_eq!(found.version, "2.11.0");
+        assert!(found.folder.unwrap().join("libtorch_cpu.so").exists());
+        assert_ne!(found.cpu_capability, "unknown");
+    }
+
+    #[test]
+    fn the_peak_covers_what_was_touched() {
+        let bytes = 64 << 20;
+        let block = vec![1u8; bytes];
+        std::hint::black_box(&block);
+        assert!(host_peak_bytes().unwrap() >= bytes as u64);
+    }
+
+    #[test]
+    fn the_cpu_is_always_there_and_auto_never_fails_without_a_gpu() {
+        assert_eq!(choose(DeviceChoice::Cpu).unwrap(), Device::Cpu);
+        if probe_cuda().is_err() {
+            assert_eq!(choose(DeviceChoice::Auto).unwrap(), Device::Cpu);
+        }
+    }
+
+    #[test]
+    fn cuda_that_is_absent_is_an_error_with_advice() {
+        if let Err(error) = probe_cuda() {
+            let asked = choose(DeviceChoice::Cuda).unwrap_err();
+            assert_eq!(asked.to_string(), error.to_string());
+            assert!(asked.to_string().starts_with("CUDA is not usable: "));
+            assert!(asked.hint().unwrap().contains("device = \"cpu\""));
+            assert_eq!(Failure::from(asked).code, Code::Environment);
+            assert_eq!(cuda_memory(), None);
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_at_the_stack_trace() {
+        assert_eq!(first_line("\n  Found no driver.\nException raised from f at x.cpp"), "Found no driver.");
+        assert_eq!(first_line(""), "");
+    }
+}

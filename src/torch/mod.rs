@@ -1,0 +1,31 @@
+//! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
+
+pub mod device;
+mod checkpoint;
+mod error;
+mod evaluate;
+mod failure;
+mod generate;
+mod loss;
+mod model;
+mod pretrain;
+mod rollout;
+mod sampler;
+mod scores;
+mod setup;
+mod sparse_adamw;
+mod train;
+mod trainer;
+mod weights;
+
+pub use error::TorchError;
+pub use generate::{Completion, Row, generate};
+pub use loss::{Batch, LossStats, gradients, norm, score};
+pub use model::{KvCache, Model};
+pub use pretrain::{WarmStart, directory, warm_start};
+pub use rollout::{Draws, Rollout, demonstrate, play};
+pub use sampler::draw;
+pub use scores::fisher;
+pub use trainer::TorchTrainer;
+pub use sparse_adamw::{Movement, SparseAdamW};
+pub use weights::{Weights, float_vector, raw};

@@ -79,8 +79,8 @@ impl std::fmt::Display for Range {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { low, high, open } = *self;
         match (open, high >= f64::MAX) {
-            ((true, _), true) => write!(out, "greater than {low}"),
-            ((false, _), true) => write!(out, "at least {low}"),
+            ((true, _), true) => write!(out, "above {low}"),
+            ((false, _), true) => write!(out, "of at least {low}"),
             ((low_open, high_open), false) => {
                 let (left, right) = (if low_open { '(' } else { '[' }, if high_open { ')' } else { ']' });
                 write!(out, "in {left}{low}, {high}{right}")

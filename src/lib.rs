@@ -12,6 +12,7 @@ pub mod data;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
 pub mod sparsity;

@@ -1,5 +1,137 @@
 //! Manifests: TOML text and layers in, valid run configurations out.
+//!
+//! [`load`] reads every file once, checks each key where it is written, and keeps the layers apart;
+//! [`Resolver`] merges them for a grid point. Invariant: a [`RunConfig`] that exists is complete and valid.
 
+mod block;
+mod document;
+mod error;
+mod files;
+mod keys;
+mod layers;
+mod raw;
+mod resolve;
+mod source;
 mod spec;
+mod valid;
+mod value;
+mod variant;
 
+use std::path::PathBuf;
+
+pub use block::{Block, Entry, Exclude, Zip};
+pub use document::{Document, Setting};
+pub use error::ManifestError;
+pub(crate) use error::{advice, list};
+pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
+pub use layers::{PREFIX, RESERVED};
+pub use resolve::{BlockResolver, Resolver};
+pub use source::{Issue, Source, Span, nearest, render};
 pub use spec::{DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
+pub use value::{Value, short_number};
+pub use variant::Selection;
+
+/// A manifest: checked, its layers not yet merged.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The canonical path of the file.
+    pub path: PathBuf,
+    /// The path below `manifests/` without `.toml`, with `/` between its parts; else the file stem.
+    pub name: String,
+    /// `title`, or the name.
+    pub title: String,
+    /// `question`, or nothing.
+    pub question: String,
+    /// The `[[grid]]` blocks of the last file that has any.
+    pub blocks: Vec<Block>,
+    /// The files, the most remote parent first, the manifest last.
+    pub files: Vec<Document>,
+    /// The overrides, the strongest last.
+    pub overrides: Vec<Document>,
+    /// The folder that paths in `blocks` start from.
+    block_folder: PathBuf,
+}
+
+/// What is laid over a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Arguments of `--set`, such as `optimizer.lr=1e-4`.
+    pub set: Vec<String>,
+    /// Whether the environment counts.
+    pub env: bool,
+}
+
+/// An override, as `plan` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The dotted key.
+    pub key: &'static str,
+    /// The value, in TOML.
+    pub value: String,
+    /// `--set`, or the environment variable.
+    pub origin: String,
+}
+
+/// Loads a manifest by path, or by its name under `manifests/`.
+pub fn load(argument: &str, overrides: &Overrides) -> Result<Manifest, ManifestError> {
+    let env = if overrides.env { layers::environment()? } else { Vec::new() };
+    load_with(argument, &overrides.set, &env)
+}
+
+/// [`load`] with the environment given as names and values.
+pub fn load_with(
+    argument: &str,
+    set: &[String],
+    env: &[(String, String)],
+) -> Result<Manifest, ManifestError> {
+    let found = files::locate(argument)?;
+    let mut manifest = Manifest {
+        path: files::canonical(&found)?,
+        name: String::new(),
+        title: String::new(),
+        question: String::new(),
+        blocks: Vec::new(),
+        files: Vec::new(),
+        overrides: Vec::new(),
+        block_folder: PathBuf::new(),
+    };
+    manifest.name = files::name(&manifest.path);
+    manifest.title.clone_from(&manifest.name);
+    for file in layers::read_chain(&found)? {
+        if let Some(title) = file.title {
+            manifest.title = title;
+        }
+        if let Some(question) = file.question {
+            manifest.question = question;
+        }
+        if let Some(blocks) = file.blocks {
+            manifest.blocks = blocks;
+            manifest.block_folder.clone_from(&file.settings.folder);
+        }
+        manifest.files.push(file.settings);
+    }
+    manifest.overrides = layers::read_overrides(set, env)?;
+    Ok(manifest)
+}
+
+impl Manifest {
+    /// The settings of the manifest itself.
+    pub fn main(&self) -> &Document {
+        self.files.last().expect("a manifest has at least its own file")
+    }
+
+    /// Every override with its layer.
+    fn override_settings(&self) -> impl Iterator<Item = (&Document, &Setting)> {
+        self.overrides.iter().flat_map(|layer| layer.settings.iter().map(move |setting| (layer, setting)))
+    }
+
+    /// The overrides in force, the strongest last.
+    pub fn overridden(&self) -> Vec<Override> {
+        let view = |(layer, setting): (&Document, &Setting)| Override {
+            key: setting.key.path,
+            value: setting.value.to_string(),
+            origin: layer.source.name.clone(),
+        };
+        self.override_settings().map(view).collect()
+    }
+}

@@ -1,0 +1,243 @@
+//! The layers of a configuration and their order: defaults < `extends` chain < manifest < grid < environment < `--set`.
+//!
+//! Files and overrides become [`Document`]s; figment merges them. `exec.*` may be overridden like any other key.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use figment::value::{Dict, Map};
+use figment::{Metadata, Profile, Provider};
+use toml::de::DeValue;
+
+use super::document::{self, Document, FileDocument, Setting, Walk, unknown};
+use super::error::ManifestError;
+use super::files;
+use super::keys::{self, KEYS, Kind};
+use super::source::{Issue, Source};
+use super::value;
+
+/// Environment variables with this prefix are overrides.
+pub const PREFIX: &str = "TICKETS_";
+
+/// Variables with the prefix that are not overrides: they steer set-up and the program itself.
+pub const RESERVED: [&str; 6] = [
+    "TICKETS_CACHE",
+    "TICKETS_LIBTORCH",
+    "TICKETS_KEEP_WHEELS",
+    "TICKETS_LOG",
+    "TICKETS_RESULTS",
+    "TICKETS_TORCH_LIB",
+];
+
+/// The most files that one manifest may extend, one after another.
+const MOST_PARENTS: usize = 32;
+
+/// The built-in defaults, as a layer.
+pub struct Defaults;
+
+impl Provider for Defaults {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("built-in defaults")
+    }
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut dict = Dict::new();
+        for key in KEYS {
+            if let Some(value) = key.preset() {
+                insert(&mut dict, key.path, value.figment());
+            }
+        }
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+impl Provider for &Document {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.name.clone())
+    }
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut dict = Dict::new();
+        for setting in &self.settings {
+            let value = match (&setting.value, setting.key.kind) {
+                (value::Value::Text(text), Kind::Path) => resolve(&self.folder, text).map_err(|e| *e)?.into(),
+                (value, _) => value.figment(),
+            };
+            insert(&mut dict, setting.key.path, value);
+        }
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// A path as resolved against the folder of the text that wrote it.
+pub fn resolve(folder: &Path, text: &str) -> Result<String, Box<figment::Error>> {
+    let path = folder.join(text);
+    let refuse = || Box::new(format!("{} is not UTF-8 text", path.display()).into());
+    path.to_str().map(str::to_owned).ok_or_else(refuse)
+}
+
+/// Puts a value at a dotted path.
+pub fn insert(dict: &mut Dict, path: &str, value: figment::value::Value) {
+    use figment::value::Value;
+    let Some((head, rest)) = path.split_once('.') else {
+        dict.insert(path.to_owned(), value);
+        return;
+    };
+    if !matches!(dict.get(head), Some(Value::Dict(..))) {
+        dict.insert(head.to_owned(), Value::from(Dict::new()));
+    }
+    if let Some(Value::Dict(_, inner)) = dict.get_mut(head) {
+        insert(inner, rest, value);
+    }
+}
+
+/// Takes the value at a dotted path away.
+pub fn remove(dict: &mut Dict, path: &str) {
+    match path.split_once('.') {
+        None => {
+            dict.remove(path);
+        }
+        Some((head, rest)) => {
+            if let Some(figment::value::Value::Dict(_, inner)) = dict.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
+/// Reads a manifest and everything it extends, the manifest last.
+pub fn read_chain(path: &Path) -> Result<Vec<FileDocument>, ManifestError> {
+    let mut chain = Vec::new();
+    let mut visited = BTreeSet::new();
+    let mut next = (path.to_path_buf(), None::<Issue>);
+    loop {
+        let (path, asked) = next;
+        let file = read_one(&path).map_err(|error| match asked {
+            // A parent that cannot be read is the fault of the line that names it.
+            Some(issue) if !matches!(error, ManifestError::Invalid(_)) => {
+                let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
+                Issue { text: format!("{}: {error}{cause}", issue.text), ..issue }.into()
+            }
+            _ => error,
+        })?;
+        visited.insert(files::canonical(&path)?);
+        let parent = file.extends.clone();
+        let (source, folder) = (Arc::clone(&file.settings.source), file.settings.folder.clone());
+        chain.push(file);
+        let Some((text, span)) = parent else { break };
+        let issue = |what: &str| Issue::new(&source, &span, format!("`extends` = \"{text}\"{what}"));
+        let parent = folder.join(&text);
+        if parent.canonicalize().is_ok_and(|found| visited.contains(&found)) {
+            return Err(issue(" closes a cycle").help("a manifest cannot extend itself").into());
+        }
+        if chain.len() > MOST_PARENTS {
+            return Err(issue(&format!(" is more than {MOST_PARENTS} files away")).into());
+        }
+        next = (parent, Some(issue("")));
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+fn read_one(path: &Path) -> Result<FileDocument, ManifestError> {
+    let text = files::read(path)?;
+    let source = Arc::new(Source { name: path.display().to_string(), text });
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    document::read_file(&source, folder).map_err(ManifestError::Invalid)
+}
+
+/// Reads overrides: environment variables first, sorted by name, then `--set` in the order given.
+///
+/// Values are read as TOML; what is not TOML is a text.
+pub fn read_overrides(set: &[String], env: &[(String, String)]) -> Result<Vec<Document>, ManifestError> {
+    if set.is_empty() && env.is_empty() {
+        return Ok(Vec::new());
+    }
+    let folder = files::working_directory()?;
+    let mut issues = Vec::new();
+    let mut layers = Vec::new();
+    let mut variables = env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str())).collect::<Vec<_>>();
+    variables.sort();
+    for (name, value) in variables {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let path = rest.to_lowercase().replace("__", ".");
+        read_override(
+            format!("environment variable {name}"),
+            &path,
+            value,
+            &folder,
+            &mut layers,
+            &mut issues,
+        );
+    }
+    for argument in set {
+        if let Some((path, value)) = argument.split_once('=') {
+            read_override("--set".into(), path.trim(), value.trim(), &folder, &mut layers, &mut issues);
+        } else {
+            let source = Arc::new(Source { name: "--set".into(), text: argument.clone() });
+            let issue = Issue::new(&source, &(0..argument.len()), format!("`{argument}` has no value"));
+            issues.push(issue.help("write --set key=value, such as --set optimizer.lr=1e-4"));
+        }
+    }
+    if issues.is_empty() { Ok(layers) } else { Err(ManifestError::Invalid(issues)) }
+}
+
+fn read_override(
+    name: String,
+    path: &str,
+    value: &str,
+    folder: &Path,
+    layers: &mut Vec<Document>,
+    issues: &mut Vec<Issue>,
+) {
+    let known = keys::find(path);
+    if known.is_none() && !keys::is_section(path) {
+        let text = format!("{path} = {value}");
+        let source = Arc::new(Source { name, text });
+        issues.push(unknown(&source, &(0..path.len()), path, &[]));
+        return;
+    }
+    // Keys that take a text take any text: `--set task.names=2001` is a file of that name.
+    let wants_text = known.is_some_and(|key| matches!(key.kind, Kind::Text | Kind::Path | Kind::Choice(_)));
+    let plain = match DeValue::parse(value) {
+        Ok(parsed) => !wants_text || parsed.get_ref().is_str(),
+        Err(_) => false,
+    };
+    let written = if plain { value.to_owned() } else { toml::Value::String(value.to_owned()).to_string() };
+    let source = Arc::new(Source { name, text: format!("{path} = {written}") });
+    let table = match document::parse(&source) {
+        Ok(table) => table,
+        Err(found) => return issues.extend(found),
+    };
+    let mut layer = Document {
+        source: Arc::clone(&source),
+        folder: PathBuf::from(folder),
+        settings: Vec::new(),
+        pretrain: None,
+    };
+    let mut walk = Walk::new(&source, &[], issues);
+    walk.table(table.get_ref(), "", &mut |_, _, _| ());
+    let (found, pretrain) = (walk.found, walk.pretrain);
+    // A key inside the table does not choose the built-in base; the table itself does.
+    layer.pretrain = pretrain.filter(|_| path == "model.pretrain" || path == "model");
+    for (key, _, value) in found {
+        match value::read(key, value.get_ref(), &value.span(), &source) {
+            Ok(checked) => layer.settings.push(Setting { key, value: checked, span: value.span() }),
+            Err(issue) => issues.push(issue),
+        }
+    }
+    layers.push(layer);
+}
+
+/// The environment variables that are overrides or look like ones.
+pub fn environment() -> Result<Vec<(String, String)>, ManifestError> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        match value.into_string() {
+            Ok(value) => found.push((name.to_owned(), value)),
+            Err(_) if RESERVED.contains(&name) => (),
+            Err(_) => return Err(ManifestError::Environment { name: name.to_owned() }),
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,204 @@
+//! The shape of a merged configuration: complete, typed by serde, not yet checked across fields.
+//!
+//! Every key is known and in range when it gets here (`keys.rs`), and every default is filled in. Fields of
+//! variants that are not chosen are present and ignored by `valid.rs`.
+
+use serde::Deserialize;
+
+use crate::grpo::{Advantage, ClipDomain, Normaliser};
+use crate::manifest::{DeviceChoice, Dtype};
+use crate::sparsity::{FisherEstimator, MaskRng, Rounding};
+use crate::task::SortBy;
+
+/// Mirrors enums of the pure rooms, which do not know serde.
+macro_rules! mirror {
+    ($($name:ident => $target:literal { $($variant:ident),+ })+) => {$(
+        #[derive(Deserialize)]
+        #[serde(remote = $target, rename_all = "snake_case")]
+        enum $name { $($variant),+ }
+    )+};
+}
+mirror! {
+    AdvantageWord => "Advantage" { Mean, MeanStd }
+    NormaliserWord => "Normaliser" { Token, Sequence }
+    ClipDomainWord => "ClipDomain" { Masked, Dense }
+    DtypeWord => "Dtype" { Float32, Bfloat16 }
+    DeviceWord => "DeviceChoice" { Auto, Cpu, Cuda }
+    MaskRngWord => "MaskRng" { Chacha, Numpy }
+    RoundingWord => "Rounding" { Floor, Ceil }
+    EstimatorWord => "FisherEstimator" { Batch, Sample }
+    SortByWord => "SortBy" { First, Last, Either }
+}
+
+/// The whole configuration of a run.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    pub seed: u64,
+    pub model: RawModel,
+    pub task: RawTask,
+    pub grpo: RawGrpo,
+    pub optimizer: RawOptimizer,
+    pub sampling: RawSampling,
+    pub mask: RawMask,
+    pub fisher: RawFisher,
+    pub eval: RawEval,
+    pub exec: RawExec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    pub path: Option<String>,
+    pub pretrain: RawPretrain,
+    #[serde(with = "DtypeWord")]
+    pub dtype: Dtype,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPretrain {
+    pub hidden_size: u32,
+    pub intermediate_size: u32,
+    pub layers: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub vocab_size: u32,
+    pub steps: u32,
+    pub batch: u32,
+    pub lr: f64,
+    pub shuffled: f64,
+    pub target_reward: f64,
+    pub seed: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskType {
+    AlphabetSort,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTask {
+    pub r#type: Option<TaskType>,
+    pub min_turns: u32,
+    pub max_turns: u32,
+    pub min_names_per_turn: u32,
+    pub max_names_per_turn: u32,
+    #[serde(with = "SortByWord")]
+    pub sort_by: SortBy,
+    pub similarity_power: u32,
+    pub power_per_turn: bool,
+    pub names: Option<String>,
+    pub prompts: RawPrompts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPrompts {
+    pub first: String,
+    pub second: String,
+    pub later: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ratio {
+    Clip,
+    Mask,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawGrpo {
+    pub steps: u32,
+    pub rollouts_per_step: u32,
+    pub group_size: u32,
+    #[serde(with = "AdvantageWord")]
+    pub advantage: Advantage,
+    pub ratio: Ratio,
+    pub clip_low: f64,
+    pub clip_high: f64,
+    pub mask_low: f64,
+    pub mask_high: f64,
+    #[serde(with = "NormaliserWord")]
+    pub normaliser: Normaliser,
+    pub kl_coef: f64,
+    pub minibatches: u32,
+    pub updates_per_batch: u32,
+    pub micro_batch: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawOptimizer {
+    pub lr: f64,
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub clip_norm: f64,
+    #[serde(with = "ClipDomainWord")]
+    pub clip_domain: ClipDomain,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSampling {
+    pub temperature: f64,
+    pub top_p: f64,
+    pub top_k: u32,
+    pub min_p: f64,
+    pub repetition_penalty: f64,
+    pub max_tokens: u32,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskType {
+    Full,
+    Random,
+    Fisher,
+    Magnitude,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMask {
+    pub r#type: MaskType,
+    pub sparsity: Option<f64>,
+    pub seed: u64,
+    #[serde(with = "MaskRngWord")]
+    pub rng: MaskRng,
+    #[serde(with = "RoundingWord")]
+    pub rounding: Rounding,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFisher {
+    #[serde(with = "EstimatorWord")]
+    pub estimator: FisherEstimator,
+    pub episodes: u32,
+    pub seed: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawEval {
+    pub examples: u32,
+    pub seed: u64,
+    pub every: u32,
+    pub sampling: RawSampling,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawExec {
+    #[serde(with = "DeviceWord")]
+    pub device: DeviceChoice,
+    pub jobs: u32,
+    pub threads: u32,
+    pub checkpoint_every: u32,
+    pub keep_checkpoints: u32,
+}

@@ -1,0 +1,274 @@
+//! From the merged shape to a [`RunConfig`]: chosen variants, rules across keys, digests of what is named.
+//!
+//! Ranges of single keys were checked where they were written (`keys.rs`); here stand the rules that take two keys.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::files;
+use super::raw::{MaskType, Ratio, Raw, RawFisher, RawGrpo, RawMask, RawPretrain, RawSampling, RawTask};
+use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
+use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, TaskSpec};
+
+/// A broken rule. It is shown at the first of `keys` that somebody wrote.
+#[derive(Debug)]
+pub struct Problem {
+    /// The keys that the rule is about, the likeliest to be wrong first.
+    pub keys: Vec<&'static str>,
+    /// What is wrong.
+    pub text: String,
+    /// What is allowed.
+    pub help: String,
+}
+
+/// Digests of the files that configurations name, each computed once.
+#[derive(Debug, Default)]
+pub struct Digests {
+    known: BTreeMap<(bool, PathBuf), Result<String, String>>,
+}
+
+impl Digests {
+    fn get(&mut self, path: &str, folder: bool) -> Result<String, String> {
+        let path = PathBuf::from(path);
+        let digest = self.known.entry((folder, path)).or_insert_with_key(|(folder, path)| {
+            let digest = if *folder { files::model_digest(path) } else { files::file_digest(path) };
+            digest.map_err(|error| error.to_string())
+        });
+        digest.clone()
+    }
+}
+
+/// Collects problems while fields are built.
+struct Rules<'d> {
+    problems: Vec<Problem>,
+    digests: &'d mut Digests,
+}
+
+impl Rules<'_> {
+    fn broken(&mut self, keys: &[&'static str], text: String, help: &str) {
+        self.problems.push(Problem { keys: keys.to_vec(), text, help: help.into() });
+    }
+
+    fn unless(&mut self, holds: bool, keys: &[&'static str], text: impl FnOnce() -> String, help: &str) {
+        if !holds {
+            self.broken(keys, text(), help);
+        }
+    }
+
+    /// `divisor` divides `dividend`; both are at least 1.
+    fn divides(&mut self, divisor: (&'static str, u32), dividend: (&'static str, u32), help: &str) {
+        let text =
+            || format!("`{}` = {} does not divide `{}` = {}", divisor.0, divisor.1, dividend.0, dividend.1);
+        self.unless(dividend.1.is_multiple_of(divisor.1), &[divisor.0, dividend.0], text, help);
+    }
+}
+
+/// The typed configuration of a run, or everything that is wrong with it.
+pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Problem>> {
+    let mut rules = Rules { problems: Vec::new(), digests };
+    let source = match &raw.model.path {
+        Some(path) => match rules.digests.get(path, true) {
+            Ok(digest) => ModelSource::Directory { path: path.into(), digest },
+            Err(error) => {
+                let help = "a model folder has config.json, tokenizer.json and *.safetensors";
+                rules.broken(&["model.path"], format!("`model.path` cannot be used: {error}"), help);
+                ModelSource::Directory { path: path.into(), digest: String::new() }
+            }
+        },
+        None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
+    };
+    let grpo = grpo(&raw.grpo, &mut rules);
+    let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
+    let task = task(raw.task, &mut rules);
+    if raw.eval.seed == raw.seed {
+        let text = format!("`eval.seed` and `seed` are both {}", raw.seed);
+        rules.broken(&["eval.seed", "seed"], text, "held-out episodes need a seed of their own");
+    }
+    if !rules.problems.is_empty() {
+        return Err(rules.problems);
+    }
+    Ok(RunConfig {
+        seed: raw.seed,
+        model: ModelSpec { source, dtype: raw.model.dtype },
+        task,
+        grpo,
+        optimizer: OptimizerSpec {
+            lr: raw.optimizer.lr,
+            betas: raw.optimizer.betas,
+            eps: raw.optimizer.eps,
+            weight_decay: raw.optimizer.weight_decay,
+            clip_norm: raw.optimizer.clip_norm,
+            clip_domain: raw.optimizer.clip_domain,
+        },
+        sampling: sampling(&raw.sampling),
+        mask,
+        eval: EvalSpec {
+            examples: raw.eval.examples,
+            seed: raw.eval.seed,
+            every: raw.eval.every,
+            sampling: sampling(&raw.eval.sampling),
+        },
+        exec: ExecSpec {
+            device: raw.exec.device,
+            jobs: raw.exec.jobs,
+            threads: raw.exec.threads,
+            checkpoint_every: raw.exec.checkpoint_every,
+            keep_checkpoints: raw.exec.keep_checkpoints,
+        },
+    })
+}
+
+fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
+    let (hidden, heads) = ("model.pretrain.hidden_size", "model.pretrain.heads");
+    rules.divides((heads, raw.heads), (hidden, raw.hidden_size), "every head has the same width");
+    let width = raw.hidden_size / raw.heads;
+    let text = || format!("`{hidden}` / `{heads}` = {width}, which is odd");
+    let paired = !raw.hidden_size.is_multiple_of(raw.heads) || width.is_multiple_of(2);
+    rules.unless(paired, &[heads, hidden], text, "rotary embedding turns pairs, so a head's width is even");
+    let help = "every key and value head serves the same number of query heads";
+    rules.divides(("model.pretrain.kv_heads", raw.kv_heads), (heads, raw.heads), help);
+    PretrainSpec {
+        hidden_size: raw.hidden_size,
+        intermediate_size: raw.intermediate_size,
+        layers: raw.layers,
+        heads: raw.heads,
+        kv_heads: raw.kv_heads,
+        vocab_size: raw.vocab_size,
+        steps: raw.steps,
+        batch: raw.batch,
+        lr: raw.lr,
+        shuffled: raw.shuffled,
+        target_reward: raw.target_reward,
+        seed: raw.seed,
+    }
+}
+
+fn task(raw: RawTask, rules: &mut Rules<'_>) -> TaskSpec {
+    if raw.r#type.is_none() {
+        rules.broken(
+            &["task.type"],
+            "`task.type` is missing".into(),
+            "write [task] with type = \"alphabet_sort\"",
+        );
+    }
+    for (low, high, what) in [
+        (("task.min_turns", raw.min_turns), ("task.max_turns", raw.max_turns), "turns"),
+        (
+            ("task.min_names_per_turn", raw.min_names_per_turn),
+            ("task.max_names_per_turn", raw.max_names_per_turn),
+            "names",
+        ),
+    ] {
+        let text = || format!("`{}` = {} is more than `{}` = {}", low.0, low.1, high.0, high.1);
+        let help = format!("the fewest {what} cannot be more than the most");
+        rules.unless(low.1 <= high.1, &[low.0, high.0], text, &help);
+    }
+    let names = match raw.names {
+        None => NamesSpec::Shipped,
+        Some(path) => {
+            let digest = rules.digests.get(&path, false).unwrap_or_else(|error| {
+                let text = format!("`task.names` cannot be used: {path}: {error}");
+                rules.broken(&["task.names"], text, "it is a JSONL or Parquet file with a column `names`");
+                String::new()
+            });
+            NamesSpec::File { path: path.into(), digest }
+        }
+    };
+    TaskSpec::AlphabetSort(AlphabetSortSpec {
+        min_turns: raw.min_turns,
+        max_turns: raw.max_turns,
+        min_names_per_turn: raw.min_names_per_turn,
+        max_names_per_turn: raw.max_names_per_turn,
+        sort_by: raw.sort_by,
+        similarity_power: raw.similarity_power,
+        power_per_turn: raw.power_per_turn,
+        names,
+        prompts: PromptTemplates {
+            first: raw.prompts.first,
+            second: raw.prompts.second,
+            later: raw.prompts.later,
+        },
+    })
+}
+
+fn grpo(raw: &RawGrpo, rules: &mut Rules<'_>) -> GrpoSpec {
+    let (size, rollouts) = ("grpo.group_size", "grpo.rollouts_per_step");
+    let help = "a step's rollouts are whole groups";
+    rules.divides((size, raw.group_size), (rollouts, raw.rollouts_per_step), help);
+    if raw.rollouts_per_step.is_multiple_of(raw.group_size) {
+        let (groups, parts) = (raw.rollouts_per_step / raw.group_size, raw.minibatches);
+        let text = || {
+            format!(
+                "`grpo.minibatches` = {parts} does not divide the {groups} groups of a step ({rollouts} / {size})"
+            )
+        };
+        let keys = ["grpo.minibatches", size, rollouts];
+        rules.unless(
+            groups.is_multiple_of(parts),
+            &keys,
+            text,
+            "every minibatch has the same number of groups",
+        );
+    }
+    GrpoSpec {
+        steps: raw.steps,
+        rollouts_per_step: raw.rollouts_per_step,
+        group_size: raw.group_size,
+        advantage: raw.advantage,
+        ratio: match raw.ratio {
+            Ratio::Clip => RatioRule::Clip { low: raw.clip_low, high: raw.clip_high },
+            Ratio::Mask => RatioRule::Mask { low: raw.mask_low, high: raw.mask_high },
+        },
+        normaliser: raw.normaliser,
+        kl_coef: raw.kl_coef,
+        minibatches: raw.minibatches,
+        updates_per_batch: raw.updates_per_batch,
+        micro_batch: raw.micro_batch,
+    }
+}
+
+fn sampling(raw: &RawSampling) -> SamplingSpec {
+    SamplingSpec {
+        temperature: raw.temperature,
+        top_p: raw.top_p,
+        top_k: raw.top_k,
+        min_p: raw.min_p,
+        repetition_penalty: raw.repetition_penalty,
+        max_tokens: raw.max_tokens,
+    }
+}
+
+fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_>) -> MaskSpec {
+    if matches!(raw.r#type, MaskType::Full) {
+        return MaskSpec::Full;
+    }
+    let sparsity = raw.sparsity.unwrap_or_else(|| {
+        let help = "every mask but the full one needs the share of entries that it leaves untouched";
+        rules.broken(&["mask.type"], "`mask.sparsity` is missing".into(), help);
+        f64::NAN
+    });
+    let rounding = raw.rounding;
+    match raw.r#type {
+        MaskType::Full => MaskSpec::Full,
+        MaskType::Random => MaskSpec::Random { sparsity, seed: raw.seed, rng: raw.rng },
+        MaskType::Magnitude => MaskSpec::Magnitude { sparsity, rounding },
+        MaskType::Fisher => {
+            let (episodes, estimator) = (fisher.episodes, fisher.estimator);
+            if estimator == FisherEstimator::Batch {
+                let help = "the batch estimator takes the gradient of whole groups";
+                let text = || {
+                    format!("`grpo.group_size` = {group_size} does not divide `fisher.episodes` = {episodes}")
+                };
+                let keys = ["fisher.episodes", "grpo.group_size"];
+                rules.unless(episodes.is_multiple_of(group_size), &keys, text, help);
+            }
+            MaskSpec::Fisher {
+                sparsity,
+                rounding,
+                fisher: FisherSpec { estimator, episodes, seed: fisher.seed },
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with a grid, and with asking for a run of it.
+
+use crate::exit::{Code, Failure};
+use crate::manifest::{self, Issue, ManifestError};
+
+/// A grid that cannot be planned, or a run that is not in it.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A point of the grid is not a valid configuration.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The grid contradicts itself.
+    #[error("{}", manifest::list(.0))]
+    Grid(Vec<Issue>),
+    /// More points than can be meant.
+    #[error("the grid of `{manifest}` has {points} points, more than the {most} that a plan may have")]
+    TooLarge {
+        /// Name of the manifest.
+        manifest: String,
+        /// Points before exclusion.
+        points: u128,
+        /// The most allowed.
+        most: usize,
+    },
+    /// No run has this label or id.
+    #[error("`{manifest}` has no run `{wanted}`")]
+    NoSuchRun {
+        /// Name of the manifest.
+        manifest: String,
+        /// As the user wrote it.
+        wanted: String,
+        /// Labels like it.
+        near: Vec<String>,
+    },
+    /// Several runs begin like this.
+    #[error("`{wanted}` could be {} runs of `{manifest}`: {}", count, shown.join(", "))]
+    Ambiguous {
+        /// Name of the manifest.
+        manifest: String,
+        /// As the user wrote it.
+        wanted: String,
+        /// How many.
+        count: usize,
+        /// Some of them, as `label (short id)`.
+        shown: Vec<String>,
+    },
+}
+
+impl PlanError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Manifest(error) => error.hint(),
+            Self::Grid(issues) => manifest::advice(issues),
+            Self::TooLarge { .. } => Some("cut the axes, or split the grid into several manifests".into()),
+            Self::NoSuchRun { near, .. } if near.is_empty() => Some("`tickets plan` lists the runs".into()),
+            Self::NoSuchRun { near, .. } => Some(format!("runs like it: {}", near.join(", "))),
+            Self::Ambiguous { .. } => Some("give more of the label or of the id".into()),
+        }
+    }
+
+    /// The error as it is shown to people: with the source underlined where there is one.
+    pub fn render(&self, color: bool) -> String {
+        match self {
+            Self::Manifest(error) => error.render(color),
+            Self::Grid(issues) => manifest::render(issues, color),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Manifest(error) => error.into(),
+            error => {
+                let hint = error.hint();
+                Self::new(Code::Plan, error, hint)
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Identity: the only place that computes the ids of stages and runs.
+//!
+//! In: a [`RunConfig`]. Out: [`StageIds`] and a [`RunId`]. An id is blake3 (`derive_key`, one context per stage) over
+//! canonical bytes of typed values: sorted dotted paths, a type tag, the value; floats by their bits with -0 as +0.
+//! So comments, key order, spelling of numbers, spelled-out defaults, titles and file names are not in it.
+//!
+//! Invariants: a stage hashes the ids of the stages it stands on, and what moves its own numbers, nothing else.
+//! Every struct is destructured without `..`: a new field does not compile until it is put in or left out here.
+//! When a stage's results change their meaning, raise its `REV`; golden ids (`tests/golden`) show what moved.
+//! A field that is added later must be left out at its old behaviour's value ([`Canon`] sorts, so nothing else moves).
+
+use std::collections::BTreeMap;
+
+use super::run_spec::{RunId, StageIds};
+use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::manifest::{Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
+use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+
+/// Revision of the base stage.
+const BASE_REV: u32 = 1;
+/// Revision of the scores stage.
+const SCORES_REV: u32 = 1;
+/// Revision of the mask stage.
+const MASK_REV: u32 = 1;
+/// Revision of training.
+const TRAIN_REV: u32 = 1;
+/// Revision of a run: training and its evaluations.
+const RUN_REV: u32 = 1;
+
+/// The ids of a configuration.
+pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
+    let RunConfig { seed, model, task, grpo, optimizer, sampling, mask, eval, exec } = config;
+    // Where and how a run is carried out is not what it is.
+    let ExecSpec { device: _, jobs: _, threads: _, checkpoint_every: _, keep_checkpoints: _ } = exec;
+
+    let base = base_id(model, task);
+    let scores = match mask {
+        MaskSpec::Fisher { sparsity: _, rounding: _, fisher } => {
+            Some(scores_id(&base, task, fisher, grpo, optimizer, sampling))
+        }
+        MaskSpec::Full | MaskSpec::Random { .. } | MaskSpec::Magnitude { .. } => None,
+    };
+    let mask = mask_id(mask, &base, scores.as_deref());
+
+    let mut train = Canon::new(TRAIN_REV);
+    train.text("base", &base);
+    train.text("mask", mask.as_deref().unwrap_or("full"));
+    train.whole("seed", *seed);
+    put_task(&mut train, task);
+    put_grpo(&mut train, grpo);
+    put_optimizer(&mut train, optimizer);
+    put_sampling(&mut train, "sampling", sampling);
+    let train = train.id("tickets/v1/train");
+
+    let mut run = Canon::new(RUN_REV);
+    run.text("train", &train);
+    put_eval(&mut run, eval);
+    let run = RunId::new(run.id("tickets/v1/run"));
+    (run, StageIds { base, scores, mask, train })
+}
+
+/// The base model. The built-in one learns from the task's demonstrations, so the task is part of it.
+fn base_id(model: &ModelSpec, task: &TaskSpec) -> String {
+    let ModelSpec { source, dtype } = model;
+    let mut canon = Canon::new(BASE_REV);
+    canon.text("model.dtype", dtype_word(*dtype));
+    match source {
+        ModelSource::Directory { path: _, digest } => canon.text("model.digest", digest),
+        ModelSource::Pretrain(pretrain) => {
+            put_pretrain(&mut canon, pretrain);
+            put_task(&mut canon, task);
+        }
+    }
+    canon.id("tickets/v1/base")
+}
+
+/// Fisher scores: for the batch estimator everything that moves a GRPO gradient.
+fn scores_id(
+    base: &str,
+    task: &TaskSpec,
+    fisher: &FisherSpec,
+    grpo: &GrpoSpec,
+    optimizer: &OptimizerSpec,
+    sampling: &SamplingSpec,
+) -> String {
+    let FisherSpec { estimator, episodes, seed } = fisher;
+    let mut canon = Canon::new(SCORES_REV);
+    canon.text("base", base);
+    put_task(&mut canon, task);
+    canon.whole("fisher.episodes", *episodes);
+    canon.whole("fisher.seed", *seed);
+    match estimator {
+        FisherEstimator::Sample => canon.text("fisher.estimator", "sample"),
+        FisherEstimator::Batch => {
+            canon.text("fisher.estimator", "batch");
+            // The number of steps, the size of a step's batch and its cuts do not reach the one batch gradient.
+            let GrpoSpec {
+                steps: _,
+                rollouts_per_step: _,
+                group_size,
+                advantage,
+                ratio,
+                normaliser,
+                kl_coef,
+                minibatches: _,
+                updates_per_batch: _,
+                micro_batch,
+            } = grpo;
+            canon.whole("grpo.group_size", *group_size);
+            canon.text("grpo.advantage", advantage_word(*advantage));
+            put_ratio(&mut canon, *ratio);
+            canon.text("grpo.normaliser", normaliser_word(*normaliser));
+            canon.number("grpo.kl_coef", *kl_coef);
+            // The gradient is summed over micro-batches: their size moves its last bits.
+            canon.whole("grpo.micro_batch", *micro_batch);
+            // Scores are dense, so the domain of clipping is too.
+            let OptimizerSpec { lr: _, betas: _, eps: _, weight_decay: _, clip_norm, clip_domain: _ } =
+                optimizer;
+            canon.number("optimizer.clip_norm", *clip_norm);
+            put_sampling(&mut canon, "sampling", sampling);
+        }
+    }
+    canon.id("tickets/v1/scores")
+}
+
+/// The mask; a full run has none.
+fn mask_id(mask: &MaskSpec, base: &str, scores: Option<&str>) -> Option<String> {
+    let mut canon = Canon::new(MASK_REV);
+    match mask {
+        MaskSpec::Full => return None,
+        MaskSpec::Random { sparsity, seed, rng } => {
+            canon.text("mask.type", "random");
+            canon.text("base", base);
+            canon.number("mask.sparsity", *sparsity);
+            canon.whole("mask.seed", *seed);
+            canon.text("mask.rng", rng_word(*rng));
+        }
+        MaskSpec::Fisher { sparsity, rounding, fisher: _ } => {
+            canon.text("mask.type", "fisher");
+            canon.text("scores", scores.unwrap_or_default());
+            canon.number("mask.sparsity", *sparsity);
+            canon.text("mask.rounding", rounding_word(*rounding));
+        }
+        MaskSpec::Magnitude { sparsity, rounding } => {
+            canon.text("mask.type", "magnitude");
+            canon.text("base", base);
+            canon.number("mask.sparsity", *sparsity);
+            canon.text("mask.rounding", rounding_word(*rounding));
+        }
+    }
+    Some(canon.id("tickets/v1/mask"))
+}
+
+fn put_pretrain(canon: &mut Canon, pretrain: &PretrainSpec) {
+    let PretrainSpec {
+        hidden_size,
+        intermediate_size,
+        layers,
+        heads,
+        kv_heads,
+        vocab_size,
+        steps,
+        batch,
+        lr,
+        shuffled,
+        target_reward,
+        seed,
+    } = pretrain;
+    canon.whole("model.pretrain.hidden_size", *hidden_size);
+    canon.whole("model.pretrain.intermediate_size", *intermediate_size);
+    canon.whole("model.pretrain.layers", *layers);
+    canon.whole("model.pretrain.heads", *heads);
+    canon.whole("model.pretrain.kv_heads", *kv_heads);
+    canon.whole("model.pretrain.vocab_size", *vocab_size);
+    canon.whole("model.pretrain.steps", *steps);
+    canon.whole("model.pretrain.batch", *batch);
+    canon.number("model.pretrain.lr", *lr);
+    canon.number("model.pretrain.shuffled", *shuffled);
+    canon.number("model.pretrain.target_reward", *target_reward);
+    canon.whole("model.pretrain.seed", *seed);
+}
+
+fn put_task(canon: &mut Canon, task: &TaskSpec) {
+    let TaskSpec::AlphabetSort(AlphabetSortSpec {
+        min_turns,
+        max_turns,
+        min_names_per_turn,
+        max_names_per_turn,
+        sort_by,
+        similarity_power,
+        power_per_turn,
+        names,
+        prompts,
+    }) = task;
+    canon.text("task.type", "alphabet_sort");
+    canon.whole("task.min_turns", *min_turns);
+    canon.whole("task.max_turns", *max_turns);
+    canon.whole("task.min_names_per_turn", *min_names_per_turn);
+    canon.whole("task.max_names_per_turn", *max_names_per_turn);
+    canon.text("task.sort_by", sort_by_word(*sort_by));
+    canon.whole("task.similarity_power", *similarity_power);
+    canon.flag("task.power_per_turn", *power_per_turn);
+    match names {
+        NamesSpec::Shipped => canon.text("task.names", "shipped"),
+        NamesSpec::File { path: _, digest } => canon.text("task.names.digest", digest),
+    }
+    let PromptTemplates { first, second, later } = prompts;
+    canon.text("task.prompts.first", first);
+    canon.text("task.prompts.second", second);
+    canon.text("task.prompts.later", later);
+}
+
+fn put_grpo(canon: &mut Canon, grpo: &GrpoSpec) {
+    let GrpoSpec {
+        steps,
+        rollouts_per_step,
+        group_size,
+        advantage,
+        ratio,
+        normaliser,
+        kl_coef,
+        minibatches,
+        updates_per_batch,
+        micro_batch,
+    } = grpo;
+    canon.whole("grpo.steps", *steps);
+    canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
+    canon.whole("grpo.group_size", *group_size);
+    canon.text("grpo.advantage", advantage_word(*advantage));
+    put_ratio(canon, *ratio);
+    canon.text("grpo.normaliser", normaliser_word(*normaliser));
+    canon.number("grpo.kl_coef", *kl_coef);
+    canon.whole("grpo.minibatches", *minibatches);
+    canon.whole("grpo.updates_per_batch", *updates_per_batch);
+    canon.whole("grpo.micro_batch", *micro_batch);
+}
+
+fn put_ratio(canon: &mut Canon, ratio: RatioRule) {
+    let (word, low, high) = match ratio {
+        RatioRule::Clip { low, high } => ("clip", low, high),
+        RatioRule::Mask { low, high } => ("mask", low, high),
+    };
+    canon.text("grpo.ratio", word);
+    canon.number("grpo.ratio.low", low);
+    canon.number("grpo.ratio.high", high);
+}
+
+fn put_optimizer(canon: &mut Canon, optimizer: &OptimizerSpec) {
+    let OptimizerSpec { lr, betas: [first, second], eps, weight_decay, clip_norm, clip_domain } = optimizer;
+    canon.number("optimizer.lr", *lr);
+    canon.number("optimizer.betas.0", *first);
+    canon.number("optimizer.betas.1", *second);
+    canon.number("optimizer.eps", *eps);
+    canon.number("optimizer.weight_decay", *weight_decay);
+    canon.number("optimizer.clip_norm", *clip_norm);
+    canon.text(
+        "optimizer.clip_domain",
+        match clip_domain {
+            ClipDomain::Masked => "masked",
+            ClipDomain::Dense => "dense",
+        },
+    );
+}
+
+fn put_sampling(canon: &mut Canon, table: &str, sampling: &SamplingSpec) {
+    let SamplingSpec { temperature, top_p, top_k, min_p, repetition_penalty, max_tokens } = sampling;
+    canon.number(&format!("{table}.temperature"), *temperature);
+    canon.number(&format!("{table}.top_p"), *top_p);
+    canon.whole(&format!("{table}.top_k"), *top_k);
+    canon.number(&format!("{table}.min_p"), *min_p);
+    canon.number(&format!("{table}.repetition_penalty"), *repetition_penalty);
+    canon.whole(&format!("{table}.max_tokens"), *max_tokens);
+}
+
+fn put_eval(canon: &mut Canon, eval: &EvalSpec) {
+    let EvalSpec { examples, seed, every, sampling } = eval;
+    canon.whole("eval.examples", *examples);
+    canon.whole("eval.seed", *seed);
+    canon.whole("eval.every", *every);
+    put_sampling(canon, "eval.sampling", sampling);
+}
+
+fn dtype_word(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Float32 => "float32",
+        Dtype::Bfloat16 => "bfloat16",
+    }
+}
+
+fn advantage_word(advantage: Advantage) -> &'static str {
+    match advantage {
+        Advantage::Mean => "mean",
+        Advantage::MeanStd => "mean_std",
+    }
+}
+
+fn normaliser_word(normaliser: Normaliser) -> &'static str {
+    match normaliser {
+        Normaliser::Token => "token",
+        Normaliser::Sequence => "sequence",
+    }
+}
+
+fn rng_word(rng: MaskRng) -> &'static str {
+    match rng {
+        MaskRng::Chacha => "chacha",
+        MaskRng::Numpy => "numpy",
+    }
+}
+
+fn rounding_word(rounding: Rounding) -> &'static str {
+    match rounding {
+        Rounding::Floor => "floor",
+        Rounding::Ceil => "ceil",
+    }
+}
+
+fn sort_by_word(sort_by: SortBy) -> &'static str {
+    match sort_by {
+        SortBy::First => "first",
+        SortBy::Last => "last",
+        SortBy::Either => "either",
+    }
+}
+
+/// Canonical bytes: paths sorted, each with a type tag and a value of stated length.
+struct Canon {
+    entries: BTreeMap<String, (u8, Vec<u8>)>,
+}
+
+impl Canon {
+    fn new(rev: u32) -> Self {
+        let mut canon = Self { entries: BTreeMap::new() };
+        canon.whole("rev", rev);
+        canon
+    }
+
+    fn put(&mut self, path: &str, tag: u8, bytes: &[u8]) {
+        let earlier = self.entries.insert(path.to_owned(), (tag, bytes.to_vec()));
+        debug_assert!(earlier.is_none(), "{path} is hashed twice");
+    }
+
+    fn text(&mut self, path: &str, value: &str) {
+        self.put(path, b's', value.as_bytes());
+    }
+
+    fn whole(&mut self, path: &str, value: impl Into<u64>) {
+        self.put(path, b'u', &value.into().to_le_bytes());
+    }
+
+    fn number(&mut self, path: &str, value: f64) {
+        // Adding +0 turns -0 into +0 and leaves every other number alone.
+        self.put(path, b'f', &(value + 0.0).to_bits().to_le_bytes());
+    }
+
+    fn flag(&mut self, path: &str, value: bool) {
+        self.put(path, b'b', &[u8::from(value)]);
+    }
+
+    fn id(&self, context: &str) -> String {
+        let mut bytes = Vec::with_capacity(2048);
+        for (path, (tag, value)) in &self.entries {
+            bytes.extend((path.len() as u64).to_le_bytes());
+            bytes.extend(path.as_bytes());
+            bytes.push(*tag);
+            bytes.extend((value.len() as u64).to_le_bytes());
+            bytes.extend(value);
+        }
+        blake3::Hasher::new_derive_key(context).update(&bytes).finalize().to_hex().to_string()
+    }
+}

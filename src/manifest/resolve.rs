@@ -217,6 +217,7 @@ impl BlockResolver<'_, '_> {
             Ok(_) => (),
             Err(problems) => issues.extend(problems.into_iter().map(|problem| self.placed(point, problem))),
         }
+        issues.sort_by_key(|issue| issue.span.start);
         Err(ManifestError::Invalid(issues))
     }
 

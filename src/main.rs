@@ -1,13 +1,18 @@
-//! Placeholder of the house branch; the lead's replaces it.
+//! The program: parse, call the command, print its failure, end with its code.
+
+use std::io::Write;
+use std::process::ExitCode;
 
 use clap::Parser;
+use tickets::cli::{self, Cli};
 
-#[derive(Parser)]
-enum Command {
-    Doctor(tickets::cli::doctor::DoctorArgs),
-}
-
-fn main() -> std::process::ExitCode {
-    let Command::Doctor(args) = Command::parse();
-    tickets::cli::doctor::run(&args, &mut std::io::stdout()).map_or(1.into(), Into::into)
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli::run(cli.command, &mut std::io::stdout().lock()) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.code.into()
+        }
+    }
 }

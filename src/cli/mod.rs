@@ -1,7 +1,114 @@
-//! The command line: arguments in, output and exit codes out.
+//! The command line: arguments in, output and exit codes out. One file per command.
+
+use std::io::Write;
+#[cfg(not(feature = "tables"))]
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::execute::{StageFailure, Trainer};
+use crate::exit::{Code, Failure};
+use crate::plan::{Plan, RunSpec};
+use crate::store::Store;
 
 pub mod args;
+#[cfg(feature = "torch")]
 pub mod doctor;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
+pub mod show;
+pub mod status;
+pub mod sweep;
+pub mod work;
+
+/// A declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
+#[derive(Debug, Parser)]
+#[command(name = "tickets", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the runs of a manifest: axes, ids, states. Writes nothing
+    Plan(plan::PlanArgs),
+    /// Run a manifest's grid, or go on with it, and write its report
+    Sweep(sweep::SweepArgs),
+    /// Tables, charts and one page of a manifest's results, from the results alone
+    #[cfg(feature = "tables")]
+    Report(report::ReportArgs),
+    /// How far a grid has come
+    Status(status::StatusArgs),
+    /// One run: settings, stages, last rows, digests
+    Show(show::ShowArgs),
+    /// What this machine has: libtorch, devices, memory, disk
+    #[cfg(feature = "torch")]
+    Doctor(doctor::DoctorArgs),
+    /// One stage of one run, in a process of its own (started by `sweep`)
+    #[command(hide = true)]
+    Work(work::WorkArgs),
+}
+
+/// Carries a command out.
+///
+/// # Errors
+/// As the command says.
+pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
+    match command {
+        Command::Plan(args) => plan::plan(&args, out),
+        Command::Sweep(args) => {
+            let hooks = sweep::SweepHooks { report: &write_report, uses_cuda: &uses_cuda };
+            sweep::sweep(&args, &hooks, out)
+        }
+        #[cfg(feature = "tables")]
+        Command::Report(args) => report::run(&args, out),
+        Command::Status(args) => status::status(&args, out),
+        Command::Show(args) => show::show(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Doctor(args) => {
+            doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))
+        }
+        Command::Work(args) => Ok(work::work(&args, &trainer)),
+    }
+}
+
+#[cfg(feature = "tables")]
+use report::write_report;
+
+/// Without tables the results are all there is.
+#[cfg(not(feature = "tables"))]
+#[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
+fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
+    Ok(store.results().to_path_buf())
+}
+
+#[cfg(feature = "torch")]
+#[expect(clippy::unnecessary_wraps, reason = "the lean program has no trainer")]
+fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
+    Ok(Box::new(crate::torch::TorchTrainer))
+}
+
+#[cfg(not(feature = "torch"))]
+fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
+    Err(StageFailure::new(
+        crate::execute::FailureClass::Infra,
+        "this program was built without the feature `torch`",
+    ))
+}
+
+/// Whether the plan's runs will use a GPU. A failed choice is not told here: the first worker says it with its reason.
+#[cfg(feature = "torch")]
+fn uses_cuda(plan: &Plan) -> bool {
+    plan.runs.first().is_some_and(|run| {
+        crate::torch::device::choose(run.config.exec.device).is_ok_and(|device| device.is_cuda())
+    })
+}
+
+#[cfg(not(feature = "torch"))]
+fn uses_cuda(_: &Plan) -> bool {
+    false
+}

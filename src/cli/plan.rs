@@ -7,7 +7,9 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
 use super::args::ManifestArgs;
+use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
+use crate::store::{RunState, Store, StoreError};
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +34,21 @@ pub struct StateView {
 }
 
 impl StateView {
+    /// Of a run, as its files say.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn of(store: &Store, run: &RunSpec) -> Result<Self, StoreError> {
+        let state = store.run_state(run.id.as_str())?;
+        let (step, reason) = match &state {
+            RunState::Pending => (None, "not started".to_owned()),
+            RunState::Resumable { step } => (Some(*step), format!("goes on from step {step}")),
+            RunState::Failed { class, step, message } => (*step, format!("{class}: {message}")),
+            RunState::Done => (Some(run.config.grpo.steps), "finished".to_owned()),
+        };
+        Ok(Self { state: state.name().to_owned(), step, reason })
+    }
+
     /// Of a run that the store knows nothing about.
     pub fn pending() -> Self {
         Self { state: "pending".into(), step: None, reason: String::new() }
@@ -142,4 +159,17 @@ fn cell(value: &Value) -> String {
 /// Appends a line. Writing to a String cannot fail.
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(out, "{line}").expect("a String takes everything");
+}
+
+/// The command: derives the states and prints.
+///
+/// # Errors
+/// When the manifest, the plan or the results folder cannot be used.
+pub fn plan(args: &PlanArgs, out: &mut dyn std::io::Write) -> Result<Code, Failure> {
+    let common = &args.manifest;
+    let plan = crate::plan::expand(crate::manifest::load(&common.manifest, &common.overrides())?)?;
+    let store = Store::open_read_only(&common.results)?;
+    let states = plan.runs.iter().map(|run| StateView::of(&store, run)).collect::<Result<Vec<_>, _>>()?;
+    let _ = out.write_all(print(&plan, &states, args.json).as_bytes());
+    Ok(Code::Ok)
 }

@@ -23,6 +23,7 @@ pub use block::{Block, Entry, Exclude, Zip};
 pub use document::{Document, Setting};
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
+pub use files::{file_digest, model_digest};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
 pub use resolve::{BlockResolver, Resolver};

@@ -50,6 +50,11 @@ pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// The absolute path without symbolic links.
+pub fn canonical_path(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|e| StoreError::io("find", path, e))
+}
+
 /// Where a symbolic link points, as text.
 pub fn link_target(path: &Path) -> Option<String> {
     fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())

@@ -31,7 +31,7 @@ pub use error::StoreError;
 pub use layout::Stage;
 pub use lock::{Holder, Lock};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
-pub use status::{RunRows, RunState, failure_record};
+pub use status::{RunRows, RunState, failure_record, tail};
 
 use layout::Layout;
 

@@ -208,7 +208,7 @@ impl Store {
 }
 
 /// The last lines of a text file; none when it does not exist.
-pub(crate) fn tail(path: &std::path::Path, lines: usize) -> Result<Vec<String>, StoreError> {
+pub fn tail(path: &std::path::Path, lines: usize) -> Result<Vec<String>, StoreError> {
     let bytes = fs::read_optional(path)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();

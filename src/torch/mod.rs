@@ -1,7 +1,10 @@
 //! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
 
+mod checkpoint;
 pub mod device;
 mod error;
+mod evaluate;
+mod failure;
 mod generate;
 mod loss;
 mod model;
@@ -9,7 +12,10 @@ mod pretrain;
 mod rollout;
 mod sampler;
 mod scores;
+mod setup;
 mod sparse_adamw;
+mod train;
+mod trainer;
 mod weights;
 
 pub use error::TorchError;
@@ -21,4 +27,5 @@ pub use rollout::{Draws, Rollout, demonstrate, play};
 pub use sampler::draw;
 pub use scores::fisher;
 pub use sparse_adamw::{Movement, SparseAdamW};
+pub use trainer::TorchTrainer;
 pub use weights::{Weights, float_vector, raw};

@@ -1,0 +1,169 @@
+//! `tickets show [MANIFEST] RUN`: all that is known about one run.
+//!
+//! In: an id prefix, or a label when a manifest is given. Out: state, axes, stages, last rows, digests, the end of the
+//! log, as text or as one JSON object. Nothing is changed.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::exit::{Code, Failure};
+use crate::manifest::{self, Overrides};
+use crate::plan::{self, RunSpec};
+use crate::store::{Row, RunState, Stage, Store, reproducible_digest};
+
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 10;
+
+/// Arguments of `tickets show`.
+#[derive(Args, Clone, Debug)]
+#[command(override_usage = "tickets show [OPTIONS] [MANIFEST] RUN")]
+pub struct ShowArgs {
+    /// The manifest, when the run is named by its label; else the run itself
+    #[arg(value_name = "MANIFEST|RUN")]
+    pub first: String,
+    /// The run: the beginning of its id, or its label in the manifest
+    #[arg(value_name = "RUN")]
+    pub second: Option<String>,
+    /// Where results are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+    /// Set a value of the manifest, as in optimizer.lr=1e-4
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Ignore TICKETS_* overrides in the environment
+    #[arg(long)]
+    pub no_env: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The command.
+///
+/// # Errors
+/// When there is no such run, or what it has written cannot be read.
+pub fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure> {
+    let store = Store::open_read_only(&args.results)?;
+    let (id, spec) = match &args.second {
+        Some(wanted) => {
+            let overrides = Overrides { set: args.set.clone(), env: !args.no_env };
+            let plan = plan::expand(manifest::load(&args.first, &overrides)?)?;
+            let spec = plan.find(wanted)?.clone();
+            (spec.id.to_string(), Some(spec))
+        }
+        None => (store.find_run(&args.first)?, None),
+    };
+    let shown = describe(&store, &id, spec.as_ref())?;
+    let text = if args.json { format!("{shown:#}") } else { render(&shown) };
+    let _ = writeln!(out, "{text}");
+    Ok(Code::Ok)
+}
+
+/// Everything about a run, as JSON.
+fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Failure> {
+    let state = store.run_state(id)?;
+    let rows = store.run_rows(id)?;
+    let mut shown = Map::new();
+    shown.insert("id".to_owned(), json!(id));
+    if let Some(spec) = spec {
+        shown.insert("label".to_owned(), json!(spec.label));
+        shown.insert("axes".to_owned(), Value::Object(spec.axes.iter().cloned().collect()));
+        shown.insert("steps".to_owned(), json!(spec.config.grpo.steps));
+        shown.insert("stages".to_owned(), stages(store, spec)?);
+    }
+    shown.insert("state".to_owned(), json!(state.name()));
+    shown.insert("step".to_owned(), json!(state.step()));
+    if let RunState::Failed { .. } = state {
+        shown.insert("failure".to_owned(), store.failure(id)?.unwrap_or_default());
+    }
+    shown.insert("attempt".to_owned(), json!(rows.attempt));
+    shown.insert("metrics".to_owned(), summary(&rows.metrics));
+    shown.insert("evals".to_owned(), summary(&rows.evals));
+    let done = rows.done.unwrap_or_default();
+    for key in ["weights_digest", "moments_digest", "invariant"] {
+        shown.insert(key.to_owned(), done[key].clone());
+    }
+    shown.insert("done".to_owned(), done);
+    shown.insert("log".to_owned(), json!(store.log_tail(id, LOG_LINES)?));
+    Ok(Value::Object(shown))
+}
+
+/// The stages that a run stands on: ids, and whether they are there.
+fn stages(store: &Store, spec: &RunSpec) -> Result<Value, Failure> {
+    let mut stages = Map::new();
+    let ids = [
+        (Stage::Base, Some(&spec.stages.base)),
+        (Stage::Scores, spec.stages.scores.as_ref()),
+        (Stage::Mask, spec.stages.mask.as_ref()),
+    ];
+    for (stage, id) in ids {
+        if let Some(id) = id {
+            let done = store.artifact(stage, id)?.is_some();
+            stages.insert(
+                stage.name().to_owned(),
+                json!({"id": id, "state": if done { "done" } else { "pending" }}),
+            );
+        }
+    }
+    Ok(Value::Object(stages))
+}
+
+/// Number of rows, the last one, and the digest of their reproducible content.
+fn summary(rows: &[Row]) -> Value {
+    json!({"rows": rows.len(), "last": rows.last(), "reproducible_digest": reproducible_digest(rows)})
+}
+
+/// The same as lines of text.
+fn render(shown: &Value) -> String {
+    let mut lines = Vec::new();
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut line = |name: &str, text: String| lines.push(format!("{name:<15} {text}").trim_end().to_owned());
+    for key in ["id", "label"] {
+        if let Some(value) = shown.get(key) {
+            line(key, plain(value));
+        }
+    }
+    for (key, value) in shown["axes"].as_object().into_iter().flatten() {
+        line("axis", format!("{key} = {}", plain(value)));
+    }
+    let step = match (&shown["step"], &shown["steps"]) {
+        (Value::Null, _) => String::new(),
+        (step, Value::Null) => format!(" at step {step}"),
+        (step, steps) => format!(" at step {step} of {steps}"),
+    };
+    line("state", format!("{}{step}", plain(&shown["state"])));
+    if let Some(failure) = shown.get("failure") {
+        line("failure", format!("{}: {}", plain(&failure["class"]), plain(&failure["message"])));
+    }
+    if !shown["attempt"].is_null() {
+        line("attempt", shown["attempt"].to_string());
+    }
+    for (stage, entry) in shown["stages"].as_object().into_iter().flatten() {
+        line(
+            stage,
+            format!("{} {}", plain(&entry["id"]).get(..12).unwrap_or_default(), plain(&entry["state"])),
+        );
+    }
+    for key in ["weights_digest", "moments_digest", "invariant"] {
+        if !shown[key].is_null() {
+            line(key, plain(&shown[key]));
+        }
+    }
+    for key in ["metrics", "evals"] {
+        let rows = &shown[key];
+        line(
+            key,
+            format!("{} rows, reproducible digest {}", rows["rows"], plain(&rows["reproducible_digest"])),
+        );
+        for (column, value) in rows["last"].as_object().into_iter().flatten() {
+            line("", format!("{column} = {}", plain(value)));
+        }
+    }
+    for entry in shown["log"].as_array().into_iter().flatten() {
+        line("log", plain(entry));
+    }
+    lines.join("\n")
+}

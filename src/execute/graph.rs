@@ -1,0 +1,143 @@
+//! What a sweep has to do, as tasks with dependencies: base -> scores -> runs.
+//!
+//! In: a plan and the store. Out: one task per missing base, per missing Fisher scores and per unfinished run; a stage
+//! that several runs need is one task. Order: bases, scores, runs, each in the plan's order, because the shared stages
+//! are what everything else waits for.
+
+use std::collections::BTreeMap;
+
+use super::worker::WorkStage;
+use crate::plan::{Plan, RunSpec};
+use crate::store::{RunState, Stage, Store, StoreError};
+
+/// One thing to do, in one worker process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Which stage.
+    pub stage: WorkStage,
+    /// The id of the base, of the scores or of the run.
+    pub id: String,
+    /// What to call it: the run's label, or the stage and its short id.
+    pub label: String,
+    /// The run whose configuration it uses, as an index into the plan.
+    pub run: usize,
+    /// The step that a run goes on from.
+    pub from_step: Option<u32>,
+}
+
+/// How far a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Waiting,
+    Running,
+    Done,
+    /// It failed, or something that it needs did.
+    Failed,
+    /// It stopped when asked to.
+    Paused,
+}
+
+/// A task and what it waits for.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub task: Task,
+    /// Indices of the nodes that must be done before.
+    pub needs: Vec<usize>,
+    pub status: Status,
+}
+
+/// The tasks of a sweep.
+#[derive(Debug)]
+pub(super) struct Graph {
+    pub nodes: Vec<Node>,
+}
+
+/// The state of every run of a plan, in the plan's order.
+pub(super) fn states(plan: &Plan, store: &Store) -> Result<Vec<RunState>, StoreError> {
+    plan.runs.iter().map(|run| store.run_state(&run.id.to_string())).collect()
+}
+
+impl Graph {
+    /// The tasks for the runs that `wanted` selects. Shared artifacts that exist are verified first, so that a damaged one
+    /// is made again now and not found out by the runs.
+    pub fn build(
+        plan: &Plan,
+        states: &[RunState],
+        wanted: &[bool],
+        store: &Store,
+    ) -> Result<Self, StoreError> {
+        let mut nodes = Vec::new();
+        let runs = || plan.runs.iter().enumerate().filter(|(index, _)| wanted[*index]);
+
+        let mut bases: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        for (index, run) in runs() {
+            let id = run.stages.base.as_str();
+            if !bases.contains_key(id) {
+                let present = store.verified_artifact(Stage::Base, id)?.is_some();
+                bases.insert(
+                    id,
+                    (!present).then(|| push(&mut nodes, shared(WorkStage::Base, id, index), Vec::new())),
+                );
+            }
+        }
+        let mut scores: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        for (index, run) in runs() {
+            let Some(id) = run.stages.scores.as_deref() else { continue };
+            if !scores.contains_key(id) {
+                let present = store.verified_artifact(Stage::Scores, id)?.is_some();
+                let needs = bases[run.stages.base.as_str()].into_iter().collect();
+                scores.insert(
+                    id,
+                    (!present).then(|| push(&mut nodes, shared(WorkStage::Scores, id, index), needs)),
+                );
+            }
+        }
+        for (index, run) in runs() {
+            let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
+            needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
+            push(&mut nodes, run_task(run, index, &states[index]), needs);
+        }
+        Ok(Self { nodes })
+    }
+
+    /// The first task that can start.
+    pub fn next_ready(&self) -> Option<usize> {
+        self.nodes.iter().position(|node| {
+            node.status == Status::Waiting
+                && node.needs.iter().all(|need| self.nodes[*need].status == Status::Done)
+        })
+    }
+
+    /// Everything that waits for `failed`, directly or not, in order. Marks it as failed.
+    pub fn fail_dependents(&mut self, failed: usize) -> Vec<usize> {
+        let mut lost = vec![failed];
+        // Needs point backwards only, so one pass in order finds them all.
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if node.status == Status::Waiting && node.needs.iter().any(|need| lost.contains(need)) {
+                node.status = Status::Failed;
+                lost.push(index);
+            }
+        }
+        lost.remove(0);
+        lost
+    }
+}
+
+fn push(nodes: &mut Vec<Node>, task: Task, needs: Vec<usize>) -> usize {
+    nodes.push(Node { task, needs, status: Status::Waiting });
+    nodes.len() - 1
+}
+
+fn shared(stage: WorkStage, id: &str, run: usize) -> Task {
+    let label = format!("{} {}", stage.name(), id.get(..12).unwrap_or(id));
+    Task { stage, id: id.to_owned(), label, run, from_step: None }
+}
+
+fn run_task(run: &RunSpec, index: usize, state: &RunState) -> Task {
+    let from_step = match state {
+        RunState::Resumable { step } => Some(*step),
+        _ => None,
+    };
+    Task { stage: WorkStage::Run, id: run.id.to_string(), label: run.label.clone(), run: index, from_step }
+}

@@ -1,0 +1,115 @@
+//! Requests to stop: Ctrl-C, SIGTERM, and the parent's word.
+//!
+//! In: signals. Out: a level: 0 go on, 1 finish the step, save and end, 2 stop at once. The first SIGINT, SIGTERM or
+//! SIGHUP raises it to 1 and the second to 2. SIGUSR1, which a sweep sends to its workers and which batch schedulers send
+//! ahead of a time limit, raises it to 1 however often it comes: a Ctrl-C reaches a worker from the terminal as well
+//! as from its parent, and the two must not count as two requests.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::exit::Code;
+
+/// A second signal so soon after the first is the same request: some senders signal a process and then its group.
+const SAME_REQUEST: Duration = Duration::from_millis(400);
+
+/// The level of requests to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Requests(Arc<AtomicU8>);
+
+impl Requests {
+    /// Requests that come from [`Self::raise`] alone.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Requests by signals, from now on and for the rest of the process. With `ends_at_once` the second request ends the
+    /// process on the spot, whatever it is doing; what it had saved stays valid.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn from_signals(ends_at_once: bool) -> io::Result<Self> {
+        let requests = Self::default();
+        let shared = requests.clone();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut first = None;
+            for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    shared.raise(1);
+                    continue;
+                }
+                match first {
+                    None => {
+                        first = Some(Instant::now());
+                        shared.raise(1);
+                    }
+                    Some(at) if at.elapsed() < SAME_REQUEST => {}
+                    Some(_) => {
+                        shared.raise(2);
+                        if ends_at_once {
+                            signal_hook::low_level::exit(i32::from(Code::Interrupted as u8));
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(requests)
+    }
+
+    /// Raises the level to at least this one.
+    pub fn raise(&self, level: u8) {
+        self.0.fetch_max(level, Ordering::SeqCst);
+    }
+
+    /// 0: go on; 1: finish the step, save and end; 2: stop at once.
+    pub fn level(&self) -> u8 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Asks a worker to finish its step, save and end.
+pub fn ask_to_stop(pid: u32) {
+    send(pid, Signal::USR1);
+}
+
+/// Ends a worker at once.
+pub fn kill(pid: u32) {
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // A worker that has ended meanwhile needs no signal.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// Makes this process end with its parent, even when the parent is killed and cannot say good-bye. `false` when the
+/// parent has ended already. The kernel watches the parent's thread that started this process, so a sweep must start its
+/// workers from a thread that lives as long as itself.
+pub fn end_with_parent(parent: u32) -> bool {
+    let watched = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+    let current = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    !watched || current.and_then(|pid| u32::try_from(pid).ok()) == Some(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_never_sinks() {
+        let requests = Requests::none();
+        assert_eq!(requests.level(), 0);
+        requests.raise(2);
+        requests.raise(1);
+        assert_eq!(requests.clone().level(), 2);
+    }
+}

@@ -1,0 +1,158 @@
+//! Saved state: values, first and second moments of the active entries, and nothing else.
+//!
+//! The weights of a run are the base with the active values put in, so a checkpoint of a 1 % mask is 1 % of the model
+//! three times over. The file is canonical: equal state gives equal bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+use crate::data::ModelDir;
+use crate::data::safetensors::{RawTensor, parse, to_bytes};
+use crate::plan::RunSpec;
+use crate::sparsity::Mask;
+use crate::store::Checkpoint;
+
+use super::failure::RunError;
+use super::weights::{float_vector, raw};
+use super::{SparseAdamW, TorchError, Weights};
+
+/// The file of a checkpoint and of a finished run.
+pub const STATE_FILE: &str = "state.safetensors";
+
+/// What the three vectors of a tensor are called, as `<part>/<parameter>`.
+const PARTS: [&str; 3] = ["value", "first_moment", "second_moment"];
+
+/// The bytes of the state file.
+///
+/// # Errors
+/// When a tensor cannot be copied to the host.
+pub fn state(weights: &Weights, adam: &SparseAdamW) -> Result<Vec<u8>, TorchError> {
+    let metadata = BTreeMap::from([
+        ("format".to_owned(), "pt".to_owned()),
+        ("optimizer_steps".to_owned(), adam.steps.to_string()),
+    ]);
+    Ok(to_bytes(&vectors(weights, adam, &PARTS)?, &metadata))
+}
+
+/// blake3 over both moments of every tensor, in hex.
+///
+/// # Errors
+/// As [`state`].
+pub fn moments_digest(weights: &Weights, adam: &SparseAdamW) -> Result<String, TorchError> {
+    let mut hasher = blake3::Hasher::new();
+    for vector in vectors(weights, adam, &PARTS[1..])? {
+        hasher.update(&vector.bytes);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn vectors(weights: &Weights, adam: &SparseAdamW, parts: &[&str]) -> Result<Vec<RawTensor>, TorchError> {
+    let mut list = Vec::with_capacity(PARTS.len() * weights.parameters.len());
+    for (i, parameter) in weights.parameters.iter().enumerate() {
+        for (part, tensor) in PARTS.iter().zip(adam.state(i)).filter(|(part, _)| parts.contains(part)) {
+            list.push(raw(&format!("{part}/{}", parameter.name), &[tensor.numel()], tensor)?);
+        }
+    }
+    Ok(list)
+}
+
+/// Puts a checkpoint's state into the weights and the optimizer.
+///
+/// # Errors
+/// When the file is damaged or belongs to another mask.
+pub fn restore(saved: &Checkpoint, weights: &Weights, adam: &mut SparseAdamW) -> Result<(), RunError> {
+    let bytes = saved.read(STATE_FILE)?;
+    restore_bytes(&bytes, weights, adam)?;
+    adam.steps = saved.meta()["optimizer_steps"].as_u64().ok_or_else(|| TorchError::Restore {
+        what: format!("the checkpoint of step {}: it does not say its optimizer steps", saved.step()),
+    })?;
+    Ok(())
+}
+
+/// Puts the values and moments of a state file into the weights and the optimizer.
+///
+/// # Errors
+/// When the file is damaged or belongs to another mask.
+pub fn restore_bytes(bytes: &[u8], weights: &Weights, adam: &mut SparseAdamW) -> Result<(), TorchError> {
+    let file = parse(bytes, Path::new(STATE_FILE))?;
+    let device = weights.tensors[0].device();
+    for (i, parameter) in weights.parameters.iter().enumerate() {
+        let read = |part: &str| -> Result<Tensor, TorchError> {
+            let name = format!("{part}/{}", parameter.name);
+            let view = file
+                .tensor(&name)
+                .map_err(|error| TorchError::Restore { what: format!("{name}: {error}") })?;
+            float_vector(&view, device)
+        };
+        adam.restore(weights, i, [read(PARTS[0])?, read(PARTS[1])?, read(PARTS[2])?])?;
+    }
+    Ok(())
+}
+
+/// Compares every entry outside the mask with the base model as it lies on disk, bit by bit. Returns how many were
+/// compared.
+///
+/// # Errors
+/// [`TorchError::Invariant`] when one differs.
+pub fn check_invariant(
+    weights: &Weights,
+    mask: Option<&Mask>,
+    spec: &RunSpec,
+    folder: &Path,
+) -> Result<u64, RunError> {
+    let Some(mask) = mask else { return Ok(0) };
+    let base = Weights::load(&ModelDir::open(folder)?, weights.tensors[0].kind(), Device::Cpu)?;
+    debug_assert_eq!(spec.stages.mask.is_some(), true);
+    Ok(compare(weights, &base, mask)?)
+}
+
+fn compare(weights: &Weights, base: &Weights, mask: &Mask) -> Result<u64, TorchError> {
+    let (mut checked, mut changed) = (0, 0);
+    let mut first = None;
+    for ((now, before), active) in weights.to_raw()?.iter().zip(&base.to_raw()?).zip(mask.indices()) {
+        let width = now.bytes.len() / now.shape.iter().product::<usize>().max(1);
+        let mut active = active.iter().peekable();
+        for (index, (a, b)) in now.bytes.chunks_exact(width).zip(before.bytes.chunks_exact(width)).enumerate()
+        {
+            if active.next_if(|&&next| next as usize == index).is_some() {
+                continue;
+            }
+            checked += 1;
+            if a != b {
+                changed += 1;
+                first.get_or_insert((now.name.clone(), index));
+            }
+        }
+    }
+    match first {
+        None => Ok(checked),
+        Some((tensor, index)) => Err(TorchError::Invariant { count: changed, tensor, index }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sparsity::{MaskRng, random};
+    use crate::torch::weights::tests::tiny;
+
+    #[test]
+    fn a_single_changed_bit_outside_the_mask_is_found_and_named() {
+        let (trained, base) =
+            (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
+        let mask = random(&base.sizes(), 0.9, 1, MaskRng::Chacha).unwrap();
+        let outside = (mask.total() - mask.active()) as u64;
+        assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);
+        let flat = trained.tensors[1].view([-1]);
+        let inside = i64::from(mask.indices()[1][0]);
+        let _ = flat.get(inside).fill_(3.0);
+        assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);
+        let free = (0..).find(|i| mask.indices()[1].binary_search(i).is_err()).unwrap();
+        let value = f64::try_from(flat.get(i64::from(free))).unwrap() as f32;
+        let _ = flat.get(i64::from(free)).fill_(f64::from(f32::from_bits(value.to_bits() ^ 1)));
+        let message = compare(&trained, &base, &mask).unwrap_err().to_string();
+        assert!(message.contains(&format!("{}[{free}]", trained.parameters[1].name)), "{message}");
+    }
+}

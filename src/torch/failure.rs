@@ -1,0 +1,92 @@
+//! Any failure of a stage, with the class under which it is stored and reported.
+
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::execute::{FailureClass, StageFailure};
+use crate::store::StoreError;
+
+use super::TorchError;
+use super::device::DeviceError;
+
+/// Why a stage of a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A tensor, a number, a mask, an episode.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    /// The results folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The device or libtorch.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// An artifact that an earlier stage should have published.
+    #[error("the {stage} artifact {id} is not in the store")]
+    NoArtifact {
+        /// The stage.
+        stage: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// An input changed after the plan was made.
+    #[error("{} changed after the plan was made", path.display())]
+    Changed {
+        /// The file or folder.
+        path: PathBuf,
+    },
+}
+
+impl From<DataError> for RunError {
+    fn from(error: DataError) -> Self {
+        Self::Torch(error.into())
+    }
+}
+
+impl From<tch::TchError> for RunError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.into())
+    }
+}
+
+impl RunError {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
+            Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
+            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => {
+                FailureClass::BadConfig
+            }
+            Self::Torch(TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_))
+            | Self::Changed { .. } => FailureClass::BadInput,
+            Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
+            Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,
+            Self::Torch(_) | Self::Device(_) => FailureClass::Infra,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Torch(TorchError::NonFinite { .. }) => {
+                Some("the run diverged: a lower `optimizer.lr` or a `clip_norm` may help".into())
+            }
+            Self::Torch(TorchError::ContextTooLong { .. }) => {
+                Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())
+            }
+            Self::Torch(TorchError::Data(error)) => error.hint(),
+            Self::Torch(TorchError::Task(error)) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Device(error) => error.hint(),
+            Self::Changed { .. } => Some("run the command again: its new contents make a new run".into()),
+            _ => None,
+        }
+    }
+}
+
+impl From<RunError> for StageFailure {
+    fn from(error: RunError) -> Self {
+        let mut failure = Self::from_error(error.class(), &error);
+        failure.hint = error.hint();
+        failure
+    }
+}

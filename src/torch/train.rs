@@ -1,0 +1,325 @@
+//! A run: rollouts, advantages, gradients, sparse steps, evaluations, checkpoints; then the invariant and the end.
+//!
+//! ```text
+//! for each step:  episodes -> play -> advantages -> gradients -> gather -> clip -> sparse AdamW -> a row
+//! ```
+//!
+//! Invariants: a checkpoint stands at a step boundary, where no rollout is in flight; a step's numbers are a function
+//! of the run's configuration, the step and the weights, so a resumed run repeats an uninterrupted one bit for bit.
+//! Source of the loop: DeepSeekMath's GRPO (arXiv 2402.03300), synchronous: rollouts and gradients use the same weights.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+use crate::data::Chat;
+use crate::execute::{Context, Event, Outcome, StageFailure};
+use crate::grpo::{ClipDomain, advantages, zero_variance};
+use crate::manifest::RunConfig;
+use crate::plan::RunSpec;
+use crate::sparsity::Mask;
+use crate::store::{Attempt, Row};
+use crate::task::Task;
+
+use super::checkpoint;
+use super::evaluate::{evaluate, mean_and_error};
+use super::failure::RunError;
+use super::loss::{Batch, LossStats, absolute_sum, clip_scale, gradients, norm, score};
+use super::rollout::{Draws, Rollout, play};
+use super::{Model, SparseAdamW, device, setup};
+
+/// Everything that a step works with.
+struct Run<'a> {
+    config: &'a RunConfig,
+    task: Task,
+    chat: Chat,
+    model: Model,
+    mask: Option<Mask>,
+    adam: SparseAdamW,
+    total: usize,
+}
+
+/// Executes a run from its newest checkpoint to its end.
+///
+/// # Errors
+/// When the run fails; the attempt is marked failed with class, step and cause.
+pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
+    let mut attempt = cx.store.begin(&spec.id.to_string())?;
+    let mut step = attempt.resumed().map_or(0, crate::store::Checkpoint::step);
+    match steps(spec, cx, &mut attempt, &mut step) {
+        Ok(Some(finished)) => {
+            let files: Vec<(&str, &[u8])> =
+                finished.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+            attempt.finish(&files, finished.meta)?;
+            Ok(Outcome::Finished)
+        }
+        Ok(None) => Ok(Outcome::Paused { step }),
+        Err(error) => {
+            let failure = StageFailure::from(error).at(step);
+            attempt.fail(&failure.to_record())?;
+            Err(failure)
+        }
+    }
+}
+
+/// What a finished run leaves behind.
+struct Finished {
+    files: Vec<(String, Vec<u8>)>,
+    meta: Value,
+}
+
+/// `step` is kept up to date for the failure record. Returns `None` when asked to stop.
+fn steps(
+    spec: &RunSpec,
+    cx: &Context,
+    attempt: &mut Attempt,
+    step: &mut u32,
+) -> Result<Option<Finished>, RunError> {
+    let config = &spec.config;
+    let device = setup::device(config)?;
+    let task = setup::task(config)?;
+    let folder = setup::base_folder(spec, cx.store)?;
+    let (model, chat) = setup::base(spec, &folder, device)?;
+    let mask = setup::mask(spec, cx.store, &model)?;
+    let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
+    let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
+    let mut run = Run { config, task, chat, model, mask, adam, total };
+    let resumed = attempt.resumed().is_some();
+    if let Some(saved) = attempt.resumed() {
+        checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
+        (cx.events)(Event::Note(format!("goes on from step {step}")));
+    }
+    (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
+    let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
+    if !resumed {
+        last_eval = Some(run.evaluate(0, attempt)?);
+        run.save(0, attempt)?;
+    }
+    while *step < config.grpo.steps {
+        if (cx.stop)() {
+            // A checkpoint that exists already would be the same bytes.
+            if attempt.resumed().is_none_or(|saved| saved.step() != *step) {
+                run.save(*step, attempt)?;
+            }
+            return Ok(None);
+        }
+        let row = run.step(*step)?;
+        let reward = row["reward/mean"].as_f64().unwrap_or(f64::NAN);
+        attempt.metrics(&row)?;
+        *step += 1;
+        if step.is_multiple_of(config.eval.every) || *step == config.grpo.steps {
+            last_eval = Some(run.evaluate(*step, attempt)?);
+        }
+        if step.is_multiple_of(config.exec.checkpoint_every) && *step < config.grpo.steps {
+            run.save(*step, attempt)?;
+        }
+        let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
+        (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
+    }
+    run.finish(spec, &folder).map(Some)
+}
+
+impl Run<'_> {
+    /// One step of GRPO. The row's `step` counts completed steps.
+    fn step(&mut self, step: u32) -> Result<Row, RunError> {
+        let config = self.config;
+        let grpo = &config.grpo;
+        let group = grpo.group_size as usize;
+        let prompts = u64::from(grpo.rollouts_per_step / grpo.group_size);
+        let rollout_start = Instant::now();
+        let episodes = (0..prompts)
+            .map(|prompt| self.task.episode(config.seed, "train", u64::from(step) * prompts + prompt))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(super::TorchError::from)?;
+        let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
+        let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
+        let rollout_seconds = rollout_start.elapsed().as_secs_f64();
+
+        let train_start = Instant::now();
+        let rewards: Vec<f64> = rollouts.iter().map(|rollout| rollout.reward).collect();
+        let advantages: Vec<f64> =
+            rewards.chunks(group).flat_map(|rewards| advantages(rewards, grpo.advantage)).collect();
+        // Without a KL term the distance to the base is still measured, where the run is evaluated.
+        let measured = (step + 1).is_multiple_of(config.eval.every) || step + 1 == grpo.steps;
+        let reference = match grpo.kl_coef > 0.0 || measured {
+            true => Some(self.reference(&rollouts)?),
+            false => None,
+        };
+        let update = self.update(&rollouts, &advantages, reference.as_deref())?;
+        let train_seconds = train_start.elapsed().as_secs_f64();
+
+        let movement = self.adam.movement(self.total)?;
+        let (reward, _) = mean_and_error(&rewards);
+        let deviation =
+            (rewards.iter().map(|r| (r - reward).powi(2)).sum::<f64>() / rewards.len() as f64).sqrt();
+        let groups = rewards.chunks(group).count() as f64;
+        let constant = rewards.chunks(group).filter(|rewards| zero_variance(rewards)).count() as f64;
+        let drawn: usize = rollouts.iter().map(Rollout::length).sum();
+        let longest = rollouts.iter().map(Rollout::length).max().unwrap_or(0);
+        let seen: usize = rollouts.iter().map(|rollout| rollout.tokens.len()).sum();
+        let turns: usize = rollouts.iter().map(|rollout| rollout.answers.len()).sum();
+        let truncated: usize = rollouts.iter().map(|rollout| rollout.truncated).sum();
+        let tokens = update.stats.tokens as f64;
+        Ok(object(json!({
+            "step": step + 1,
+            "reward/mean": reward,
+            "reward/std": deviation,
+            "groups/zero_variance": constant / groups,
+            "loss": update.loss,
+            "entropy": update.stats.entropy / tokens,
+            "kl/base": reference.as_ref().map(|_| update.stats.kl / tokens),
+            "clip_share": update.stats.clipped / tokens,
+            "length/mean": drawn as f64 / rollouts.len() as f64,
+            "length/max": longest,
+            "truncated": truncated as f64 / turns as f64,
+            "lr": config.optimizer.lr,
+            "grad_norm/dense": update.dense_norm,
+            "grad_norm/masked": update.masked_norm,
+            "grad_share/masked": update.share,
+            "update/l2": movement.l2,
+            "update/linf": movement.linf,
+            "update/changed_fp32": movement.changed_fp32,
+            "update/changed_bf16": movement.changed_bf16,
+            "update/changed_1e-5": movement.changed_1e5,
+            "rollout_seconds": rollout_seconds,
+            "train_seconds": train_seconds,
+            "rollout_tokens_per_second": drawn as f64 / rollout_seconds,
+            "train_tokens_per_second": seen as f64 * f64::from(grpo.updates_per_batch) / train_seconds,
+            "peak_memory_bytes": peak_memory(),
+        })))
+    }
+
+    /// Logprobs of the rollouts under the base model.
+    fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
+        let micro_batch = self.config.grpo.micro_batch as usize;
+        let temperature = self.temperature();
+        Ok(self
+            .adam
+            .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
+    }
+
+    /// The temperature of the policy that the loss differentiates; greedy rollouts count as 1.
+    fn temperature(&self) -> f64 {
+        let temperature = self.config.sampling.temperature;
+        if temperature == 0.0 { 1.0 } else { temperature }
+    }
+
+    /// Passes over the batch, each cut into minibatches of whole groups, one optimizer step per minibatch.
+    fn update(
+        &mut self,
+        rollouts: &[Rollout],
+        advantages: &[f64],
+        reference: Option<&[Vec<f32>]>,
+    ) -> Result<Update, RunError> {
+        let (grpo, optimizer) = (&self.config.grpo, &self.config.optimizer);
+        let size = rollouts.len() / grpo.minibatches as usize;
+        let mut sum = Update::default();
+        for _ in 0..grpo.updates_per_batch {
+            for start in (0..rollouts.len()).step_by(size) {
+                let range = start..start + size;
+                let batch = Batch {
+                    rollouts: &rollouts[range.clone()],
+                    advantages: &advantages[range.clone()],
+                    reference: reference.map(|lists| &lists[range]),
+                    temperature: self.temperature(),
+                };
+                let (dense, stats) = gradients(&self.model, batch, grpo)?;
+                let gathered = self.adam.gather(&dense)?;
+                let (dense_norm, masked_norm) = (norm(&dense)?, norm(&gathered)?);
+                let share = share(&dense, &gathered)?;
+                drop(dense);
+                let domain = match optimizer.clip_domain {
+                    ClipDomain::Masked => masked_norm,
+                    ClipDomain::Dense => dense_norm,
+                };
+                let scale = clip_scale(domain, optimizer.clip_norm);
+                self.adam.step(&self.model.weights, &gathered, scale, optimizer.lr)?;
+                sum.add(stats, dense_norm, masked_norm, share);
+            }
+        }
+        Ok(sum.averaged())
+    }
+
+    fn evaluate(&self, step: u32, attempt: &mut Attempt) -> Result<f64, RunError> {
+        let row = evaluate(&self.model, &self.chat, &self.task, &self.config.eval, step)?;
+        attempt.eval(&row)?;
+        Ok(row["eval/score"].as_f64().unwrap_or(f64::NAN))
+    }
+
+    fn save(&self, step: u32, attempt: &mut Attempt) -> Result<(), RunError> {
+        let state = checkpoint::state(&self.model.weights, &self.adam)?;
+        let meta = json!({ "optimizer_steps": self.adam.steps });
+        let keep = self.config.exec.keep_checkpoints;
+        Ok(attempt.checkpoint(step, &[(checkpoint::STATE_FILE, &state)], meta, keep)?)
+    }
+
+    /// Checks the central invariant and collects what is kept of the run.
+    fn finish(&self, spec: &RunSpec, folder: &std::path::Path) -> Result<Finished, RunError> {
+        let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), spec, folder)?;
+        let state = checkpoint::state(&self.model.weights, &self.adam)?;
+        let active = self.mask.as_ref().map_or(self.total, Mask::active);
+        let meta = json!({
+            "weights_digest": self.model.weights.digest()?,
+            "moments_digest": checkpoint::moments_digest(&self.model.weights, &self.adam)?,
+            "optimizer_steps": self.adam.steps,
+            "active": active,
+            "total": self.total,
+            "invariant": { "holds": true, "checked": untouched, "changed": 0 },
+            "device": format!("{:?}", self.model.device()).to_lowercase(),
+            "threads": self.config.exec.threads,
+            "libtorch": device::libtorch().version,
+        });
+        Ok(Finished { files: vec![(checkpoint::STATE_FILE.to_owned(), state)], meta })
+    }
+}
+
+/// What the optimizer steps of one batch did; sums first, then averages over the steps.
+#[derive(Default)]
+struct Update {
+    stats: LossStats,
+    loss: f64,
+    dense_norm: f64,
+    masked_norm: f64,
+    share: f64,
+    count: f64,
+}
+
+impl Update {
+    fn add(&mut self, stats: LossStats, dense_norm: f64, masked_norm: f64, share: f64) {
+        self.stats.tokens += stats.tokens;
+        self.stats.clipped += stats.clipped;
+        self.stats.entropy += stats.entropy;
+        self.stats.kl += stats.kl;
+        self.loss += stats.loss;
+        self.dense_norm += dense_norm;
+        self.masked_norm += masked_norm;
+        self.share += share;
+        self.count += 1.0;
+    }
+
+    fn averaged(mut self) -> Self {
+        for value in [&mut self.loss, &mut self.dense_norm, &mut self.masked_norm, &mut self.share] {
+            *value /= self.count;
+        }
+        self
+    }
+}
+
+/// Share of the summed absolute gradient that lies inside the mask; 1 when there is no gradient at all.
+fn share(dense: &[Tensor], gathered: &[Tensor]) -> Result<f64, RunError> {
+    let all = absolute_sum(dense)?;
+    Ok(if all == 0.0 { 1.0 } else { absolute_sum(gathered)? / all })
+}
+
+/// Peak memory of this process, host or device, whichever holds the tensors.
+fn peak_memory() -> Option<u64> {
+    device::cuda_memory().map(|memory| memory.allocated_peak as u64).or_else(device::host_peak_bytes)
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

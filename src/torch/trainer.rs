@@ -1,0 +1,86 @@
+//! The stages of a run, as the executor calls them: base, scores, and the run itself.
+
+use serde_json::json;
+
+use crate::data::safetensors::to_bytes;
+use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
+use crate::manifest::ModelSource;
+use crate::plan::RunSpec;
+use crate::sparsity::MaskSpec;
+use crate::store::Stage;
+
+use super::failure::RunError;
+use super::setup::{self, SCORES_FILE};
+use super::{directory, fisher, raw, train, warm_start};
+
+/// Trains on libtorch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TorchTrainer;
+
+impl Trainer for TorchTrainer {
+    fn base(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
+        base(run, cx)?.ok_or_else(interrupted)
+    }
+
+    fn scores(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
+        scores(run, cx)?.ok_or_else(interrupted)
+    }
+
+    fn run(&self, run: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
+        train::run(run, cx)
+    }
+}
+
+fn interrupted() -> StageFailure {
+    StageFailure::new(FailureClass::Interrupted, "asked to stop before it was complete")
+}
+
+fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
+    let ModelSource::Pretrain(spec) = &run.config.model.source else { return Ok(Some(())) };
+    if cx.store.artifact(Stage::Base, &run.stages.base)?.is_some() {
+        return Ok(Some(()));
+    }
+    let device = setup::device(&run.config)?;
+    let task = setup::task(&run.config)?;
+    (cx.events)(Event::Phase { name: "warm start".into(), steps: spec.steps });
+    let progress = |step, message| (cx.events)(Event::Progress { step, message });
+    let Some(warm) = warm_start(spec, &task, device, &progress, cx.stop)? else { return Ok(None) };
+    let files = directory(&warm)?;
+    let views: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+    cx.store.publish(Stage::Base, &run.stages.base, &views, warm.meta)?;
+    Ok(Some(()))
+}
+
+fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
+    let (MaskSpec::Fisher { fisher: spec, .. }, Some(id)) = (&run.config.mask, &run.stages.scores) else {
+        return Ok(Some(()));
+    };
+    if cx.store.artifact(Stage::Scores, id)?.is_some() {
+        return Ok(Some(()));
+    }
+    let device = setup::device(&run.config)?;
+    let task = setup::task(&run.config)?;
+    let folder = setup::base_folder(run, cx.store)?;
+    let (model, chat) = setup::base(run, &folder, device)?;
+    (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });
+    let progress = |step, message| (cx.events)(Event::Progress { step, message });
+    let Some(scores) = fisher(&model, &chat, &task, &run.config, spec, &progress, cx.stop)? else {
+        return Ok(None);
+    };
+    let tensors = model
+        .weights
+        .parameters
+        .iter()
+        .zip(&scores)
+        .map(|(parameter, tensor)| raw(&parameter.name, &parameter.shape, tensor))
+        .collect::<Result<Vec<_>, _>>()?;
+    let meta = json!({
+        "estimator": format!("{:?}", spec.estimator).to_lowercase(),
+        "episodes": spec.episodes,
+        "seed": spec.seed,
+        "base": run.stages.base,
+    });
+    let header = [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), meta.to_string())].into();
+    cx.store.publish(Stage::Scores, id, &[(SCORES_FILE, &to_bytes(&tensors, &header))], meta)?;
+    Ok(Some(()))
+}

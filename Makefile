@@ -63,6 +63,7 @@ test-gpu: ## the tests that need a GPU; fails without one
 lint: ## formatting and clippy, warnings are errors
 	@scripts/env.sh --no-libtorch cargo fmt --check
 	@scripts/env.sh cargo clippy --release --all-targets --locked -- -D warnings
+	@scripts/env.sh cargo clippy --release --all-targets --locked --no-default-features -- -D warnings
 
 check: lint test ## lint and test
 

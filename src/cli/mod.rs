@@ -14,6 +14,8 @@ pub mod args;
 #[cfg(feature = "torch")]
 pub mod doctor;
 pub mod plan;
+#[cfg(feature = "tables")]
+pub mod report;
 pub mod show;
 pub mod status;
 pub mod sweep;
@@ -37,6 +39,9 @@ pub enum Command {
     Sweep(sweep::SweepArgs),
     /// How far a grid has come
     Status(status::StatusArgs),
+    /// Write tables, charts and one page from the results alone
+    #[cfg(feature = "tables")]
+    Report(report::ReportArgs),
     /// One run: settings, stages, last rows, digests
     Show(show::ShowArgs),
     /// What this machine has: libtorch, devices, memory, disk
@@ -59,6 +64,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
             sweep::sweep(&args, &hooks, out)
         }
         Command::Status(args) => status::status(&args, out),
+        #[cfg(feature = "tables")]
+        Command::Report(args) => report::run(&args, out),
         Command::Show(args) => show::show(&args, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
@@ -68,8 +75,17 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
     }
 }
 
-fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
-    Ok(store.results().to_path_buf())
+#[cfg(feature = "tables")]
+fn write_report(plan: &Plan, store: &Store) -> Result<PathBuf, Failure> {
+    let report = report::make(plan, store)?;
+    report::write(&report, store)?;
+    Ok(store.results().join(&report.set.manifest).join("index.html"))
+}
+
+#[cfg(not(feature = "tables"))]
+fn write_report(_: &Plan, _: &Store) -> Result<PathBuf, Failure> {
+    let error = "write the report: this program was built without the feature `tables`";
+    Err(Failure::new(Code::Feature, error, Some("build it with the default features".into())))
 }
 
 #[cfg(feature = "torch")]

@@ -14,7 +14,7 @@ use super::run_spec::{RunId, StageIds};
 use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::manifest::{Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, SortBy, TaskSpec};
 
 /// Revision of the base stage.
 const BASE_REV: u32 = 1;
@@ -190,6 +190,7 @@ fn put_task(canon: &mut Canon, task: &TaskSpec) {
         similarity_power,
         power_per_turn,
         names,
+        row_names,
         prompts,
     }) = task;
     canon.text("task.type", "alphabet_sort");
@@ -202,7 +203,14 @@ fn put_task(canon: &mut Canon, task: &TaskSpec) {
     canon.flag("task.power_per_turn", *power_per_turn);
     match names {
         NamesSpec::Shipped => canon.text("task.names", "shipped"),
-        NamesSpec::File { path: _, digest } => canon.text("task.names.digest", digest),
+        NamesSpec::File { path: _, digest } => {
+            canon.text("task.names.digest", digest);
+            let rule = match row_names {
+                RowNames::First => "first",
+                RowNames::Sample => "sample",
+            };
+            canon.text("task.row_names", rule);
+        }
     }
     let PromptTemplates { first, second, later } = prompts;
     canon.text("task.prompts.first", first);

@@ -5,6 +5,7 @@ pub mod device;
 mod error;
 mod evaluate;
 mod failure;
+mod foreign;
 mod generate;
 mod loss;
 mod model;

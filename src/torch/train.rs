@@ -314,7 +314,7 @@ fn share(dense: &[Tensor], gathered: &[Tensor]) -> Result<f64, RunError> {
 
 /// Peak memory of this process, host or device, whichever holds the tensors.
 fn peak_memory() -> Option<u64> {
-    device::cuda_memory().map(|memory| memory.allocated_peak as u64).or_else(device::host_peak_bytes)
+    device::cuda_memory().map(|memory| memory.allocated_peak).or_else(device::host_peak_bytes)
 }
 
 fn object(value: Value) -> Map<String, Value> {

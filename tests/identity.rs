@@ -119,7 +119,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
 };
 
 /// Keys that have tests of their own: files, and the choice of the mask.
-const ELSEWHERE: [&str; 4] = ["model.path", "task.names", "task.type", "mask.type"];
+const ELSEWHERE: [&str; 5] = ["model.path", "task.names", "task.row_names", "task.type", "mask.type"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Influence {
@@ -244,6 +244,8 @@ fn files_count_by_content_and_not_by_name() {
     assert_eq!(moved(&a, &b), BTreeSet::new());
     assert_eq!(moved(&a, &c), BTreeSet::from([Base, Train, Run]));
     assert_eq!(moved(&a, &shipped), BTreeSet::from([Base, Train, Run]));
+    let sampled = of("names = \"a.jsonl\"\nrow_names = \"sample\"\n");
+    assert_eq!(moved(&a, &sampled), BTreeSet::from([Base, Train, Run]));
 
     // A model folder does not learn from the task, so the task moves only what trains on it.
     for (name, weights) in [("m1", "w"), ("m2", "w"), ("m3", "v")] {

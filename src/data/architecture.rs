@@ -87,8 +87,11 @@ impl Architecture {
             return Err(bad(format!("activation `{activation}` is not supported, only `silu`")));
         }
         let (hidden_size, heads) = (positive("hidden_size")?, positive("num_attention_heads")?);
-        let kv_heads =
-            if config.get("num_key_value_heads").is_some() { positive("num_key_value_heads")? } else { heads };
+        let kv_heads = if config.get("num_key_value_heads").is_some() {
+            positive("num_key_value_heads")?
+        } else {
+            heads
+        };
         let head_dim = match config.get("head_dim") {
             Some(value) if !value.is_null() => positive("head_dim")?,
             _ if hidden_size % heads == 0 => hidden_size / heads,
@@ -205,7 +208,10 @@ mod tests {
     fn both_dialects_say_the_same() {
         let old = Architecture::from_config_json(QWEN_HALF_B.as_bytes(), "config.json").unwrap();
         let new = QWEN_HALF_B
-            .replace(r#""rope_theta":1000000.0"#, r#""rope_parameters":{"rope_type":"default","rope_theta":1000000.0}"#)
+            .replace(
+                r#""rope_theta":1000000.0"#,
+                r#""rope_parameters":{"rope_type":"default","rope_theta":1000000.0}"#,
+            )
             .replace("torch_dtype", "dtype");
         assert_eq!(Architecture::from_config_json(new.as_bytes(), "config.json").unwrap(), old);
         let written = old.to_config_json(1, 0, "float32").to_string();
@@ -219,7 +225,10 @@ mod tests {
         };
         assert!(message("{".into()).contains("m/config.json"));
         assert!(message(QWEN_HALF_B.replace("qwen2", "gpt2")).contains("gpt2"));
-        assert!(message(QWEN_HALF_B.replace(r#""hidden_size":896"#, r#""hidden_size":-1"#)).contains("hidden_size"));
+        assert!(
+            message(QWEN_HALF_B.replace(r#""hidden_size":896"#, r#""hidden_size":-1"#))
+                .contains("hidden_size")
+        );
         assert!(message(QWEN_HALF_B.replace(r#""num_hidden_layers":24,"#, "")).contains("num_hidden_layers"));
         assert!(message(QWEN_HALF_B.replace(r#":14"#, r#":15"#)).contains("15 heads"));
         assert!(message(QWEN_HALF_B.replace("silu", "gelu")).contains("gelu"));

@@ -61,9 +61,7 @@ impl ChatTemplate {
         environment.add_function("strftime_now", |_: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "a prompt must not depend on today's date"))
         });
-        environment
-            .add_template_owned("chat", source.to_owned())
-            .map_err(failed)?;
+        environment.add_template_owned("chat", source.to_owned()).map_err(failed)?;
         Ok(Self { environment, path: path.into(), bos_token: bos_token.into(), eos_token: eos_token.into() })
     }
 
@@ -72,7 +70,8 @@ impl ChatTemplate {
     /// # Errors
     /// When the template itself raises an error.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
-        let failed = |error: Error| DataError::ChatTemplate { path: self.path.clone(), what: describe(&error) };
+        let failed =
+            |error: Error| DataError::ChatTemplate { path: self.path.clone(), what: describe(&error) };
         let template = self.environment.get_template("chat").map_err(failed)?;
         let messages: Vec<Value> = messages
             .iter()
@@ -102,7 +101,8 @@ impl ChatTemplate {
         let text = self.render(&messages, true)?;
         let (_, suffix) = text.rsplit_once(ANSWER).ok_or_else(|| DataError::ChatTemplate {
             path: self.path.clone(),
-            what: "it drops the assistant's message, so a conversation of several turns cannot be built".into(),
+            what: "it drops the assistant's message, so a conversation of several turns cannot be built"
+                .into(),
         })?;
         Ok(suffix.to_owned())
     }
@@ -141,12 +141,16 @@ mod tests {
         assert_eq!(suffix, "<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n<|im_start|>assistant\n");
         let built_in = ChatTemplate::new(BUILT_IN_TEMPLATE, "built-in", "", "<|end|>").unwrap();
         assert_eq!(built_in.render(&[Message::user("one")], true).unwrap(), "<|user|>one<|assistant|>");
-        assert_eq!(built_in.follow_up(&[Message::user("one")], "two").unwrap(), "<|end|><|user|>two<|assistant|>");
+        assert_eq!(
+            built_in.follow_up(&[Message::user("one")], "two").unwrap(),
+            "<|end|><|user|>two<|assistant|>"
+        );
     }
 
     #[test]
     fn broken_templates_and_raised_errors_name_the_file() {
-        let syntax = ChatTemplate::new("{% for %}", "dir/chat_template.jinja", "", "").unwrap_err().to_string();
+        let syntax =
+            ChatTemplate::new("{% for %}", "dir/chat_template.jinja", "", "").unwrap_err().to_string();
         assert!(syntax.contains("dir/chat_template.jinja") && syntax.contains("line 1"), "{syntax}");
         let raising = ChatTemplate::new("{{ raise_exception('no system') }}", "t", "", "").unwrap();
         assert!(raising.render(&[], false).unwrap_err().to_string().contains("no system"));

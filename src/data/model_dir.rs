@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::error::read;
-use super::{Architecture, ChatTemplate, DataError, Message};
 #[cfg(feature = "torch")]
 use super::Tokenizer;
+use super::error::read;
+use super::{Architecture, ChatTemplate, DataError, Message};
 
 /// A model directory, opened.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl ModelDir {
         let mut end_tokens: Vec<u32> = tokenizer.id(&eos).into_iter().collect();
         for file in ["generation_config.json", "config.json"] {
             match self.json(file)?.map(|value| value["eos_token_id"].clone()) {
-                Some(Value::Array(ids)) => end_tokens.extend(ids.iter().filter_map(Value::as_u64).map(|id| id as u32)),
+                Some(Value::Array(ids)) => {
+                    end_tokens.extend(ids.iter().filter_map(Value::as_u64).map(|id| id as u32))
+                }
                 Some(id) => end_tokens.extend(id.as_u64().map(|id| id as u32)),
                 None => {}
             }
@@ -76,7 +78,9 @@ impl ModelDir {
             return Err(DataError::Tokenizer {
                 action: "use",
                 path: file.display().to_string(),
-                what: "no end-of-sequence token in tokenizer_config.json, generation_config.json or config.json".into(),
+                what:
+                    "no end-of-sequence token in tokenizer_config.json, generation_config.json or config.json"
+                        .into(),
             });
         }
         Ok(Chat { tokenizer, template, end_tokens })
@@ -87,15 +91,21 @@ impl ModelDir {
         let file = self.path.join("chat_template.jinja");
         if file.is_file() {
             let bytes = read(&file)?;
-            return ChatTemplate::new(&String::from_utf8_lossy(&bytes), &file.display().to_string(), bos, eos);
+            return ChatTemplate::new(
+                &String::from_utf8_lossy(&bytes),
+                &file.display().to_string(),
+                bos,
+                eos,
+            );
         }
         let path = self.path.join("tokenizer_config.json").display().to_string();
         let source = match &settings["chat_template"] {
             Value::String(source) => Some(source.as_str()),
             // Several named templates: transformers takes the one named `default`.
-            Value::Array(list) => {
-                list.iter().find(|entry| entry["name"] == "default").and_then(|entry| entry["template"].as_str())
-            }
+            Value::Array(list) => list
+                .iter()
+                .find(|entry| entry["name"] == "default")
+                .and_then(|entry| entry["template"].as_str()),
             _ => None,
         };
         let source = source.ok_or_else(|| DataError::Missing {
@@ -137,7 +147,8 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
         });
     }
     let bad = |what: String| DataError::ModelConfig { path: index.display().to_string(), what };
-    let value: Value = serde_json::from_slice(&read(&index)?).map_err(|e| bad(format!("it is not JSON: {e}")))?;
+    let value: Value =
+        serde_json::from_slice(&read(&index)?).map_err(|e| bad(format!("it is not JSON: {e}")))?;
     let map = value["weight_map"].as_object().ok_or_else(|| bad("key `weight_map` is missing".into()))?;
     let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
     names.sort_unstable();
@@ -146,7 +157,11 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
         .into_iter()
         .map(|name| {
             let path = dir.join(name);
-            if path.is_file() { Ok(path) } else { Err(DataError::Missing { dir: dir.into(), what: name.into() }) }
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(DataError::Missing { dir: dir.into(), what: name.into() })
+            }
         })
         .collect()
 }

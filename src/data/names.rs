@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn jsonl_rows_are_read_in_order() {
-        let (_dir, path) = written("n.jsonl", b"{\"names\": [\"Ann Lee\", \"Bo\"]}\n\n{\"names\": [], \"id\": 3}\n");
+        let (_dir, path) =
+            written("n.jsonl", b"{\"names\": [\"Ann Lee\", \"Bo\"]}\n\n{\"names\": [], \"id\": 3}\n");
         assert_eq!(read_names(&path).unwrap(), vec![vec!["Ann Lee".to_owned(), "Bo".into()], vec![]]);
     }
 
@@ -89,7 +90,9 @@ mod tests {
             let message = read_names(&path).unwrap_err().to_string();
             assert!(message.contains(part) && message.contains("n.jsonl"), "{message}");
         }
-        assert!(read_names(Path::new("/nowhere/n.jsonl")).unwrap_err().to_string().contains("/nowhere/n.jsonl"));
+        assert!(
+            read_names(Path::new("/nowhere/n.jsonl")).unwrap_err().to_string().contains("/nowhere/n.jsonl")
+        );
     }
 
     #[cfg(feature = "tables")]
@@ -101,7 +104,8 @@ mod tests {
             ParquetWriter::new(&mut bytes).finish(&mut frame).unwrap();
             bytes
         };
-        let lists = Series::new("names".into(), [Series::new("".into(), ["A", "B"]), Series::new("".into(), ["C"])]);
+        let lists =
+            Series::new("names".into(), [Series::new("".into(), ["A", "B"]), Series::new("".into(), ["C"])]);
         let (_dir, path) = written("n.parquet", &encode(DataFrame::new(2, vec![lists.into()]).unwrap()));
         assert_eq!(read_names(&path).unwrap(), vec![vec!["A".to_owned(), "B".into()], vec!["C".into()]]);
         let plain = Series::new("names".into(), ["A", "B"]);

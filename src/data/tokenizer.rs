@@ -36,10 +36,16 @@ impl Tokenizer {
     /// # Errors
     /// When the vocabulary is too small for the 256 bytes, the special tokens and the markers.
     pub fn train(texts: &[String], vocab_size: usize, markers: &[String]) -> Result<Self, DataError> {
-        let failed = |what: String| DataError::Tokenizer { action: "train", path: "of the built-in base".into(), what };
+        let failed = |what: String| DataError::Tokenizer {
+            action: "train",
+            path: "of the built-in base".into(),
+            what,
+        };
         let least = 256 + BUILT_IN_SPECIALS.len() + markers.len();
         if vocab_size < least {
-            return Err(failed(format!("a vocabulary of {vocab_size} is too small, it takes at least {least}")));
+            return Err(failed(format!(
+                "a vocabulary of {vocab_size} is too small, it takes at least {least}"
+            )));
         }
         let added: Vec<AddedToken> = BUILT_IN_SPECIALS
             .iter()
@@ -159,6 +165,11 @@ mod tests {
     fn a_vocabulary_below_the_bytes_is_refused() {
         let message = Tokenizer::train(&["a".into()], 100, &[]).unwrap_err().to_string();
         assert!(message.contains("100") && message.contains("261"), "{message}");
-        assert!(Tokenizer::from_json(b"{", "dir/tokenizer.json").unwrap_err().to_string().contains("dir/tokenizer"));
+        assert!(
+            Tokenizer::from_json(b"{", "dir/tokenizer.json")
+                .unwrap_err()
+                .to_string()
+                .contains("dir/tokenizer")
+        );
     }
 }

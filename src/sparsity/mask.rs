@@ -159,7 +159,8 @@ mod tests {
         }
         assert!(matches!(Mask::new(tensors(), vec![vec![]]), Err(SparsityError::TensorCount { .. })));
         let other = vec![TensorSize { name: "a".into(), elements: 6 }];
-        let (a, b) = (Mask::new(tensors(), vec![vec![], vec![]]).unwrap(), Mask::new(other, vec![vec![]]).unwrap());
+        let (a, b) =
+            (Mask::new(tensors(), vec![vec![], vec![]]).unwrap(), Mask::new(other, vec![vec![]]).unwrap());
         assert!(matches!(a.overlap(&b), Err(SparsityError::DifferentModels)));
     }
 

@@ -39,19 +39,14 @@ pub fn kept_count(elements: usize, sparsity: f64, rounding: Rounding) -> Result<
 ///
 /// # Errors
 /// When `rng` is not built yet, a tensor is too large for 32-bit indices, or nothing at all is kept.
-pub fn random(
-    tensors: &[TensorSize],
-    sparsity: f64,
-    seed: u64,
-    rng: MaskRng,
-) -> Result<Mask, SparsityError> {
+pub fn random(tensors: &[TensorSize], sparsity: f64, seed: u64, rng: MaskRng) -> Result<Mask, SparsityError> {
     if rng != MaskRng::Chacha {
         return Err(SparsityError::NumpyNotBuilt);
     }
     let mut indices = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let elements =
-            u32::try_from(tensor.elements).map_err(|_| SparsityError::TooLarge { tensor: tensor.name.clone() })?;
+        let elements = u32::try_from(tensor.elements)
+            .map_err(|_| SparsityError::TooLarge { tensor: tensor.name.clone() })?;
         let kept = kept_count(tensor.elements, sparsity, Rounding::Floor)?;
         let mut counter = Counter::new(seed, &format!("mask/{}", tensor.name), &[]);
         indices.push(sample(elements, kept as u32, &mut counter));
@@ -144,7 +139,11 @@ mod tests {
     use super::*;
 
     fn tensors(sizes: &[usize]) -> Vec<TensorSize> {
-        sizes.iter().enumerate().map(|(i, &elements)| TensorSize { name: format!("t{i}"), elements }).collect()
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(i, &elements)| TensorSize { name: format!("t{i}"), elements })
+            .collect()
     }
 
     #[test]

@@ -66,7 +66,8 @@ pub fn generate(
         flat.extend(std::iter::repeat_n(0i64, pad as usize));
         flat.extend(context.iter().map(|&id| i64::from(id)));
     }
-    let tokens_bt = Tensor::f_from_slice(&flat)?.f_view([contexts.len() as i64, longest])?.f_to_device(device)?;
+    let tokens_bt =
+        Tensor::f_from_slice(&flat)?.f_view([contexts.len() as i64, longest])?.f_to_device(device)?;
     let pad_contexts = Tensor::f_from_slice(&pads)?.f_to_device(device)?;
     let positions_bt = Tensor::f_arange(longest, (Kind::Int64, device))?
         .f_unsqueeze(0)?
@@ -132,7 +133,8 @@ pub fn generate(
         }
         let position_b = pad_b.f_neg()?.f_add_scalar(longest + step)?;
         let mask = model.causal_mask(1, longest + step + 1, Some(&pad_b))?;
-        let hidden = model.hidden(&next.f_unsqueeze(1)?, &position_b.f_unsqueeze(1)?, &mask, Some(&mut cache))?;
+        let hidden =
+            model.hidden(&next.f_unsqueeze(1)?, &position_b.f_unsqueeze(1)?, &mask, Some(&mut cache))?;
         logits = model.logits(&hidden.f_squeeze_dim(1)?)?;
     }
     Ok(completions)

@@ -71,7 +71,8 @@ pub fn pack(
     }
     let device = model.device();
     let shape = [rollouts.len() as i64, longest as i64];
-    let positions_mt = Tensor::f_arange(shape[1], (Kind::Int64, device))?.f_unsqueeze(0)?.f_expand(shape, false)?;
+    let positions_mt =
+        Tensor::f_arange(shape[1], (Kind::Int64, device))?.f_unsqueeze(0)?.f_expand(shape, false)?;
     Ok(Packed {
         tokens_mt: Tensor::f_from_slice(&tokens)?.f_view(shape)?.f_to_device(device)?,
         positions_mt,

@@ -67,8 +67,9 @@ impl Model {
     pub fn new(weights: Weights) -> Result<Self, TorchError> {
         let Architecture { max_positions, head_dim, rope_theta, .. } = weights.architecture;
         let (kind, device) = (weights.tensors[0].kind(), weights.tensors[0].device());
-        let half: Vec<f32> =
-            (0..head_dim / 2).map(|i| (1.0 / rope_theta.powf(2.0 * i as f64 / head_dim as f64)) as f32).collect();
+        let half: Vec<f32> = (0..head_dim / 2)
+            .map(|i| (1.0 / rope_theta.powf(2.0 * i as f64 / head_dim as f64)) as f32)
+            .collect();
         let half_d = Tensor::f_from_slice(&half)?.f_to_device(device)?;
         let position_s = Tensor::f_arange(max_positions as i64, (Kind::Float, device))?;
         let angle = position_s.f_outer(&half_d)?;
@@ -230,7 +231,16 @@ fn attention(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor) -> Res
     let (b, n, t, d) = query.size4()?;
     let (_, k, s, _) = key.size4()?;
     if query.device().is_cuda() {
-        return Ok(Tensor::f_scaled_dot_product_attention(query, key, value, Some(mask), 0.0, false, None, n != k)?);
+        return Ok(Tensor::f_scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            Some(mask),
+            0.0,
+            false,
+            None,
+            n != k,
+        )?);
     }
     let scale = 1.0 / (d as f64).sqrt();
     let folded = query.f_mul_scalar(scale)?.f_reshape([b, k, n / k * t, d])?;

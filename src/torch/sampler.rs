@@ -53,10 +53,12 @@ pub fn draw(
     let cumulative = choice.f_exp()?.f_cumsum(-1, Kind::Double)?;
     let vocabulary = logits_bv.size()[1];
     let total = cumulative.f_narrow(1, vocabulary - 1, 1)?;
-    let uniform_b = Tensor::f_from_slice(uniforms)?.f_clamp_max(LARGEST_UNIFORM)?.f_to_device(logits_bv.device())?;
+    let uniform_b =
+        Tensor::f_from_slice(uniforms)?.f_clamp_max(LARGEST_UNIFORM)?.f_to_device(logits_bv.device())?;
     let target = total.f_mul(&uniform_b.f_unsqueeze(1)?)?;
     let no_sorter: Option<&Tensor> = None;
-    let mut slot = target.f_searchsorted(&cumulative, false, true, "right", no_sorter)?.f_clamp_max(vocabulary - 1)?;
+    let mut slot =
+        target.f_searchsorted(&cumulative, false, true, "right", no_sorter)?.f_clamp_max(vocabulary - 1)?;
     if let Some(ids) = order {
         slot = ids.f_gather(1, &slot, false)?;
     }
@@ -70,7 +72,8 @@ fn scaled(logits: &Tensor, divisor: f64) -> Result<Tensor, TorchError> {
 }
 
 fn penalised(logits: &Tensor, seen: &Tensor, penalty: f64) -> Result<Tensor, TorchError> {
-    let lowered = logits.f_div_scalar(penalty)?.f_where_self(&logits.f_gt(0.0)?, &logits.f_mul_scalar(penalty)?)?;
+    let lowered =
+        logits.f_div_scalar(penalty)?.f_where_self(&logits.f_gt(0.0)?, &logits.f_mul_scalar(penalty)?)?;
     Ok(lowered.f_where_self(seen, logits)?)
 }
 

@@ -128,7 +128,10 @@ impl SparseAdamW {
             let scaled = gradient.f_mul_scalar(scale)?;
             let _ = active.master.f_mul_scalar_(1.0 - lr * self.spec.weight_decay)?;
             let _ = active.first.f_lerp_(&scaled, 1.0 - beta1)?;
-            let _ = active.second.f_mul_scalar_(beta2)?.f_add_(&scaled.f_mul(&scaled)?.f_mul_scalar_(1.0 - beta2)?)?;
+            let _ = active
+                .second
+                .f_mul_scalar_(beta2)?
+                .f_add_(&scaled.f_mul(&scaled)?.f_mul_scalar_(1.0 - beta2)?)?;
             let mut denominator = active.second.f_sqrt()?.f_div_scalar(second_root)?;
             let _ = denominator.f_add_scalar_(self.spec.eps)?;
             let update = active.first.f_div(&denominator)?.f_mul_scalar(step_size)?;
@@ -148,7 +151,10 @@ impl SparseAdamW {
         let mut linf = 0.0f64;
         for active in self.active.iter().filter(|active| active.master.numel() > 0) {
             let moved = active.master.f_sub(&active.base)?.f_abs_()?;
-            let rounded = active.master.f_to_kind(Kind::BFloat16)?.f_ne_tensor(&active.base.f_to_kind(Kind::BFloat16)?)?;
+            let rounded = active
+                .master
+                .f_to_kind(Kind::BFloat16)?
+                .f_ne_tensor(&active.base.f_to_kind(Kind::BFloat16)?)?;
             let count = |flags: &Tensor| flags.f_sum(Kind::Double);
             let stats = Tensor::f_stack(
                 &[
@@ -209,7 +215,9 @@ impl SparseAdamW {
     pub fn restore(&mut self, weights: &Weights, i: usize, state: [Tensor; 3]) -> Result<(), TorchError> {
         let _guard = tch::no_grad_guard();
         let active = &mut self.active[i];
-        for (own, saved) in [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(&state) {
+        for (own, saved) in
+            [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(&state)
+        {
             if own.size() != saved.size() {
                 let (name, expected, got) = (&weights.parameters[i].name, own.numel(), saved.numel());
                 return Err(TorchError::Restore {
@@ -277,7 +285,8 @@ mod tests {
 
     #[test]
     fn sparse_steps_equal_dense_steps_on_masked_gradients_bit_for_bit() {
-        let (sparse, dense) = (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
+        let (sparse, dense) =
+            (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
         let base = bytes(&sparse);
         let mask = random(&sparse.sizes(), 0.7, 3, MaskRng::Chacha).unwrap();
         let mut ours = SparseAdamW::new(&sparse, Some(&mask), &spec()).unwrap();

@@ -176,7 +176,9 @@ pub fn raw(name: &str, shape: &[usize], tensor: &Tensor) -> Result<RawTensor, To
         Kind::Half => ("F16", 2),
         Kind::Int => ("I32", 4),
         other => {
-            return Err(TorchError::Op { message: format!("{name} has type {other:?}, which is not stored") });
+            return Err(TorchError::Op {
+                message: format!("{name} has type {other:?}, which is not stored"),
+            });
         }
     };
     let host = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
@@ -190,9 +192,14 @@ pub fn raw(name: &str, shape: &[usize], tensor: &Tensor) -> Result<RawTensor, To
 ///
 /// # Errors
 /// When the view has another type.
-pub fn float_vector(view: &safetensors::tensor::TensorView<'_>, device: Device) -> Result<Tensor, TorchError> {
+pub fn float_vector(
+    view: &safetensors::tensor::TensorView<'_>,
+    device: Device,
+) -> Result<Tensor, TorchError> {
     if view.dtype() != FileType::F32 {
-        return Err(TorchError::Restore { what: format!("a vector of type {:?}, F32 expected", view.dtype()) });
+        return Err(TorchError::Restore {
+            what: format!("a vector of type {:?}, F32 expected", view.dtype()),
+        });
     }
     let elements: usize = view.shape().iter().product();
     Ok(Tensor::f_from_data_size(view.data(), &[elements as i64], Kind::Float)?.f_to_device(device)?)

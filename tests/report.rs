@@ -6,6 +6,7 @@ use report_fixture::quickstart;
 use tickets::report::render;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "pictures to look at are not results")]
 fn pictures_for_the_eye() {
     let Ok(dir) = std::env::var("TICKETS_PICTURES") else { return };
     for (path, bytes) in render(&quickstart()).expect("a report") {

@@ -6,6 +6,7 @@
 use super::chart::draw::escape;
 use super::chart::font::{MEDIUM, REGULAR};
 use super::chart::theme;
+use super::put;
 use super::result::{ResultSet, State};
 use super::series;
 use super::table::{self, TextTable};
@@ -33,9 +34,9 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         faces()
     );
     if !set.question.is_empty() {
-        html.push_str(&format!("<p class=\"question\">{}</p>\n", escape(&set.question)));
+        put(&mut html, format_args!("<p class=\"question\">{}</p>\n", escape(&set.question)));
     }
-    html.push_str(&format!("<p class=\"status\">{}</p>\n</header>\n", badges(set)));
+    put(&mut html, format_args!("<p class=\"status\">{}</p>\n</header>\n", badges(set)));
 
     let best = table::best(set);
     if !best.rows.is_empty() {
@@ -43,21 +44,24 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         html.push_str(&table(&best, &best_colors(set)));
         let base =
             series::base_score(set).map_or_else(String::new, |base| format!("Base model: {base:.4}. "));
-        html.push_str(&format!("<p class=\"note\">{base}{}</p>\n</section>\n", table::BEST_NOTE));
+        put(&mut html, format_args!("<p class=\"note\">{base}{}</p>\n</section>\n", table::BEST_NOTE));
     }
     html.push_str("<section>\n<h2>Figures</h2>\n");
     if figures.is_empty() {
         html.push_str("<p class=\"note\">Nothing has been measured yet.</p>\n");
     }
     for (index, figure) in figures.iter().enumerate() {
-        html.push_str(&format!(
-            "<figure id=\"{}\">\n<div class=\"picture\">\n{}</div>\n<figcaption><b>Figure {}.</b> {}</figcaption>\n\
+        put(
+            &mut html,
+            format_args!(
+                "<figure id=\"{}\">\n<div class=\"picture\">\n{}</div>\n<figcaption><b>Figure {}.</b> {}</figcaption>\n\
              </figure>\n",
-            figure.name,
-            figure.svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""),
-            index + 1,
-            escape(figure.caption)
-        ));
+                figure.name,
+                sized(figure.svg),
+                index + 1,
+                escape(figure.caption)
+            ),
+        );
     }
     html.push_str("</section>\n");
 
@@ -65,12 +69,15 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
     if !failed.is_empty() {
         html.push_str("<section>\n<h2>Failed runs</h2>\n<ul class=\"failures\">\n");
         for run in failed {
-            html.push_str(&format!(
-                "<li><code>{}</code>{}: {}</li>\n",
-                escape(&run.label),
-                table::at_step(run),
-                escape(run.reason.as_deref().unwrap_or("no reason recorded"))
-            ));
+            put(
+                &mut html,
+                format_args!(
+                    "<li><code>{}</code>{}: {}</li>\n",
+                    escape(&run.label),
+                    table::at_step(run),
+                    escape(run.reason.as_deref().unwrap_or("no reason recorded"))
+                ),
+            );
         }
         html.push_str("</ul>\n</section>\n");
     }
@@ -78,23 +85,38 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
     html.push_str(&table(summary, &run_colors(set)));
     html.push_str("<p class=\"note\">An empty cell was not measured or does not apply.</p>\n</section>\n");
 
-    html.push_str(&format!(
-        "</main>\n<footer>\n<p>Manifest <code>{}</code>. Written from the results alone by <code>{}</code>; the numbers \
+    put(
+        &mut html,
+        format_args!(
+            "</main>\n<footer>\n<p>Manifest <code>{}</code>. Written from the results alone by <code>{}</code>; the numbers \
          are in <code>summary.csv</code>, <code>metrics.csv</code>, <code>evals.csv</code>, <code>jaccard.csv</code> \
          and <code>runs.json</code> beside this page.</p>\n<details>\n<summary>Run ids</summary>\n<ul class=\"ids\">\n",
-        escape(&set.manifest),
-        escape(&table::command(set))
-    ));
+            escape(&set.manifest),
+            escape(&table::command(set))
+        ),
+    );
     for run in &set.runs {
-        html.push_str(&format!(
-            "<li><code>{}</code> {} ({})</li>\n",
-            escape(&run.id),
-            escape(&run.label),
-            run.state.name()
-        ));
+        put(
+            &mut html,
+            format_args!(
+                "<li><code>{}</code> {} ({})</li>\n",
+                escape(&run.id),
+                escape(&run.label),
+                run.state.name()
+            ),
+        );
     }
     html.push_str("</ul>\n</details>\n</footer>\n</body>\n</html>\n");
     html
+}
+
+/// An SVG as the page holds it: never larger than drawn, and on a phone not smaller than can be read.
+fn sized(svg: &str) -> String {
+    let svg = svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", "", 1);
+    let width =
+        svg.split("width=\"").nth(1).and_then(|rest| rest.split('"').next()).and_then(|w| w.parse().ok());
+    let width: u32 = width.unwrap_or(920);
+    svg.replacen("<svg ", &format!("<svg style=\"max-width:{width}px;min-width:{}px\" ", width * 3 / 4), 1)
 }
 
 fn badges(set: &ResultSet) -> String {
@@ -106,7 +128,7 @@ fn badges(set: &ResultSet) -> String {
         for state in State::ALL {
             let count = set.count(state);
             if count > 0 {
-                html.push_str(&format!(" <span class=\"badge {0}\">{count} {0}</span>", state.name()));
+                put(&mut html, format_args!(" <span class=\"badge {0}\">{count} {0}</span>", state.name()));
             }
         }
     }
@@ -137,7 +159,7 @@ fn table(table: &TextTable, colors: &[String]) -> String {
     let class = |numeric: bool| if numeric { " class=\"n\"" } else { "" };
     let mut html = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
     for (name, numeric) in table.header.iter().zip(&table.numeric) {
-        html.push_str(&format!("<th{}>{}</th>", class(*numeric), escape(name)));
+        put(&mut html, format_args!("<th{}>{}</th>", class(*numeric), escape(name)));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for (index, row) in table.rows.iter().enumerate() {
@@ -145,7 +167,7 @@ fn table(table: &TextTable, colors: &[String]) -> String {
         for (place, (cell, numeric)) in row.iter().zip(&table.numeric).enumerate() {
             let dot = colors.get(index).filter(|color| place == 0 && !color.is_empty());
             let dot = dot.map_or_else(String::new, |color| format!("<i style=\"background:{color}\"></i>"));
-            html.push_str(&format!("<td{}>{dot}{}</td>", class(*numeric), escape(cell)));
+            put(&mut html, format_args!("<td{}>{dot}{}</td>", class(*numeric), escape(cell)));
         }
         html.push_str("</tr>\n");
     }

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use super::error::ReportError;
+use super::put;
 use super::result::{Overlap, Row, RunResult};
 
 /// The order in which known columns are written; others follow by name.
@@ -111,9 +112,9 @@ pub fn write_overlaps(overlaps: &[Overlap]) -> Vec<u8> {
         text.push(',');
         push_field(&mut text, &pair.b);
         for count in [pair.count_a, pair.count_b, pair.intersection, pair.union] {
-            text.push_str(&format!(",{count}"));
+            put(&mut text, format_args!(",{count}"));
         }
-        text.push_str(&format!(",{},{},{}\n", float(pair.jaccard), float(pair.chance), pair.total));
+        put(&mut text, format_args!(",{},{},{}\n", float(pair.jaccard), float(pair.chance), pair.total));
     }
     text.into_bytes()
 }

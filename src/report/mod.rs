@@ -21,13 +21,17 @@ pub mod overlap;
 pub mod series;
 pub mod table;
 
+mod collect;
 mod error;
 mod restore;
 mod result;
+mod settings;
 
+pub use collect::collect;
 pub use error::ReportError;
 pub use restore::read;
 pub use result::{Overlap, ResultSet, Row, RunResult, State, number};
+pub use settings::settings;
 
 /// Turns results into files: paths relative to `results/<manifest name>/`, in a fixed order, and bytes.
 pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
@@ -53,6 +57,15 @@ pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
         .zip(&pictures)
         .map(|(figure, svg)| html::Inline { name: figure.name, caption: &figure.caption, svg })
         .collect();
-    files.push(("index.html".to_owned(), html::page(set, &table::text(&frame), &inline).into_bytes()));
+    files.push((
+        "index.html".to_owned(),
+        html::page(set, &table::text(&frame, &["id", "reason"]), &inline).into_bytes(),
+    ));
     Ok(files)
+}
+
+/// Appends to a text. Writing to a `String` cannot fail.
+pub(crate) fn put(text: &mut String, piece: std::fmt::Arguments<'_>) {
+    use std::fmt::Write;
+    text.write_fmt(piece).expect("a String takes everything");
 }

@@ -5,7 +5,8 @@
 
 use serde_json::Value;
 
-use super::result::{ResultSet, RunResult, State, number};
+use super::put;
+use super::result::{ResultSet, RunResult, number};
 use crate::stats;
 
 /// Keys that do not make a family of their own: they are shown within one, or averaged over.
@@ -75,7 +76,7 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
         let mut name = stem.clone();
         for key in keys.iter().filter(|key| varies(key, stem)) {
             let short = key.rsplit('.').next().unwrap_or(key);
-            name.push_str(&format!(", {short} {}", run.axis(key).map_or_else(|| "-".to_owned(), plain)));
+            put(&mut name, format_args!(", {short} {}", run.axis(key).map_or_else(|| "-".to_owned(), plain)));
         }
         match families.iter_mut().find(|family| family.name == name) {
             Some(family) => family.runs.push(index),
@@ -86,6 +87,11 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
 }
 
 impl Family {
+    /// The score of the family's base model.
+    pub fn base(&self, set: &ResultSet) -> Option<f64> {
+        mean_base(self.runs.iter().map(|&index| &set.runs[index]))
+    }
+
     /// The learning rates, ascending, with their runs.
     pub fn cells(&self, set: &ResultSet) -> Vec<Cell> {
         let mut cells: Vec<Cell> = Vec::new();
@@ -126,27 +132,39 @@ impl Family {
     }
 }
 
-/// The base model's score: the mean over all runs that evaluated it (they share it where they share a base).
+/// The base model's score, when all runs start from the same base and are evaluated alike: the mean over the runs that
+/// evaluated it (their values differ by what the device does to the last bits, if at all).
 pub fn base_score(set: &ResultSet) -> Option<f64> {
-    let scores: Vec<f64> = set.runs.iter().filter_map(RunResult::base_score).collect();
+    let first = base_settings(set.runs.first()?);
+    if set.runs.iter().any(|run| base_settings(run) != first) {
+        return None;
+    }
+    mean_base(set.runs.iter())
+}
+
+/// What decides the score of a base model.
+fn base_settings(run: &RunResult) -> Vec<&(String, Value)> {
+    let tables = ["model.", "task.", "eval."];
+    run.config.iter().filter(|(key, _)| tables.iter().any(|table| key.starts_with(table))).collect()
+}
+
+fn mean_base<'r>(runs: impl Iterator<Item = &'r RunResult>) -> Option<f64> {
+    let scores: Vec<f64> = runs.filter_map(RunResult::base_score).collect();
     // The mean of equal numbers can differ from them in the last bit.
-    match scores.first() {
-        Some(first) if scores.iter().all(|score| score == first) => Some(*first),
-        _ => stats::mean(&scores),
+    let first = *scores.first()?;
+    if scores.iter().all(|score| score.to_bits() == first.to_bits()) {
+        Some(first)
+    } else {
+        stats::mean(&scores)
     }
 }
 
 /// The number of held-out episodes, when all evaluations agree on it.
 pub fn eval_examples(set: &ResultSet) -> Option<u64> {
-    let mut counts =
-        set.runs.iter().flat_map(|run| &run.evals).filter_map(|row| number(row, "eval/examples"));
+    let rows = set.runs.iter().flat_map(|run| &run.evals);
+    let mut counts = rows.filter_map(|row| number(row, "eval/examples")).map(|count| count as u64);
     let first = counts.next()?;
-    counts.all(|count| count == first).then_some(first as u64)
-}
-
-/// Labels of the runs in a state, for captions.
-pub fn labels(set: &ResultSet, state: State) -> Vec<&str> {
-    set.runs.iter().filter(|run| run.state == state).map(|run| run.label.as_str()).collect()
+    counts.all(|count| count == first).then_some(first)
 }
 
 /// A setting's value as text: strings without quotes.

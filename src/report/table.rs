@@ -7,6 +7,7 @@ use polars::prelude::{AnyValue, Column, CsvWriter, DataFrame, NamedFrom, SerWrit
 use serde_json::Value;
 
 use super::error::ReportError;
+use super::put;
 use super::result::{ResultSet, RunResult, State};
 use super::series::{self, rate, trimmed};
 
@@ -90,15 +91,15 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
 }
 
-/// A frame as a reader sees it: scores to four digits, columns that are empty throughout left out.
-pub fn text(frame: &DataFrame) -> TextTable {
+/// A frame as a reader sees it: scores to four digits, columns that are empty throughout or not wanted left out.
+pub fn text(frame: &DataFrame, unwanted: &[&str]) -> TextTable {
     let mut table =
         TextTable { header: Vec::new(), numeric: Vec::new(), rows: vec![Vec::new(); frame.height()] };
     for column in frame.columns() {
-        if column.null_count() == frame.height() && frame.height() > 0 {
+        let name = column.name().as_str();
+        if unwanted.contains(&name) || (column.null_count() == frame.height() && frame.height() > 0) {
             continue;
         }
-        let name = column.name().as_str();
         table.header.push(name.to_owned());
         table.numeric.push(column.dtype().is_primitive_numeric());
         for (index, row) in table.rows.iter_mut().enumerate() {
@@ -123,7 +124,6 @@ fn cell(column: &str, value: &AnyValue<'_>) -> String {
 
 /// The best learning rate of each family.
 pub fn best(set: &ResultSet) -> TextTable {
-    let base = series::base_score(set);
     let words = ["mask", "best learning rate", "rates tried", "runs", "score", "± s.e.", "gain over base"];
     let rows = series::families(set)
         .iter()
@@ -136,7 +136,7 @@ pub fn best(set: &ResultSet) -> TextTable {
                 best.runs.to_string(),
                 format!("{:.4}", best.score),
                 best.stderr.map(|stderr| format!("{stderr:.4}")).unwrap_or_default(),
-                base.map(|base| format!("{:+.4}", best.score - base)).unwrap_or_default(),
+                family.base(set).map(|base| format!("{:+.4}", best.score - base)).unwrap_or_default(),
             ])
         })
         .collect();
@@ -151,39 +151,36 @@ pub fn best(set: &ResultSet) -> TextTable {
 pub fn markdown(set: &ResultSet, frame: &DataFrame) -> String {
     let mut text = format!("# {}\n", line(if set.title.is_empty() { &set.manifest } else { &set.title }));
     if !set.question.is_empty() {
-        text.push_str(&format!("\n{}\n", line(&set.question)));
+        put(&mut text, format_args!("\n{}\n", line(&set.question)));
     }
-    text.push_str(&format!("\n{}\n", status(set)));
+    put(&mut text, format_args!("\n{}\n", status(set)));
     let best = best(set);
     if !best.rows.is_empty() {
         text.push_str("\n## Best learning rate per mask\n\n");
         text.push_str(&markdown_table(&best));
         if let Some(base) = series::base_score(set) {
-            text.push_str(&format!("\nBase model: {base:.4}. {BEST_NOTE}\n"));
+            put(&mut text, format_args!("\nBase model: {base:.4}. {BEST_NOTE}\n"));
         }
     }
     text.push_str("\n## Runs\n\n");
-    let mut all = self::text(frame);
-    if let Some(place) = all.header.iter().position(|name| name == "reason") {
-        all.header.remove(place);
-        all.numeric.remove(place);
-        all.rows.iter_mut().for_each(|row| drop(row.remove(place)));
-    }
-    text.push_str(&markdown_table(&all));
+    text.push_str(&markdown_table(&self::text(frame, &["reason"])));
     let failed: Vec<&RunResult> = set.runs.iter().filter(|run| run.state == State::Failed).collect();
     if !failed.is_empty() {
         text.push_str("\n## Failed runs\n\n");
         for run in failed {
             let reason = run.reason.as_deref().unwrap_or("no reason recorded");
-            text.push_str(&format!(
-                "- `{}`{}: {}\n",
-                line(&run.label).replace('`', "'"),
-                at_step(run),
-                line(reason)
-            ));
+            put(
+                &mut text,
+                format_args!(
+                    "- `{}`{}: {}\n",
+                    line(&run.label).replace('`', "'"),
+                    at_step(run),
+                    line(reason)
+                ),
+            );
         }
     }
-    text.push_str(&format!("\nWritten by `{}`.\n", command(set)));
+    put(&mut text, format_args!("\nWritten by `{}`.\n", command(set)));
     text
 }
 
@@ -228,7 +225,7 @@ fn markdown_table(table: &TextTable) -> String {
     };
     let mut text = row(&table.header);
     let rule: Vec<&str> = table.numeric.iter().map(|numeric| if *numeric { "---:" } else { "---" }).collect();
-    text.push_str(&format!("| {} |\n", rule.join(" | ")));
+    put(&mut text, format_args!("| {} |\n", rule.join(" | ")));
     for cells in &table.rows {
         text.push_str(&row(cells));
     }

@@ -1,6 +1,8 @@
 //! Results that look like those of a quickstart: full, Fisher and random masks, several rates and seeds, one failed
 //! run, one pending. Deterministic: noise comes from the counter-based generator.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 use tickets::counter::Counter;
 use tickets::report::overlap::{MaskIndices, all_pairs};
@@ -71,14 +73,14 @@ fn run(index: u64, recipe: &Recipe) -> RunResult {
     let mut label = recipe.mask.to_owned();
     if let Some(sparsity) = recipe.sparsity {
         axes.push(("mask.sparsity".to_owned(), json!(sparsity)));
-        label.push_str(&format!("-{sparsity}"));
+        write!(label, "-{sparsity}").expect("a String");
     }
     if let Some(seed) = recipe.seed {
         axes.push(("mask.seed".to_owned(), json!(seed)));
-        label.push_str(&format!("-s{seed}"));
+        write!(label, "-s{seed}").expect("a String");
     }
     axes.push(("optimizer.lr".to_owned(), json!(recipe.lr)));
-    label.push_str(&format!("-lr{:e}", recipe.lr));
+    write!(label, "-lr{:e}", recipe.lr).expect("a String");
     let last = match recipe.state {
         State::Done => STEPS,
         State::Failed => 41,
@@ -162,7 +164,7 @@ pub fn masks(recipes: &[Recipe]) -> Vec<MaskIndices> {
         let Some(sparsity) = recipe.sparsity else { continue };
         let mut name = format!("{}-{sparsity}", recipe.mask);
         if let Some(seed) = recipe.seed {
-            name.push_str(&format!("-s{seed}"));
+            write!(name, "-s{seed}").expect("a String");
         }
         if masks.iter().any(|mask| mask.name == name) {
             continue;

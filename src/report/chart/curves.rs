@@ -27,11 +27,14 @@ pub struct Curves<'a> {
     pub evals: bool,
     /// Steps of the moving average; 1 is none.
     pub window: usize,
-    /// A level drawn in every panel.
-    pub base: Option<f64>,
+    /// Whether the level of the base model is drawn.
+    pub base: bool,
     /// Whether single points are marked.
     pub dots: bool,
 }
+
+/// A learning rate of a family with the curves of its runs.
+type Drawn = (Cell, Vec<Curve>);
 
 struct Curve {
     points: Vec<Point>,
@@ -58,7 +61,7 @@ impl Curves<'_> {
 
     /// Draws the figure; `None` when no run has a point.
     pub fn draw(&self, set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Drawing> {
-        let data: Vec<(usize, Vec<(Cell, Vec<Curve>)>)> = families
+        let data: Vec<(usize, Vec<Drawn>)> = families
             .iter()
             .enumerate()
             .map(|(index, family)| {
@@ -74,7 +77,10 @@ impl Curves<'_> {
             return None;
         }
         let curves = || data.iter().flat_map(|(_, cells)| cells).flat_map(|(_, curves)| curves);
-        let drawn = curves().flat_map(|curve| &curve.points).map(|point| point.1).chain(self.base);
+        let bases: Vec<Option<f64>> =
+            families.iter().map(|family| family.base(set).filter(|_| self.base)).collect();
+        let bases_drawn = data.iter().filter_map(|(index, _)| bases[*index]);
+        let drawn = curves().flat_map(|curve| &curve.points).map(|point| point.1).chain(bases_drawn);
         // Raw points may leave the panel when they are but the noise behind an average.
         let y_domain = linear_domain(drawn);
         let last = extent(curves().flat_map(|curve| &curve.points).map(|point| point.0))?.1.max(1.0);
@@ -110,12 +116,10 @@ impl Curves<'_> {
             panel.frame(&mut drawing, frame);
             let title = Type::new(NORMAL + 0.5, looks[*index].color.mix(Color(0, 0, 0), 0.15)).bold();
             drawing.text((at.0, at.1 - 9.0), &families[*index].name, title);
-            if let Some((family, points)) = &reference {
-                if family != index {
-                    drawing.line(points.iter().map(|&point| panel.at(point)).collect(), 1.6, GHOST);
-                }
+            if let Some((_, points)) = reference.as_ref().filter(|(family, _)| family != index) {
+                drawing.line(points.iter().map(|&point| panel.at(point)).collect(), 1.6, GHOST);
             }
-            if let Some(base) = self.base {
+            if let Some(base) = bases[*index] {
                 let y = panel.y.at(base);
                 drawing.dashed(vec![(at.0, y), (at.0 + panel.width, y)], 1.2, MUTED, (5.0, 4.0));
             }
@@ -141,14 +145,7 @@ impl Curves<'_> {
         Some((index, mean_curve(&curves)?))
     }
 
-    fn panel(
-        &self,
-        drawing: &mut Drawing,
-        panel: &Panel,
-        cells: &[(Cell, Vec<Curve>)],
-        color: Color,
-        lrs: bool,
-    ) {
+    fn panel(&self, drawing: &mut Drawing, panel: &Panel, cells: &[Drawn], color: Color, lrs: bool) {
         let mut ends: Vec<(f64, String, Color)> = Vec::new();
         for (rank, (cell, curves)) in cells.iter().enumerate() {
             let ink = shade(color, rank, cells.len());
@@ -228,7 +225,7 @@ fn mean_curve(curves: &[Curve]) -> Option<Vec<Point>> {
 fn thinned(points: &[Point]) -> Vec<Point> {
     let every = points.len().div_ceil(POINTS).max(1);
     let mut kept: Vec<Point> = points.iter().copied().step_by(every).collect();
-    if let (Some(&last), true) = (points.last(), (points.len().max(1) - 1) % every != 0) {
+    if let (Some(&last), true) = (points.last(), !(points.len().max(1) - 1).is_multiple_of(every)) {
         kept.push(last);
     }
     kept

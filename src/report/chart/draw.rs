@@ -314,21 +314,25 @@ impl Type {
     }
 
     /// The same, centred.
+    #[must_use]
     pub const fn middle(self) -> Self {
         Self { anchor: Anchor::Middle, ..self }
     }
 
     /// The same, ending at its position.
+    #[must_use]
     pub const fn end(self) -> Self {
         Self { anchor: Anchor::End, ..self }
     }
 
     /// The same in medium weight.
+    #[must_use]
     pub const fn bold(self) -> Self {
         Self { bold: true, ..self }
     }
 
     /// The same, reading upwards.
+    #[must_use]
     pub const fn upright(self) -> Self {
         Self { upright: true, ..self }
     }

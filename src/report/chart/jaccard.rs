@@ -165,7 +165,7 @@ pub fn subtitle(set: &ResultSet) -> String {
             .map_or_else(String::new, |spread| format!(", ± {} % (1 s.d.)", short(100.0 * spread)));
         format!(
             "Chance value of two independent masks: p/(2 − p) = {}{spread} at density p = {}. Colour: ratio to chance.",
-            short4((low + high) / 2.0),
+            short4(low.midpoint(high)),
             short(p.midpoint(q))
         )
     } else {

@@ -3,7 +3,7 @@
 //! A marker is the mean of a learning rate's finished runs, small marks are the single runs where there are several;
 //! a single run has the standard error of its evaluation as error bar. A failed run is a cross on the axis.
 
-use super::super::result::{ResultSet, State};
+use super::super::result::{ResultSet, RunResult, State};
 use super::super::series::{self, Family, rate};
 use super::draw::{Color, Drawing, Type};
 use super::font;
@@ -29,9 +29,9 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
                 let Some(lr) = cell.lr.filter(|lr| *lr > 0.0) else { continue };
                 let runs = || cell.runs.iter().map(|&run| &set.runs[run]);
                 failed.extend(runs().filter(|run| run.state == State::Failed).map(|_| lr));
-                let scores: Vec<f64> = runs().filter_map(|run| run.final_score()).collect();
+                let scores: Vec<f64> = runs().filter_map(RunResult::final_score).collect();
                 let Some(mean) = stats::mean(&scores) else { continue };
-                let stderr = runs().find_map(|run| run.final_stderr()).filter(|_| scores.len() == 1);
+                let stderr = runs().find_map(RunResult::final_stderr).filter(|_| scores.len() == 1);
                 points.push(Point { lr, mean, scores, stderr });
             }
             (index, points, failed)

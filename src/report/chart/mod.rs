@@ -13,6 +13,7 @@ mod curves;
 mod jaccard;
 mod lr_sweep;
 
+use super::put;
 use super::result::{ResultSet, RunResult, State, number};
 use super::series;
 use curves::Curves;
@@ -39,8 +40,10 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
     let encoding = curves::encoding_note(set, &families);
     let episodes = series::eval_examples(set)
         .map_or_else(|| "the held-out episodes".to_owned(), |count| format!("{count} held-out episodes"));
-    let dashed =
-        base.map_or_else(String::new, |base| format!(" Dashed: base model, {}.", scale::short(base)));
+    let dashed = base.map_or_else(
+        || " Dashed: the base model.".to_owned(),
+        |base| format!(" Dashed: base model, {}.", scale::short(base)),
+    );
     let smooth = if window > 1 { format!(" Moving average over {window} steps.") } else { String::new() };
     let mut figures = Vec::new();
     let mut add = |name, drawing: Option<Drawing>, caption: String| {
@@ -56,7 +59,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         column: "eval/score",
         evals: true,
         window: 1,
-        base,
+        base: true,
         dots: true,
     };
     let with = |column: &str| {
@@ -97,7 +100,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         column: "reward/mean",
         evals: false,
         window,
-        base: None,
+        base: false,
         dots: false,
     };
     add(
@@ -115,7 +118,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         column: "entropy",
         evals: false,
         window,
-        base: None,
+        base: false,
         dots: false,
     };
     add(
@@ -137,7 +140,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
             set.runs.iter().filter(|run| run.state == State::Failed).map(|run: &RunResult| &run.label);
         let failed: Vec<&str> = failed.map(String::as_str).collect();
         if !failed.is_empty() && figure.name != "jaccard" {
-            figure.caption.push_str(&format!(" A cross marks a failed run ({}).", failed.join(", ")));
+            put(&mut figure.caption, format_args!(" A cross marks a failed run ({}).", failed.join(", ")));
         }
     }
     figures

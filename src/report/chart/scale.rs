@@ -73,7 +73,9 @@ impl Scale {
             Kind::Log => log_ticks(self.low, self.high, count),
         };
         if self.percent {
-            ticks.iter_mut().for_each(|tick| tick.label = tick.label.take().map(|_| percent(tick.value)));
+            for tick in &mut ticks {
+                tick.label = tick.label.take().map(|_| percent(tick.value));
+            }
         }
         ticks
     }

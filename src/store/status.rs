@@ -110,10 +110,18 @@ impl Store {
                 message: failure["message"].as_str().unwrap_or_default().to_owned(),
             });
         }
-        Ok(match checkpoint::newest_step(&self.home, run)? {
+        Ok(match self.saved_step(run)? {
             Some(step) => RunState::Resumable { step },
             None => RunState::Pending,
         })
+    }
+
+    /// The step of the newest checkpoint that looks complete, whatever the run's state.
+    ///
+    /// # Errors
+    /// When the checkpoints cannot be read.
+    pub fn saved_step(&self, run: &str) -> Result<Option<u32>, StoreError> {
+        checkpoint::newest_step(&self.home, check_name(run)?)
     }
 
     /// The record of the newest attempt's failure: `class`, `step`, `message`, `hint`, `attempt`.

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
+#[cfg(not(feature = "tables"))]
 use crate::store::Store;
 
 pub mod args;

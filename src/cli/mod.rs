@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
+#[cfg(not(feature = "tables"))]
+use crate::store::Store;
 
 pub mod args;
 #[cfg(feature = "torch")]
@@ -93,7 +95,7 @@ use report::write_report;
 /// Without tables the results are all there is.
 #[cfg(not(feature = "tables"))]
 #[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
-fn write_report(_: &Plan, store: &crate::store::Store) -> Result<PathBuf, Failure> {
+fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
     Ok(store.results().to_path_buf())
 }
 

@@ -42,6 +42,8 @@ pub struct Report {
     pub files: Vec<(String, Vec<u8>)>,
     /// The files that differ from what is on disk.
     pub changed: Vec<String>,
+    /// What a reader should know about where it comes from.
+    pub note: Option<String>,
 }
 
 /// Runs the command.
@@ -71,7 +73,13 @@ pub fn make(plan: &Plan, store: &Store) -> Result<Report, ReportError> {
     let folder = store.results().join(&plan.manifest.name);
     let collected = collect(plan, store)?;
     let known = collected.runs.iter().any(|run| run.state != State::Pending || !run.evals.is_empty());
-    let set = if !known && folder.join("runs.json").is_file() { read(&folder)? } else { collected };
+    let (set, note) = if !known && folder.join("runs.json").is_file() {
+        let set = read(&folder)?;
+        let note = unplanned(plan, &set, &folder);
+        (set, note)
+    } else {
+        (collected, None)
+    };
     let files = render(&set)?;
     let mut changed = Vec::new();
     for (path, bytes) in &files {
@@ -79,7 +87,20 @@ pub fn make(plan: &Plan, store: &Store) -> Result<Report, ReportError> {
             changed.push(path.clone());
         }
     }
-    Ok(Report { set, folder, files, changed })
+    Ok(Report { set, folder, files, changed, note })
+}
+
+/// Whether committed results are of other runs than the manifest plans today.
+fn unplanned(plan: &Plan, set: &ResultSet, folder: &Path) -> Option<String> {
+    let missing =
+        plan.runs.iter().filter(|run| !set.runs.iter().any(|known| known.id == run.id.as_str())).count();
+    (missing > 0).then(|| {
+        format!(
+            "{} was made of other runs than the manifest plans now: {missing} of {} are not in it",
+            folder.display(),
+            plan.runs.len()
+        )
+    })
 }
 
 /// Writes the report of a plan from what the store holds, as every sweep does at its end; the page's path.
@@ -113,6 +134,9 @@ pub fn human_text(report: &Report, checked: bool) -> Result<String, ReportError>
     for run in set.runs.iter().filter(|run| run.state == State::Failed) {
         let reason = run.reason.as_deref().unwrap_or("no reason recorded");
         put(&mut text, format_args!("failed: {}{}: {reason}\n", run.label, table::at_step(run)));
+    }
+    if let Some(note) = &report.note {
+        put(&mut text, format_args!("note: {note}\n"));
     }
     put(&mut text, format_args!("{}\n", table::status(set).replace("**", "")));
     let page = report.folder.join("index.html");
@@ -170,6 +194,7 @@ fn json_text(report: &Report, checked: bool) -> String {
         "files": report.files.iter().map(|(path, _)| path).collect::<Vec<_>>(),
         "changed": report.changed,
         "written": !checked,
+        "note": report.note,
         "runs": runs,
     });
     format!("{object:#}\n")

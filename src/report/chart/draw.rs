@@ -15,12 +15,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::super::error::ReportError;
 use super::font::{self, FONT, FONT_HEIGHT};
+use super::png;
 
 /// Sub-pixels of a logical pixel, in each direction.
 const FINE: u32 = 4;
-
-/// Sub-pixels of a pixel of the PNG, which has twice the logical resolution.
-const AVERAGED: u32 = 2;
 
 /// What plotters' SVG backend divides font sizes by.
 const SVG_SIZE: f64 = 1.24;
@@ -156,7 +154,8 @@ impl Drawing {
     /// Adds text.
     pub fn text(&mut self, at: Point, text: impl Into<String>, style: Type) {
         let Type { size, color, anchor, bold, upright } = style;
-        self.shapes.push(Shape::Text { at, text: text.into(), size, color, anchor, bold, upright });
+        let text = printable(&text.into());
+        self.shapes.push(Shape::Text { at, text, size, color, anchor, bold, upright });
     }
 
     /// The picture as SVG text.
@@ -200,18 +199,8 @@ impl Drawing {
             self.replay(&mut backend, text).map_err(failed)?;
             backend.present().map_err(|error| failed(error.to_string()))?;
         }
-        let (pixels, width, height) = average(&fine, width, height);
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        encoder.set_compression(png::Compression::Best);
-        encoder.set_filter(png::FilterType::Paeth);
-        encoder
-            .write_header()
-            .and_then(|mut writer| writer.write_image_data(&pixels))
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(bytes)
+        let (pixels, width, height) = png::average(&fine, width, height);
+        png::encode(&pixels, width, height).map_err(failed)
     }
 
     /// Draws everything on a backend.
@@ -373,26 +362,12 @@ fn dashes(points: &[Point], (dash, gap): (f64, f64)) -> Vec<Vec<Point>> {
     pieces
 }
 
-/// Averages blocks of [`AVERAGED`] by [`AVERAGED`] pixels.
-fn average(fine: &[u8], width: u32, height: u32) -> (Vec<u8>, u32, u32) {
-    let (side, w, h) = (AVERAGED as usize, (width / AVERAGED) as usize, (height / AVERAGED) as usize);
-    let stride = width as usize * 3;
-    let mut pixels = Vec::with_capacity(w * h * 3);
-    for y in 0..h {
-        for x in 0..w {
-            for channel in 0..3 {
-                let mut sum = 0;
-                for row in 0..side {
-                    for column in 0..side {
-                        sum +=
-                            usize::from(fine[(y * side + row) * stride + (x * side + column) * 3 + channel]);
-                    }
-                }
-                pixels.push(((sum + side * side / 2) / (side * side)) as u8);
-            }
-        }
-    }
-    (pixels, w as u32, h as u32)
+/// Text on one line, without characters that XML cannot say.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Text made safe inside XML and HTML.

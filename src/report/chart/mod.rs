@@ -12,6 +12,7 @@ mod changed;
 mod curves;
 mod jaccard;
 mod lr_sweep;
+mod png;
 
 use super::put;
 use super::result::{ResultSet, RunResult, State, number};

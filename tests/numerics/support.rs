@@ -47,16 +47,18 @@ pub fn model(tied: bool, scale: f64) -> Model {
     Model::new(weights).unwrap()
 }
 
-/// A model that likes the tags of the answer format, so that some of its random answers earn something.
+/// A model that likes the tags of the answer format and some letters, so that some of its random answers earn
+/// something.
 pub fn eager_model(task: &Task, chat: &Chat) -> Model {
     let model = model(false, 0.4);
     tch::no_grad(|| {
-        // The first feature is the same for all tokens, and the head turns it into a liking for the tags.
-        let _ = model.weights.tensors[0].select(1, 0).fill_(3.0);
-        let head = &model.weights.tensors[model.weights.tensors.len() - 1];
-        for marker in task.markers() {
-            let id = chat.tokenizer.id(marker).unwrap();
-            let _ = head.get(i64::from(id)).get(0).fill_(3.0);
+        // The first feature is the same for all tokens, and the head turns it into a liking for some.
+        let [.., norm, head] = model.weights.tensors.as_slice() else { panic!("an untied model") };
+        let _ = model.weights.tensors[0].select(1, 0).fill_(6.0);
+        let _ = norm.get(0).fill_(1.0);
+        for token in task.markers().into_iter().chain(["a", "e", "i", "n", "r"]) {
+            let id = chat.tokenizer.id(token).unwrap();
+            let _ = head.get(i64::from(id)).get(0).fill_(2.0);
         }
     });
     model

@@ -64,8 +64,8 @@ fn batch(
     let (mut dense, _) = gradients(model, batch, &config.grpo)?;
     let scale = clip_scale(norm(&dense)?, config.optimizer.clip_norm);
     for gradient in &mut dense {
-        let _ = gradient.f_mul_scalar_(scale)?;
-        *gradient = gradient.f_mul(gradient)?.f_to_kind(tch::Kind::Float)?;
+        let wide = gradient.f_to_kind(tch::Kind::Float)?.f_mul_scalar(scale)?;
+        *gradient = wide.f_mul(&wide)?;
     }
     Ok(dense)
 }

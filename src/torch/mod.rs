@@ -1,9 +1,10 @@
 //! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
 
-pub mod device;
 mod checkpoint;
+pub mod device;
 mod error;
 mod evaluate;
+mod export;
 mod failure;
 mod foreign;
 mod generate;
@@ -20,6 +21,7 @@ mod trainer;
 mod weights;
 
 pub use error::TorchError;
+pub use export::export_files;
 pub use generate::{Completion, Row, generate};
 pub use loss::{Batch, LossStats, Packed, gradients, norm, objective, pack, score};
 pub use model::{KvCache, Model};
@@ -27,6 +29,6 @@ pub use pretrain::{WarmStart, directory, warm_start};
 pub use rollout::{Draws, Rollout, demonstrate, play};
 pub use sampler::draw;
 pub use scores::fisher;
-pub use trainer::TorchTrainer;
 pub use sparse_adamw::{Movement, SparseAdamW};
+pub use trainer::TorchTrainer;
 pub use weights::{Weights, float_vector, raw};

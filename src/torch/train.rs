@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use crate::data::Chat;
+use crate::data::{Chat, open_task};
 use crate::execute::{Context, Event, Outcome, StageFailure};
 use crate::grpo::{ClipDomain, advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -78,28 +78,29 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = setup::task(config)?;
+    let task = open_task(&config.task)?;
     let folder = setup::base_folder(spec, cx.store)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = setup::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let mut run = Run { config, task, chat, model, mask, adam, total };
-    let resumed = attempt.resumed().is_some();
+    // The step of the newest checkpoint: the same step is not saved twice.
+    let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
         checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
         (cx.events)(Event::Note(format!("goes on from step {step}")));
     }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
-    if !resumed {
+    if saved.is_none() {
         last_eval = Some(run.evaluate(0, attempt)?);
         run.save(0, attempt)?;
+        saved = Some(0);
     }
     while *step < config.grpo.steps {
         if (cx.stop)() {
-            // A checkpoint that exists already would be the same bytes.
-            if attempt.resumed().is_none_or(|saved| saved.step() != *step) {
+            if saved != Some(*step) {
                 run.save(*step, attempt)?;
             }
             return Ok(None);
@@ -113,6 +114,7 @@ fn steps(
         }
         if step.is_multiple_of(config.exec.checkpoint_every) && *step < config.grpo.steps {
             run.save(*step, attempt)?;
+            saved = Some(*step);
         }
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
@@ -133,8 +135,7 @@ impl Run<'_> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(super::TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
-        let rollouts =
-            play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
+        let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 
         let train_start = Instant::now();
@@ -152,7 +153,8 @@ impl Run<'_> {
 
         let movement = self.adam.movement(self.total)?;
         let (reward, _) = mean_and_error(&rewards);
-        let deviation = (rewards.iter().map(|r| (r - reward).powi(2)).sum::<f64>() / rewards.len() as f64).sqrt();
+        let deviation =
+            (rewards.iter().map(|r| (r - reward).powi(2)).sum::<f64>() / rewards.len() as f64).sqrt();
         let groups = rewards.chunks(group).count() as f64;
         let constant = rewards.chunks(group).filter(|rewards| zero_variance(rewards)).count() as f64;
         let drawn: usize = rollouts.iter().map(Rollout::length).sum();
@@ -194,7 +196,9 @@ impl Run<'_> {
     fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
         let micro_batch = self.config.grpo.micro_batch as usize;
         let temperature = self.config.sampling.policy_temperature();
-        Ok(self.adam.with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
+        Ok(self
+            .adam
+            .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
     }
 
     /// Passes over the batch, each cut into minibatches of whole groups, one optimizer step per minibatch.

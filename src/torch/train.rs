@@ -195,16 +195,10 @@ impl Run<'_> {
     /// Logprobs of the rollouts under the base model.
     fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
         let micro_batch = self.config.grpo.micro_batch as usize;
-        let temperature = self.temperature();
+        let temperature = self.config.sampling.policy_temperature();
         Ok(self
             .adam
             .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
-    }
-
-    /// The temperature of the policy that the loss differentiates; greedy rollouts count as 1.
-    fn temperature(&self) -> f64 {
-        let temperature = self.config.sampling.temperature;
-        if temperature == 0.0 { 1.0 } else { temperature }
     }
 
     /// Passes over the batch, each cut into minibatches of whole groups, one optimizer step per minibatch.
@@ -224,7 +218,7 @@ impl Run<'_> {
                     rollouts: &rollouts[range.clone()],
                     advantages: &advantages[range.clone()],
                     reference: reference.map(|lists| &lists[range]),
-                    temperature: self.temperature(),
+                    temperature: self.config.sampling.policy_temperature(),
                 };
                 let (dense, stats) = gradients(&self.model, batch, grpo)?;
                 let gathered = self.adam.gather(&dense)?;

@@ -68,7 +68,9 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Report(args) => report::run(&args, out),
         Command::Show(args) => show::show(&args, out),
         #[cfg(feature = "torch")]
-        Command::Doctor(args) => doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None)),
+        Command::Doctor(args) => {
+            doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))
+        }
         Command::Work(args) => Ok(work::work(&args, &trainer)),
     }
 }
@@ -94,7 +96,10 @@ fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
 
 #[cfg(not(feature = "torch"))]
 fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
-    Err(StageFailure::new(crate::execute::FailureClass::Infra, "this program was built without the feature `torch`"))
+    Err(StageFailure::new(
+        crate::execute::FailureClass::Infra,
+        "this program was built without the feature `torch`",
+    ))
 }
 
 /// Whether the plan's runs will use a GPU. A failed choice is not told here: the first worker says it with its reason.

@@ -172,11 +172,9 @@ impl Store {
     /// When the log cannot be read.
     pub fn log_tail(&self, run: &str, lines: usize) -> Result<Vec<String>, StoreError> {
         let attempt = self.next_attempt(run)? - 1;
-        let mut tail = tail(&self.home.layout.attempt(run, attempt).join(LOG), lines)?;
-        if tail.is_empty() {
-            tail = self::tail(&self.home.layout.attempt_log(run, attempt), lines)?;
-        }
-        Ok(tail)
+        let mut both = tail(&self.home.layout.attempt(run, attempt).join(LOG), lines)?;
+        both.extend(tail(&self.home.layout.attempt_log(run, attempt), lines)?);
+        Ok(both.split_off(both.len().saturating_sub(lines)))
     }
 
     /// The ids of all runs that the store has a folder for, sorted.

@@ -6,8 +6,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::error::TaskError;
 use super::RowNames;
+use super::error::TaskError;
 use super::reward::Tag;
 use super::text::strip;
 use crate::counter::Counter;
@@ -169,8 +169,8 @@ mod tests {
 
     #[test]
     fn rows_lose_spaces_and_repeats() {
-        let pool =
-            NamePool::new(rows(&[&["Anna Moss", "B C  D", "AnnaMoss", "Eve"]]), 3, RowNames::First).expect("three names");
+        let pool = NamePool::new(rows(&[&["Anna Moss", "B C  D", "AnnaMoss", "Eve"]]), 3, RowNames::First)
+            .expect("three names");
         let names = pool.draw(&mut Counter::new(0, "test", &[]), 3);
         assert_eq!(names, ["AnnaMoss", "BCD", "Eve"]);
     }
@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn sampled_rows_use_all_their_names_without_repeats() {
-        let pool = NamePool::new(rows(&[&["A", "B", "C", "D", "E"]]), 2, RowNames::Sample).expect("five names");
+        let pool =
+            NamePool::new(rows(&[&["A", "B", "C", "D", "E"]]), 2, RowNames::Sample).expect("five names");
         let mut seen = BTreeSet::new();
         for n in 0..200 {
             let names = pool.draw(&mut Counter::new(n, "test", &[]), 2);
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn too_few_names_say_how_many_there_are() {
-        let error = NamePool::new(rows(&[&["A", "A", "B"], &["C"]]), 6, RowNames::First).expect_err("two names at most");
+        let error = NamePool::new(rows(&[&["A", "A", "B"], &["C"]]), 6, RowNames::First)
+            .expect_err("two names at most");
         assert_eq!(
             error.to_string(),
             "task.names has at most 2 distinct names for an episode, and the longest episode needs 6"
@@ -220,7 +222,8 @@ mod tests {
             ("A\nB", "breaks the line"),
             ("</alphabetical_sorted>", "contains a tag of the answer format"),
         ] {
-            let error = NamePool::new(rows(&[&["Fine"], &["Good", name]]), 1, RowNames::First).expect_err("refused");
+            let error =
+                NamePool::new(rows(&[&["Fine"], &["Good", name]]), 1, RowNames::First).expect_err("refused");
             assert_eq!(error.to_string(), format!("task.names, row 2: the name {name:?} {reason}"));
         }
     }

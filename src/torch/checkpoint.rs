@@ -81,7 +81,9 @@ pub fn restore_bytes(bytes: &[u8], weights: &Weights, adam: &mut SparseAdamW) ->
     for (i, parameter) in weights.parameters.iter().enumerate() {
         let read = |part: &str| -> Result<Tensor, TorchError> {
             let name = format!("{part}/{}", parameter.name);
-            let view = file.tensor(&name).map_err(|error| TorchError::Restore { what: format!("{name}: {error}") })?;
+            let view = file
+                .tensor(&name)
+                .map_err(|error| TorchError::Restore { what: format!("{name}: {error}") })?;
             float_vector(&view, device)
         };
         adam.restore(weights, i, [read(PARTS[0])?, read(PARTS[1])?, read(PARTS[2])?])?;
@@ -112,7 +114,8 @@ fn compare(weights: &Weights, base: &Weights, mask: &Mask) -> Result<u64, TorchE
     for ((now, before), active) in weights.to_raw()?.iter().zip(&base.to_raw()?).zip(mask.indices()) {
         let width = now.bytes.len() / now.shape.iter().product::<usize>().max(1);
         let mut active = active.iter().peekable();
-        for (index, (a, b)) in now.bytes.chunks_exact(width).zip(before.bytes.chunks_exact(width)).enumerate() {
+        for (index, (a, b)) in now.bytes.chunks_exact(width).zip(before.bytes.chunks_exact(width)).enumerate()
+        {
             if active.next_if(|&&next| next as usize == index).is_some() {
                 continue;
             }
@@ -137,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_single_changed_bit_outside_the_mask_is_found_and_named() {
-        let (trained, base) = (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
+        let (trained, base) =
+            (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
         let mask = random(&base.sizes(), 0.9, 1, MaskRng::Chacha).unwrap();
         let outside = (mask.total() - mask.active()) as u64;
         assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);

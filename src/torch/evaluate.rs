@@ -18,7 +18,13 @@ use super::{Model, TorchError};
 ///
 /// # Errors
 /// When an episode cannot be made or played.
-pub fn evaluate(model: &Model, chat: &Chat, task: &Task, spec: &EvalSpec, step: u32) -> Result<Row, RunError> {
+pub fn evaluate(
+    model: &Model,
+    chat: &Chat,
+    task: &Task,
+    spec: &EvalSpec,
+    step: u32,
+) -> Result<Row, RunError> {
     let start = Instant::now();
     let episodes = (0..u64::from(spec.examples))
         .map(|index| task.episode(spec.seed, "eval", index))

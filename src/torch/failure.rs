@@ -54,7 +54,9 @@ impl RunError {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
             Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
-            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => FailureClass::BadConfig,
+            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => {
+                FailureClass::BadConfig
+            }
             Self::Torch(TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_))
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,

@@ -1,7 +1,7 @@
 //! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
 
-pub mod device;
 mod checkpoint;
+pub mod device;
 mod error;
 mod evaluate;
 mod failure;
@@ -27,6 +27,6 @@ pub use pretrain::{WarmStart, directory, warm_start};
 pub use rollout::{Draws, Rollout, demonstrate, play};
 pub use sampler::draw;
 pub use scores::fisher;
-pub use trainer::TorchTrainer;
 pub use sparse_adamw::{Movement, SparseAdamW};
+pub use trainer::TorchTrainer;
 pub use weights::{Weights, float_vector, raw};

@@ -109,7 +109,11 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
                     "rounding": "floor" }),
         ),
         MaskSpec::Fisher { sparsity, rounding, .. } => {
-            let id = run.stages.scores.as_ref().ok_or(RunError::NoArtifact { stage: "scores", id: String::new() })?;
+            let id = run
+                .stages
+                .scores
+                .as_ref()
+                .ok_or(RunError::NoArtifact { stage: "scores", id: String::new() })?;
             let artifact = store
                 .verified_artifact(Stage::Scores, id)?
                 .ok_or_else(|| RunError::NoArtifact { stage: "scores", id: id.clone() })?;
@@ -140,7 +144,8 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
 
 fn magnitudes(model: &Model) -> Result<Vec<Vec<f32>>, RunError> {
     let read = |tensor: &tch::Tensor| -> Result<Vec<f32>, TorchError> {
-        let flat = tensor.f_detach()?.f_abs()?.f_to_kind(Kind::Float)?.f_reshape([-1])?.f_to_device(Device::Cpu)?;
+        let flat =
+            tensor.f_detach()?.f_abs()?.f_to_kind(Kind::Float)?.f_reshape([-1])?.f_to_device(Device::Cpu)?;
         Ok(Vec::<f32>::try_from(&flat)?)
     };
     Ok(model.weights.tensors.iter().map(read).collect::<Result<_, _>>()?)

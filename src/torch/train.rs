@@ -89,7 +89,10 @@ fn steps(
     let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
         checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
-        (cx.events)(Event::Note(format!("goes on from step {step}")));
+    }
+    match saved {
+        Some(step) => attempt.log(&format!("goes on from the checkpoint of step {step}"))?,
+        None => attempt.log("starts from the base")?,
     }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
@@ -135,8 +138,7 @@ impl Run<'_> {
             .collect::<Result<Vec<_>, _>>()
             .map_err(super::TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
-        let rollouts =
-            play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
+        let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 
         let train_start = Instant::now();
@@ -154,7 +156,8 @@ impl Run<'_> {
 
         let movement = self.adam.movement(self.total)?;
         let (reward, _) = mean_and_error(&rewards);
-        let deviation = (rewards.iter().map(|r| (r - reward).powi(2)).sum::<f64>() / rewards.len() as f64).sqrt();
+        let deviation =
+            (rewards.iter().map(|r| (r - reward).powi(2)).sum::<f64>() / rewards.len() as f64).sqrt();
         let groups = rewards.chunks(group).count() as f64;
         let constant = rewards.chunks(group).filter(|rewards| zero_variance(rewards)).count() as f64;
         let drawn: usize = rollouts.iter().map(Rollout::length).sum();
@@ -196,7 +199,9 @@ impl Run<'_> {
     fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
         let micro_batch = self.config.grpo.micro_batch as usize;
         let temperature = self.temperature();
-        Ok(self.adam.with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
+        Ok(self
+            .adam
+            .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
     }
 
     /// The temperature of the policy that the loss differentiates; greedy rollouts count as 1.

@@ -166,7 +166,7 @@ impl Store {
         Ok(checkpoint::attempts(&self.home, check_name(run)?)?.last().copied().unwrap_or(0) + 1)
     }
 
-    /// The last lines of the newest attempt's log, or of what its process wrote on stderr when there is no log.
+    /// The last lines of the newest attempt: its log, then what its process wrote on stderr.
     ///
     /// # Errors
     /// When the log cannot be read.

@@ -8,7 +8,7 @@ use manifest_support::{Folder, HEAD, plan, plan_of};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use tickets::manifest::{KEYS, Kind, find_key, load_with};
-use tickets::plan::{RunSpec, expand};
+use tickets::plan::RunSpec;
 
 /// A stage, in the order in which they stand on each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -279,7 +279,8 @@ fn ids_are_pinned() {
     assert_eq!(found, PINNED, "ids moved: raise the stage's REV if results changed, else undo");
 }
 
-const PINNED: [&str; 5] = ["", "", "", "", ""];
+const PINNED: [&str; 5] =
+    ["c47689b5493f45a2", "38f50e47c4855b4c", "bbd25c24eb8ab5d3", "f2fe5bec6bf08924", "3caa1ee7be1708a5"];
 
 /// Settings away from their defaults, each with other spellings of the same value.
 const SPELLINGS: &[(&str, &[&str])] = &[
@@ -327,7 +328,11 @@ proptest! {
         dotted in any::<bool>(),
         exec in 1_u32..9,
     ) {
-        let mut settings = vec![("task.type", "\"alphabet_sort\"".to_owned()), ("exec.jobs", exec.to_string())];
+        let mut settings = vec![
+            ("task.type", "\"alphabet_sort\"".to_owned()),
+            ("model.pretrain.batch", "64".to_owned()),
+            ("exec.jobs", exec.to_string()),
+        ];
         for index in order {
             if let Some((key, spellings)) = SPELLINGS.get(index) {
                 settings.push((key, spellings[spelling[index] % spellings.len()].to_owned()));
@@ -336,37 +341,25 @@ proptest! {
                 settings.push((key, value.to_owned()));
             }
         }
+        let line = |(key, value): (&str, &str)| format!("{key}  = {value}   # {key}\n\n");
         let mut text = String::new();
         if dotted {
-            for (key, value) in &settings {
-                text += &format!("# about {key}\n{key}   =  {value}   # note\n\n");
-            }
-            text += "[model.pretrain]\n";
-            if settings.iter().any(|(key, _)| key.starts_with("model.")) {
-                text = text.replace("[model.pretrain]\n", "");
-            }
+            text.extend(settings.iter().map(|(key, value)| line((key, value))));
         } else {
             // Tables in the order in which the shuffle first names them; keys in shuffled order within.
+            let split = |key: &'static str| key.rsplit_once('.').unwrap_or(("", key));
             let mut tables: Vec<&str> = vec![""];
-            for (key, _) in &settings {
-                let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+            for (table, _) in settings.iter().map(|(key, _)| split(key)) {
                 if !tables.contains(&table) { tables.push(table) }
             }
-            if !tables.contains(&"model.pretrain") { tables.push("model.pretrain") }
             for table in tables {
-                if !table.is_empty() { text += &format!("[{table}]\n") }
-                for (key, value) in &settings {
-                    let (at, name) = key.rsplit_once('.').unwrap_or(("", key));
-                    if at == table { text += &format!("{name} = {value}\n") }
-                }
+                if !table.is_empty() { text.extend(["[", table, "] # table\n"]) }
+                let members = settings.iter().filter(|(key, _)| split(key).0 == table);
+                text.extend(members.map(|(key, value)| line((split(key).1, value))));
             }
         }
-        // Dotted `model.dtype` alone does not choose the built-in base, so say it.
-        if !text.contains("pretrain") { text = format!("model.pretrain = {{}}\n{text}") }
-        let mut reference = String::from("model.pretrain = {}\ntask.type = \"alphabet_sort\"\n");
-        for (key, spellings) in SPELLINGS {
-            reference += &format!("{key} = {}\n", spellings[0]);
-        }
+        let mut reference = String::from("task.type = \"alphabet_sort\"\nmodel.pretrain = {}\n");
+        reference.extend(SPELLINGS.iter().map(|(key, spellings)| line((key, spellings[0]))));
         let (found, wanted) = (only_run(&text, &[]), only_run(&reference, &[]));
         prop_assert_eq!(found.id, wanted.id);
         prop_assert_eq!(found.stages, wanted.stages);
@@ -377,81 +370,6 @@ proptest! {
         let id = |lr: f64| only_run(HEAD, &[&format!("optimizer.lr={lr:e}")]).id;
         prop_assert_eq!(id(a) == id(b), a.to_bits() == b.to_bits());
         prop_assert_eq!(id(a), only_run(HEAD, &[&format!("optimizer.lr={a:?}")]).id);
-    }
-
-    #[test]
-    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        let folder = Folder::new();
-        let _ = load_with(&folder.write("m.toml", bytes), &[], &[]).map(expand);
-    }
-
-    #[test]
-    fn arbitrary_toml_never_panics(text in document(), set in "[ -~]{0,40}") {
-        let folder = Folder::new();
-        let path = folder.write("m.toml", &text);
-        match load_with(&path, &[], &[]).map_err(Into::into).and_then(expand) {
-            Ok(plan) => prop_assert!(!plan.runs.is_empty()),
-            Err(error) => {
-                prop_assert!(!error.to_string().is_empty());
-                prop_assert!(error.render(false).is_none_or(|text| !text.is_empty()));
-            }
-        }
-        let _ = load_with(&path, &[set], &[]).map(expand);
-    }
-}
-
-/// Text that looks like a manifest: known, misspelt and odd keys, with all kinds of values, in tables and blocks.
-fn document() -> impl Strategy<Value = String> {
-    let key = prop_oneof![
-        6 => prop::sample::select(KEYS.iter().map(|key| key.path.to_owned()).collect::<Vec<_>>()),
-        1 => prop::sample::select(vec!["mask", "grid", "zip", "exclude", "title", "extends", "model.pretrain", "\"a b\"", "x.y.z"])
-            .prop_map(str::to_owned),
-    ];
-    let plain = prop_oneof![
-        any::<i64>().prop_map(|n| n.to_string()),
-        (-5_i64..300).prop_map(|n| n.to_string()),
-        any::<f64>().prop_map(|x| format!("{x:?}").replace("NaN", "nan")),
-        (0.0..1.0_f64).prop_map(|x| format!("{x:?}")),
-        prop::sample::select(vec![
-            "true",
-            "\"fisher\"",
-            "\"random\"",
-            "\"full\"",
-            "\"é\"",
-            "1979-05-27",
-            "[[1, 2], [3, 4]]",
-            "{ mask.seed = 1 }"
-        ])
-        .prop_map(str::to_owned),
-    ];
-    let value = prop_oneof![
-        3 => plain.clone(),
-        1 => prop::collection::vec(plain, 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
-    ];
-    let line = (key, value).prop_map(|(key, value)| format!("{key} = {value}\n"));
-    let block =
-        prop::collection::vec(line.clone(), 0..6).prop_map(|lines| format!("[[grid]]\n{}", lines.concat()));
-    let blocks = prop::collection::vec(block, 0..3);
-    (any::<bool>(), prop::collection::vec(line, 0..6), blocks).prop_map(|(head, lines, blocks)| {
-        let head = if head { "model.pretrain = {}\ntask.type = \"alphabet_sort\"\n" } else { "" };
-        format!("{head}{}{}", lines.concat(), blocks.concat())
-    })
-}
-
-#[test]
-fn the_deepest_and_longest_texts_are_refused_in_time() {
-    let folder = Folder::new();
-    for text in [
-        format!("x = {}", "[".repeat(200_000)),
-        format!("x = {}1{}", "{a = ".repeat(50_000), "}".repeat(50_000)),
-        format!("{}a = 1", "a.".repeat(200_000)),
-        format!("[{}a]", "a.".repeat(200_000)),
-        (0..100_000).map(|n| format!("k{n} = 1\n")).collect::<String>(),
-        format!("[[grid]]\nseed = [{}]", "1, ".repeat(500_000)),
-        "[[grid]]\n".repeat(100_000),
-    ] {
-        let path = folder.write("m.toml", text);
-        assert!(load_with(&path, &[], &[]).map_err(Into::into).and_then(expand).is_err());
     }
 }
 

@@ -26,6 +26,7 @@ fn committed() -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "golden files are rewritten on request")]
 fn plans_equal_their_golden_files() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let update = std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1");
@@ -89,14 +90,9 @@ fn the_table_shows_runs_axes_states_and_counts() {
         found.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ")
     };
     let short = |run: usize| plan.runs[run].id.short();
-    assert_eq!(
-        line("full"),
-        format!("full | full | {} | done | 4", short(0)).replace("full | full |", "full | full | · |")
-    );
-    assert_eq!(
-        line("fisher-0.9"),
-        format!("fisher-0.9 | fisher | 0.9 | {} | failed | 2 | nan: the loss is not finite", short(1))
-    );
+    assert_eq!(line("full"), format!("full | full | {} | done | 4", short(0)));
+    let failed = format!("fisher | fisher | {} | failed | 2 | nan: the loss is not finite", short(1));
+    assert_eq!(line("fisher"), failed);
     assert!(shown.contains("\n3 runs: 1 done, 1 failed, 1 pending\n"), "{shown}");
     assert!(shown.contains("override: exec.jobs = 2 (--set)"), "{shown}");
 }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, output and exit codes out. One file per command.
 
 use std::io::Write;
+#[cfg(not(feature = "tables"))]
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -8,17 +9,19 @@ use clap::{Parser, Subcommand};
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
-use crate::store::Store;
 
 pub mod args;
 #[cfg(feature = "torch")]
 pub mod doctor;
+#[cfg(feature = "torch")]
+pub mod export;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
 pub mod show;
 pub mod status;
 pub mod sweep;
+pub mod task;
 pub mod work;
 
 /// A declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
@@ -37,13 +40,19 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Run a manifest's grid, or go on with it, and write its report
     Sweep(sweep::SweepArgs),
-    /// How far a grid has come
-    Status(status::StatusArgs),
-    /// Write tables, charts and one page from the results alone
+    /// Tables, charts and one page of a manifest's results, from the results alone
     #[cfg(feature = "tables")]
     Report(report::ReportArgs),
+    /// How far a grid has come
+    Status(status::StatusArgs),
     /// One run: settings, stages, last rows, digests
     Show(show::ShowArgs),
+    /// Look at a task: its episodes as the model sees them
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Write a base model or a trained run as a Hugging Face directory
+    #[cfg(feature = "torch")]
+    Export(export::ExportArgs),
     /// What this machine has: libtorch, devices, memory, disk
     #[cfg(feature = "torch")]
     Doctor(doctor::DoctorArgs),
@@ -63,10 +72,13 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
             let hooks = sweep::SweepHooks { report: &write_report, uses_cuda: &uses_cuda };
             sweep::sweep(&args, &hooks, out)
         }
-        Command::Status(args) => status::status(&args, out),
         #[cfg(feature = "tables")]
         Command::Report(args) => report::run(&args, out),
+        Command::Status(args) => status::status(&args, out),
         Command::Show(args) => show::show(&args, out),
+        Command::Task(command) => task::run(&command, out),
+        #[cfg(feature = "torch")]
+        Command::Export(args) => export::export(&args, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))
@@ -76,16 +88,13 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
 }
 
 #[cfg(feature = "tables")]
-fn write_report(plan: &Plan, store: &Store) -> Result<PathBuf, Failure> {
-    let report = report::make(plan, store)?;
-    report::write(&report, store)?;
-    Ok(store.results().join(&report.set.manifest).join("index.html"))
-}
+use report::write_report;
 
+/// Without tables the results are all there is.
 #[cfg(not(feature = "tables"))]
-fn write_report(_: &Plan, _: &Store) -> Result<PathBuf, Failure> {
-    let error = "write the report: this program was built without the feature `tables`";
-    Err(Failure::new(Code::Feature, error, Some("build it with the default features".into())))
+#[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
+fn write_report(_: &Plan, store: &crate::store::Store) -> Result<PathBuf, Failure> {
+    Ok(store.results().to_path_buf())
 }
 
 #[cfg(feature = "torch")]

@@ -45,6 +45,9 @@ pub struct Report {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// When the manifest or the results cannot be used, or, with `--check`, when a file would change.
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     let plan = plan::expand(manifest::load(&args.manifest.manifest, &args.manifest.overrides())?)?;
     let store = Store::open_read_only(&args.manifest.results)?;
@@ -77,6 +80,13 @@ pub fn make(plan: &Plan, store: &Store) -> Result<Report, ReportError> {
         }
     }
     Ok(Report { set, folder, files, changed })
+}
+
+/// Writes the report of a plan from what the store holds, as every sweep does at its end; the page's path.
+pub fn write_report(plan: &Plan, store: &Store) -> Result<PathBuf, Failure> {
+    let report = make(plan, store)?;
+    write(&report, store)?;
+    Ok(report.folder.join("index.html"))
 }
 
 /// Writes the files that changed.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use crate::data::Chat;
+use crate::data::{Chat, open_task};
 use crate::execute::{Context, Event, Outcome, StageFailure};
 use crate::grpo::{ClipDomain, advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -78,7 +78,7 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = setup::task(config)?;
+    let task = open_task(&config.task)?;
     let folder = setup::base_folder(spec, cx.store)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = setup::mask(spec, cx.store, &model)?;

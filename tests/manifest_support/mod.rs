@@ -22,7 +22,13 @@ impl Folder {
         self.0.path().join(name)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.path(name)).expect("removed");
+    }
+
     /// Writes a file and gives its path as text.
+    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");

@@ -89,7 +89,10 @@ fn steps(
     let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
         checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
-        (cx.events)(Event::Note(format!("goes on from step {step}")));
+    }
+    match saved {
+        Some(step) => attempt.log(&format!("goes on from the checkpoint of step {step}"))?,
+        None => attempt.log("starts from the base")?,
     }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());

@@ -63,7 +63,7 @@ fn small() -> ResultSet {
         State::Done,
         vec![eval(0, 0.25), eval(2, 0.5)],
     );
-    full.done = Some(json!({"invariant": {"held": true}, "weights": "ff"}));
+    full.done = Some(json!({"invariant": {"holds": true}, "weights": "ff"}));
     let random = run(
         'b',
         "random|0.99",
@@ -170,7 +170,7 @@ Written by `tickets report micro/small`.
 fn runs_json_keeps_settings_and_markers() {
     let runs: Value = serde_json::from_slice(&files(&small())["runs.json"]).expect("JSON");
     assert_eq!(runs["format"], 1);
-    assert_eq!(runs["runs"][0]["done"], json!({"invariant": {"held": true}, "weights": "ff"}));
+    assert_eq!(runs["runs"][0]["done"], json!({"invariant": {"holds": true}, "weights": "ff"}));
     assert_eq!(runs["runs"][1]["axes"]["mask.seed"], 7);
     assert_eq!(runs["runs"][1]["config"], json!({"seed": 0}));
     assert_eq!(runs["runs"][2]["reason"], "nan: the loss is\nnot finite");

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::args::ManifestArgs;
-use crate::data::{ChatTemplate, Message, ModelDir, OpenTaskError, open_task};
+use crate::data::{ChatTemplate, Message, ModelDir, open_task};
 use crate::exit::{Code, Failure};
-use crate::task::{Episode, Task};
 use crate::manifest::ModelSource;
+use crate::task::{Episode, Task};
 use crate::{manifest, plan};
 
 /// What to do with a task.
@@ -54,13 +54,7 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
     let TaskCommand::Show(args) = command;
     let plan = plan::expand(manifest::load(&args.common.manifest, &args.common.overrides())?)?;
     let Some(config) = plan.runs.first().map(|run| &run.config) else { return Ok(Code::Ok) };
-    let task = open_task(&config.task).map_err(|error| match error {
-        OpenTaskError::Data(error) => Failure::from(error),
-        OpenTaskError::Task(error) => Failure::from(error),
-        OpenTaskError::Changed { .. } => {
-            Failure::new(Code::Environment, error, Some("run the command again".into()))
-        }
-    })?;
+    let task = open_task(&config.task)?;
     let (seed, stream) = match args.split {
         Split::Train => (config.seed, "train"),
         Split::Eval => (config.eval.seed, "eval"),
@@ -113,7 +107,8 @@ fn page(task: &Task, episode: &Episode, seen: &[String], title: &str) -> String 
     let answers: Vec<String> =
         (0..episode.turns.len()).map(|turn| task.demonstration(episode, turn)).collect();
     for (turn, (prompt, answer)) in seen.iter().zip(&answers).enumerate() {
-        let _ = write!(text, "[turn {0}, the model sees]\n{prompt}\n[turn {0}, expected]\n{answer}\n", turn + 1);
+        let _ =
+            write!(text, "[turn {0}, the model sees]\n{prompt}\n[turn {0}, expected]\n{answer}\n", turn + 1);
     }
     let _ = write!(text, "[reward of these answers: {}]\n\n", task.reward(episode, &answers).total);
     text

@@ -194,9 +194,10 @@ pub fn write_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         .iter()
         .try_for_each(|(name, bytes)| write_new(&temporary.join(name), bytes))
         .and_then(|()| sync_folder(&temporary))
-        .and_then(|()| match publish_folder(&temporary, path)? {
-            true => Ok(()),
-            false => Err(StoreError::io("create", path, io::Error::from(io::ErrorKind::AlreadyExists))),
+        .and_then(|()| {
+            let published = publish_folder(&temporary, path)?;
+            let taken = || StoreError::io("create", path, io::Error::from(io::ErrorKind::AlreadyExists));
+            if published { Ok(()) } else { Err(taken()) }
         });
     if written.is_err() {
         let _ = remove_leftover(&temporary);

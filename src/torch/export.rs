@@ -3,8 +3,8 @@
 //! The weights are written in the base's type with `format: pt` and without a tied head; every other file of the base
 //! directory is copied as it is.
 
-use crate::data::safetensors::to_bytes;
 use crate::data::DataError;
+use crate::data::safetensors::to_bytes;
 use crate::plan::RunSpec;
 use crate::store::Store;
 
@@ -36,9 +36,9 @@ pub fn export_files(run: &RunSpec, store: &Store, trained: bool) -> Result<Vec<(
     }
     let (model, _) = setup::base(run, &folder, tch::Device::Cpu)?;
     if trained {
-        let state = store.final_file(run.id.as_str(), checkpoint::STATE_FILE)?.ok_or_else(|| {
-            RunError::NoArtifact { stage: "run", id: run.id.to_string() }
-        })?;
+        let state = store
+            .final_file(run.id.as_str(), checkpoint::STATE_FILE)?
+            .ok_or_else(|| RunError::NoArtifact { stage: "run", id: run.id.to_string() })?;
         let mask = setup::mask(run, store, &model)?;
         let mut adam = SparseAdamW::new(&model.weights, mask.as_ref(), &run.config.optimizer)?;
         checkpoint::restore_bytes(&state, &model.weights, &mut adam)?;

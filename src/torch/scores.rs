@@ -55,9 +55,10 @@ fn batch(
         rewards.chunks(group).flat_map(|rewards| advantages(rewards, config.grpo.advantage)).collect();
     let temperature = config.sampling.policy_temperature();
     // At the base the reference is the policy itself; its KL has no gradient, but float rounding of the ratio does.
-    let reference = match config.grpo.kl_coef == 0.0 {
-        true => None,
-        false => Some(score(model, &rollouts, temperature, config.grpo.micro_batch as usize)?),
+    let reference = if config.grpo.kl_coef == 0.0 {
+        None
+    } else {
+        Some(score(model, &rollouts, temperature, config.grpo.micro_batch as usize)?)
     };
     let batch =
         Batch { rollouts: &rollouts, advantages: &advantages, reference: reference.as_deref(), temperature };

@@ -211,11 +211,10 @@ impl SparseAdamW {
     ///
     /// # Errors
     /// When a length differs from the mask's.
-    pub fn restore(&mut self, weights: &Weights, i: usize, state: [Tensor; 3]) -> Result<(), TorchError> {
+    pub fn restore(&mut self, weights: &Weights, i: usize, state: &[Tensor; 3]) -> Result<(), TorchError> {
         let _guard = tch::no_grad_guard();
         let active = &mut self.active[i];
-        for (own, saved) in
-            [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(&state)
+        for (own, saved) in [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(state)
         {
             if own.size() != saved.size() {
                 let (name, expected, got) = (&weights.parameters[i].name, own.numel(), saved.numel());
@@ -352,7 +351,7 @@ mod tests {
             let mut copy = SparseAdamW::new(&again, mask.as_ref(), &spec()).unwrap();
             for i in 0..again.tensors.len() {
                 let state = optimizer.state(i).map(Tensor::copy);
-                copy.restore(&again, i, state).unwrap();
+                copy.restore(&again, i, &state).unwrap();
             }
             copy.steps = optimizer.steps;
             assert_eq!(bytes(&again), trained);

@@ -122,7 +122,7 @@ fn steps(
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
     }
-    run.finish(spec, &folder).map(Some)
+    run.finish(&folder).map(Some)
 }
 
 impl Run<'_> {
@@ -147,10 +147,8 @@ impl Run<'_> {
             rewards.chunks(group).flat_map(|rewards| advantages(rewards, grpo.advantage)).collect();
         // Without a KL term the distance to the base is still measured, where the run is evaluated.
         let measured = (step + 1).is_multiple_of(config.eval.every) || step + 1 == grpo.steps;
-        let reference = match grpo.kl_coef > 0.0 || measured {
-            true => Some(self.reference(&rollouts)?),
-            false => None,
-        };
+        let wanted = grpo.kl_coef > 0.0 || measured;
+        let reference = if wanted { Some(self.reference(&rollouts)?) } else { None };
         let update = self.update(&rollouts, &advantages, reference.as_deref())?;
         let train_seconds = train_start.elapsed().as_secs_f64();
 
@@ -254,8 +252,8 @@ impl Run<'_> {
     }
 
     /// Checks the central invariant and collects what is kept of the run.
-    fn finish(&self, spec: &RunSpec, folder: &std::path::Path) -> Result<Finished, RunError> {
-        let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), spec, folder)?;
+    fn finish(&self, folder: &std::path::Path) -> Result<Finished, RunError> {
+        let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), folder)?;
         let state = checkpoint::state(&self.model.weights, &self.adam)?;
         let active = self.mask.as_ref().map_or(self.total, Mask::active);
         let meta = json!({

@@ -82,7 +82,10 @@ fn terms_and_derivatives_are_those_of_the_scalar_reference() {
                 tensor.backward();
                 assert!((stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0), "{} and {loss}", stats.loss);
                 assert!((stats.clipped - clipped as f64).abs() < 0.5, "{} and {clipped}", stats.clipped);
-                assert!(clipped > 3 && clipped < tokens - 3, "both kinds of tokens occur: {clipped} of {tokens}");
+                assert!(
+                    clipped > 3 && clipped < tokens - 3,
+                    "both kinds of tokens occur: {clipped} of {tokens}"
+                );
                 assert!((stats.kl - kl).abs() < 1e-4, "{} and {kl}", stats.kl);
                 assert!(distance(&policy.grad(), &Tensor::from_slice(&expected)) < 1e-6);
             }
@@ -132,8 +135,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let rollouts = near_policy(&model);
     let spec = grpo(RULES[1], Normaliser::Sequence, 0.0, 7);
     let run = || {
-        let batch =
-            Batch { rollouts: &rollouts, advantages: &ADVANTAGES, reference: None, temperature: 1.0 };
+        let batch = Batch { rollouts: &rollouts, advantages: &ADVANTAGES, reference: None, temperature: 1.0 };
         gradients(&model, batch, &spec).unwrap()
     };
     let (gradients, _) = run();
@@ -180,8 +182,7 @@ fn a_rollout_without_drawn_tokens_takes_no_part() {
     advantages.insert(0, 0.5);
     for micro_batch in [1, 8] {
         let spec = grpo(RULES[0], Normaliser::Token, 0.0, micro_batch);
-        let batch =
-            Batch { rollouts: &rollouts, advantages: &advantages, reference: None, temperature: 1.0 };
+        let batch = Batch { rollouts: &rollouts, advantages: &advantages, reference: None, temperature: 1.0 };
         let rest = Batch { rollouts: &rollouts[1..], advantages: &ADVANTAGES, ..batch };
         let ((with, _), (without, _)) =
             (gradients(&model, batch, &spec).unwrap(), gradients(&model, rest, &spec).unwrap());

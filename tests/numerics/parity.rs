@@ -116,8 +116,7 @@ fn gradients_of_the_loss_are_those_of_autograd_in_torch() {
             "clip" => RatioRule::Clip { low, high },
             _ => RatioRule::Mask { low, high },
         };
-        let normaliser =
-            if case["normaliser"] == "token" { Normaliser::Token } else { Normaliser::Sequence };
+        let normaliser = if case["normaliser"] == "token" { Normaliser::Token } else { Normaliser::Sequence };
         let expected = tensors(&format!("gradients_{i}.safetensors"));
         for micro_batch in [2, 6] {
             let spec = grpo(rule, normaliser, number("kl_coef"), micro_batch);

@@ -68,9 +68,7 @@ fn draws_are_named_by_seed_stream_and_step() {
     };
     let first = tokens(DRAWS);
     assert_eq!(first, tokens(DRAWS));
-    for other in
-        [Draws { seed: 6, ..DRAWS }, Draws { stream: "eval", ..DRAWS }, Draws { step: 5, ..DRAWS }]
-    {
+    for other in [Draws { seed: 6, ..DRAWS }, Draws { stream: "eval", ..DRAWS }, Draws { step: 5, ..DRAWS }] {
         assert_ne!(first, tokens(other));
     }
 }
@@ -108,7 +106,10 @@ fn token_streams_are_exact_concatenations() {
     for (row, rollout) in rollouts.iter().enumerate() {
         let episode = &episodes[row / 2];
         assert_eq!(rollout.answers.len(), episode.turns.len());
-        assert_eq!((rollout.tokens.len(), rollout.tokens.len()), (rollout.drawn.len(), rollout.logprobs.len()));
+        assert_eq!(
+            (rollout.tokens.len(), rollout.tokens.len()),
+            (rollout.drawn.len(), rollout.logprobs.len())
+        );
         let (mut at, mut history, mut ended) = (0, Vec::new(), false);
         for (turn, step) in episode.turns.iter().enumerate() {
             // What the template puts between the answers, cut out of the whole conversation as it renders it.
@@ -138,7 +139,9 @@ fn token_streams_are_exact_concatenations() {
             at += length;
         }
         assert_eq!(at, rollout.tokens.len());
-        assert!(rollout.logprobs.iter().zip(&rollout.drawn).all(|(logprob, drawn)| *drawn || *logprob == 0.0));
+        assert!(
+            rollout.logprobs.iter().zip(&rollout.drawn).all(|(logprob, drawn)| *drawn || *logprob == 0.0)
+        );
     }
     assert!(seen.iter().all(|&count| count > 3), "follow-ups after cut and after ended answers: {seen:?}");
 }

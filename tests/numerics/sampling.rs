@@ -115,7 +115,10 @@ fn every_filter_gives_the_distribution_of_brute_force() {
             }
             for (token, (count, expected)) in counts.iter().zip(&expected).enumerate() {
                 let off = (*count as f64 / GRID as f64 - expected).abs();
-                assert!(off < 1.5 / GRID as f64, "case {case} seed {seed} token {token}: {expected}, off {off}");
+                assert!(
+                    off < 1.5 / GRID as f64,
+                    "case {case} seed {seed} token {token}: {expected}, off {off}"
+                );
                 assert!(*expected > 0.0 || *count == 0, "case {case}: a dropped token was drawn");
             }
         }

@@ -12,6 +12,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tickets::cli::work::{WorkArgs, work as work_command};
 use tickets::counter::Counter;
+use tickets::data::safetensors::{RawTensor, to_bytes};
 use tickets::execute::{
     Context, End, Event, FailureClass, Message, Opening, Outcome, Progress, Requests, Silent, StageFailure,
     SweepOptions, SweepSummary, Task, Trainer, Wire, WorkStage, sweep, work,
@@ -156,7 +157,15 @@ impl Trainer for Scripted {
                 number(cx.store.artifact(Stage::Scores, id)?.expect("the scores are there").read("scores")?);
         }
         if let Some(id) = &run.stages.mask {
-            cx.store.publish(Stage::Mask, id, &[("mask", key.as_bytes())], json!({}))?;
+            let tensor = RawTensor {
+                name: key.clone(),
+                dtype: "I32",
+                shape: vec![1],
+                bytes: 0i32.to_le_bytes().to_vec(),
+            };
+            let bytes = to_bytes(&[tensor], &std::collections::BTreeMap::new());
+            let meta = json!({"active": 1, "total": 10});
+            cx.store.publish(Stage::Mask, id, &[("mask.safetensors", &bytes)], meta)?;
         }
         let mut attempt = cx.store.begin(&run.id.to_string())?;
         let mut saved = attempt.resumed().map_or(0, Checkpoint::step);

@@ -59,7 +59,8 @@ fn show_tells_all_about_a_finished_run() {
     for stage in ["base", "scores", "mask"] {
         assert_eq!(shown["stages"][stage]["state"], "done", "{stage}");
     }
-    assert_eq!(shown["log"], json!(["fisher starts from step 0"]));
+    // What the process itself wrote, here the test harness, comes behind the attempt's own lines.
+    assert_eq!(shown["log"][0], "fisher starts from step 0");
 
     // By the beginning of the id, without a manifest; and as text.
     let short = run.id.to_string()[..10].to_owned();

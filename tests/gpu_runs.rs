@@ -2,6 +2,7 @@
 //! that it skips them when there is none.
 #![cfg(feature = "torch")]
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
+#![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
 
 mod common;
 

@@ -30,7 +30,9 @@ fn reference(logits: &[f32], seen: &[bool], spec: &SamplingSpec) -> Vec<f64> {
     for (logit, _) in logits.iter_mut().zip(seen).filter(|(_, seen)| **seen) {
         *logit *= if *logit > 0.0 { 1.0 / spec.repetition_penalty } else { spec.repetition_penalty };
     }
-    logits.iter_mut().for_each(|logit| *logit /= spec.temperature);
+    for logit in &mut logits {
+        *logit /= spec.temperature;
+    }
     let order = |values: &[f64]| {
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));

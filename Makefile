@@ -2,7 +2,7 @@
 #
 #   make sweep MANIFEST=quickstart.toml [RESULTS=DIR] [JOBS=N] [ARGS="..."]
 
-SHELL := /bin/bash
+SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 .PHONY: help build sweep plan report show doctor test test-gpu lint fmt check clean
@@ -54,7 +54,7 @@ doctor: ## libtorch, devices, memory, disk: what is there and what to do about t
 	@exec $(BINARY) doctor $${RESULTS:+--results "$$RESULTS"} $(ARGS)
 
 test: ## all tests that need no GPU
-	@scripts/env.sh scripts/test.sh
+	@scripts/env.sh scripts/test.sh $(ARGS)
 
 test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
@@ -63,6 +63,7 @@ test-gpu: ## the tests that need a GPU; fails without one
 lint: ## formatting and clippy, warnings are errors
 	@scripts/env.sh --no-libtorch cargo fmt --check
 	@scripts/env.sh cargo clippy --release --all-targets --locked -- -D warnings
+	@scripts/env.sh cargo clippy --release --all-targets --locked --no-default-features -- -D warnings
 
 check: lint test ## lint and test
 

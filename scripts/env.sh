@@ -19,10 +19,14 @@ if ! command -v cargo >/dev/null 2>&1 && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/c
 fi
 need cargo "install Rust 1.91 or newer (https://rustup.rs), then open a new shell"
 need python3 "install Python 3.8 or newer, with pip"
+need cc "install a C and C++ compiler (\`apt install g++\`)"
 if [ -n "${CXX:-}" ]; then
-    need "${CXX%% *}" "CXX names a C++ compiler that is not there"
+    need "${CXX%% *}" "CXX is set to \`$CXX\`: unset it, or name a C++17 compiler"
 elif ! command -v c++ >/dev/null 2>&1; then
-    need g++ "install a C++ compiler (\`apt install g++\`), or name one by CXX"
+    for compiler in g++ clang++; do
+        if command -v "$compiler" >/dev/null 2>&1; then CXX="$compiler" && export CXX && break; fi
+    done
+    [ -n "${CXX:-}" ] || need c++ "install a C++17 compiler (\`apt install g++\`), or name one by CXX"
 fi
 
 if [ "${1:-}" = "--no-libtorch" ]; then

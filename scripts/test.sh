@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Runs every test, prints the total as the last line ("N passed, M failed") and fails if one failed or did not build.
+# Runs every test (arguments go to `cargo test`), prints the total as the last line ("N passed, M failed") and fails if one failed or did not build.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
+
+# Where there is a GPU its tests run too, and cuBLAS reads this at their start.
+export CUBLAS_WORKSPACE_CONFIG="${CUBLAS_WORKSPACE_CONFIG:-:4096:8}"
 
 status=0
 cargo test --release --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=1

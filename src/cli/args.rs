@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::manifest::Overrides;
+use crate::exit::Failure;
+use crate::manifest::{ManifestError, Overrides};
+use crate::plan::PlanError;
 
 /// Which manifest, under which overrides, with which results.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,4 +28,10 @@ impl ManifestArgs {
     pub fn overrides(&self) -> Overrides {
         Overrides { set: self.set.clone(), env: !self.no_env }
     }
+}
+
+/// A failure drawn with its source underlined, when it points into a manifest or an override.
+pub fn drawn(failure: &Failure, color: bool) -> Option<String> {
+    let manifest = failure.error.downcast_ref::<ManifestError>().and_then(|error| error.render(color));
+    manifest.or_else(|| failure.error.downcast_ref::<PlanError>()?.render(color))
 }

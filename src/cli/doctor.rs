@@ -189,14 +189,17 @@ fn gpus() -> Vec<Check> {
                     fetches the headers that it needs";
         checks.push(Check::new("CUDA part", State::Missing, text).hint(hint.to_owned()));
     }
-    for index in 0..i32::try_from(tch::Cuda::device_count()).unwrap_or(0) {
+    for index in 0..device::cuda_count() {
         let check = match device::cuda_device(index) {
             Some(gpu) => {
                 let (major, minor) = gpu.capability;
-                let bytes = u64::try_from(gpu.total_memory).unwrap_or(0);
-                let text = format!("cuda:{index} {} ({}, compute {major}.{minor})", gpu.name, human(bytes));
+                let text = format!(
+                    "cuda:{index} {} ({}, compute {major}.{minor})",
+                    gpu.name,
+                    human(gpu.total_memory)
+                );
                 Check::new("GPU", State::Ok, text).details(json!({
-                    "index": index, "name": gpu.name, "total_memory_bytes": bytes,
+                    "index": index, "name": gpu.name, "total_memory_bytes": gpu.total_memory,
                     "capability": format!("{major}.{minor}"), "multiprocessors": gpu.multiprocessors,
                 }))
             }

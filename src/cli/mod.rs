@@ -9,18 +9,19 @@ use clap::{Parser, Subcommand};
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
-#[cfg(not(feature = "tables"))]
-use crate::store::Store;
 
 pub mod args;
 #[cfg(feature = "torch")]
 pub mod doctor;
+#[cfg(feature = "torch")]
+pub mod export;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
 pub mod show;
 pub mod status;
 pub mod sweep;
+pub mod task;
 pub mod work;
 
 /// A declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
@@ -46,6 +47,12 @@ pub enum Command {
     Status(status::StatusArgs),
     /// One run: settings, stages, last rows, digests
     Show(show::ShowArgs),
+    /// Look at a task: its episodes as the model sees them
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Write a base model or a trained run as a Hugging Face directory
+    #[cfg(feature = "torch")]
+    Export(export::ExportArgs),
     /// What this machine has: libtorch, devices, memory, disk
     #[cfg(feature = "torch")]
     Doctor(doctor::DoctorArgs),
@@ -69,6 +76,9 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Report(args) => report::run(&args, out),
         Command::Status(args) => status::status(&args, out),
         Command::Show(args) => show::show(&args, out),
+        Command::Task(command) => task::run(&command, out),
+        #[cfg(feature = "torch")]
+        Command::Export(args) => export::export(&args, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))
@@ -83,7 +93,7 @@ use report::write_report;
 /// Without tables the results are all there is.
 #[cfg(not(feature = "tables"))]
 #[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
-fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
+fn write_report(_: &Plan, store: &crate::store::Store) -> Result<PathBuf, Failure> {
     Ok(store.results().to_path_buf())
 }
 

@@ -45,6 +45,14 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// The template of the built-in base.
+    ///
+    /// # Errors
+    /// Never, unless the constant is broken.
+    pub fn built_in() -> Result<Self, DataError> {
+        Self::new(BUILT_IN_TEMPLATE, "of the built-in base", "", "<|end|>")
+    }
+
     /// Compiles a template; `path` names it in errors.
     ///
     /// # Errors

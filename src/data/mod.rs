@@ -6,6 +6,7 @@ mod error;
 mod model_dir;
 mod names;
 pub mod safetensors;
+mod task;
 #[cfg(feature = "torch")]
 mod tokenizer;
 
@@ -16,5 +17,6 @@ pub use error::DataError;
 pub use model_dir::Chat;
 pub use model_dir::ModelDir;
 pub use names::read_names;
+pub use task::{OpenTaskError, open_task};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};

@@ -60,8 +60,8 @@ impl ModelDir {
             });
         }
         let settings = self.json("tokenizer_config.json")?.unwrap_or(Value::Null);
-        let (bos, eos) = (special(&settings["bos_token"]), special(&settings["eos_token"]));
-        let template = self.template(&settings, &bos, &eos)?;
+        let eos = special(&settings["eos_token"]);
+        let template = self.chat_template()?;
         let mut end_tokens: Vec<u32> = tokenizer.id(&eos).into_iter().collect();
         for file in ["generation_config.json", "config.json"] {
             match self.json(file)?.map(|value| value["eos_token_id"].clone()) {
@@ -86,16 +86,21 @@ impl ModelDir {
         Ok(Chat { tokenizer, template, end_tokens })
     }
 
-    #[cfg(feature = "torch")]
-    fn template(&self, settings: &Value, bos: &str, eos: &str) -> Result<ChatTemplate, DataError> {
+    /// The chat template: `chat_template.jinja` first, else `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// When there is none or it is broken.
+    pub fn chat_template(&self) -> Result<ChatTemplate, DataError> {
+        let settings = self.json("tokenizer_config.json")?.unwrap_or(Value::Null);
+        let (bos, eos) = (special(&settings["bos_token"]), special(&settings["eos_token"]));
         let file = self.path.join("chat_template.jinja");
         if file.is_file() {
             let bytes = read(&file)?;
             return ChatTemplate::new(
                 &String::from_utf8_lossy(&bytes),
                 &file.display().to_string(),
-                bos,
-                eos,
+                &bos,
+                &eos,
             );
         }
         let path = self.path.join("tokenizer_config.json").display().to_string();
@@ -112,10 +117,9 @@ impl ModelDir {
             dir: self.path.clone(),
             what: "chat template (chat_template.jinja, or `chat_template` in tokenizer_config.json)".into(),
         })?;
-        ChatTemplate::new(source, &path, bos, eos)
+        ChatTemplate::new(source, &path, &bos, &eos)
     }
 
-    #[cfg(feature = "torch")]
     fn json(&self, name: &str) -> Result<Option<Value>, DataError> {
         let path = self.path.join(name);
         if !path.is_file() {
@@ -129,7 +133,6 @@ impl ModelDir {
 }
 
 /// Special tokens are written as a string or as an object with `content`.
-#[cfg(feature = "torch")]
 fn special(value: &Value) -> String {
     value.as_str().or_else(|| value["content"].as_str()).unwrap_or("").to_owned()
 }

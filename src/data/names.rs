@@ -10,13 +10,19 @@ use super::error::read;
 /// # Errors
 /// When the file cannot be read, has another shape, or holds no row.
 pub fn read_names(path: &Path) -> Result<Vec<Vec<String>>, DataError> {
+    Ok(names_and_digest(path)?.0)
+}
+
+/// As [`read_names`], with the blake3 digest (hex) of the very bytes that were read.
+pub(super) fn names_and_digest(path: &Path) -> Result<(Vec<Vec<String>>, String), DataError> {
     let bytes = read(path)?;
+    let digest = blake3::hash(&bytes).to_hex().to_string();
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
     let rows = match extension.as_str() {
         "parquet" => parquet(path, bytes)?,
         _ => jsonl(path, &bytes)?,
     };
-    if rows.is_empty() { Err(bad(path, "the file holds no row")) } else { Ok(rows) }
+    if rows.is_empty() { Err(bad(path, "the file holds no row")) } else { Ok((rows, digest)) }
 }
 
 fn bad(path: &Path, what: impl Into<String>) -> DataError {

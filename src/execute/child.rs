@@ -95,6 +95,9 @@ pub(super) fn start(
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n') {
             let Ok(line) = line else { break };
+            if line.is_empty() {
+                continue;
+            }
             match serde_json::from_slice(&line) {
                 Ok(message) => {
                     let _ = heard.send(Heard::Message(node, message));

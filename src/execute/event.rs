@@ -49,7 +49,7 @@ pub enum Message {
     Failed(StageFailure),
 }
 
-/// The worker's end of the protocol. Lines are written whole, from whichever thread.
+/// The worker's end of the protocol. Lines are written whole, from whichever thread, each after an empty one.
 #[derive(Clone)]
 pub struct Wire(Arc<Mutex<Box<dyn Write + Send>>>);
 
@@ -61,8 +61,9 @@ impl Wire {
 
     /// Sends one line. That nobody listens any more is no reason to fail: what counts is in the store.
     pub fn send(&self, message: &Message) {
-        let mut line = serde_json::to_string(message).expect("messages hold only strings and numbers");
-        line.push('\n');
+        let text = serde_json::to_string(message).expect("messages hold only strings and numbers");
+        // A library may have printed half a line of its own: a line of the protocol begins on a new one.
+        let line = format!("\n{text}\n");
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_all(line.as_bytes());
         let _ = out.flush();

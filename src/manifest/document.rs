@@ -117,6 +117,9 @@ pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> Result<FileDocument, 
     }
 }
 
+/// A text with more issues than this is not looked at further.
+const MOST_ISSUES: usize = 100;
+
 /// What a walk does with a name that is not a setting.
 pub type OnReserved<'f, 'v, 't> = dyn FnMut(&str, &'v Spanned<DeValue<'t>>, &mut Vec<Issue>) + 'f;
 
@@ -141,6 +144,9 @@ impl<'w, 'v, 't> Walk<'w, 'v, 't> {
     /// Walks a table and everything below it; then sorts what was found by place.
     pub fn table(&mut self, table: &'v DeTable<'t>, prefix: &str, reserved: &mut OnReserved<'_, 'v, 't>) {
         for (name, value) in table {
+            if self.issues.len() >= MOST_ISSUES {
+                break;
+            }
             let path = if prefix.is_empty() {
                 name.get_ref().to_string()
             } else {
@@ -190,7 +196,8 @@ pub fn unknown(source: &Arc<Source>, span: &Span, path: &str, reserved: &[&'stat
     let near = |name: &&str| name.rsplit_once('.').map_or("", |(table, _)| table) == table;
     let siblings = candidates.iter().copied().filter(|name| near(name)).collect::<Vec<_>>();
     let meant = nearest(path, siblings).or_else(|| nearest(path, candidates.iter().copied()));
-    let help = match meant {
+    let joined = candidates.iter().find(|name| name.contains('.') && name.replace('.', "_") == path);
+    let help = match joined.copied().or(meant) {
         Some(name) => format!("did you mean `{name}`?"),
         None if keys::is_section(table) => format!("[{table}] has the keys {}", members(table)),
         None => format!("the tables are {}", TABLES.join(", ")),

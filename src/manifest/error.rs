@@ -135,11 +135,11 @@ impl ManifestError {
         }
     }
 
-    /// The error as it is shown to people: with the source underlined where there is one.
-    pub fn render(&self, color: bool) -> String {
+    /// The error with the source underlined and the advice below it, when it points into a text.
+    pub fn render(&self, color: bool) -> Option<String> {
         match self {
-            Self::Invalid(issues) => source::render(issues, color),
-            other => other.to_string(),
+            Self::Invalid(issues) => Some(source::render(issues, color)),
+            _ => None,
         }
     }
 }

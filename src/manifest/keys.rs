@@ -79,8 +79,8 @@ impl std::fmt::Display for Range {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { low, high, open } = *self;
         match (open, high >= f64::MAX) {
-            ((true, _), true) => write!(out, "greater than {low}"),
-            ((false, _), true) => write!(out, "at least {low}"),
+            ((true, _), true) => write!(out, "above {low}"),
+            ((false, _), true) => write!(out, "of at least {low}"),
             ((low_open, high_open), false) => {
                 let (left, right) = (if low_open { '(' } else { '[' }, if high_open { ')' } else { ']' });
                 write!(out, "in {left}{low}, {high}{right}")
@@ -210,6 +210,7 @@ pub static KEYS: &[Key] = &[
     key("task.similarity_power", "power", Kind::Integer(1, 64), Preset::Integer(4), "exponent on the similarity of answer and truth"),
     key("task.power_per_turn", "powerperturn-", Kind::Flag, Preset::Flag(true), "raise each turn's similarity before averaging"),
     key("task.names", "", Kind::Path, Preset::Absent, "JSONL or Parquet file with a column `names`; absent: the shipped list"),
+    word("task.row_names", "", &["first", "sample"], "first", "which names of a row an episode takes"),
     key("task.prompts.first", "first-", Kind::Text, Preset::Prompt, "template of the first turn's prompt"),
     key("task.prompts.second", "second-", Kind::Text, Preset::Prompt, "template of the second turn's prompt"),
     key("task.prompts.later", "later-", Kind::Text, Preset::Prompt, "template of later turns' prompts"),

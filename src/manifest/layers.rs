@@ -21,14 +21,8 @@ use super::value;
 pub const PREFIX: &str = "TICKETS_";
 
 /// Variables with the prefix that are not overrides: they steer set-up and the program itself.
-pub const RESERVED: [&str; 6] = [
-    "TICKETS_CACHE",
-    "TICKETS_LIBTORCH",
-    "TICKETS_KEEP_WHEELS",
-    "TICKETS_LOG",
-    "TICKETS_RESULTS",
-    "TICKETS_TORCH_LIB",
-];
+pub const RESERVED: [&str; 5] =
+    ["TICKETS_CACHE", "TICKETS_KEEP_WHEELS", "TICKETS_LIBTORCH", "TICKETS_PICTURES", "TICKETS_REQUIRE_CUDA"];
 
 /// The most files that one manifest may extend, one after another.
 const MOST_PARENTS: usize = 32;
@@ -193,7 +187,12 @@ fn read_override(
     if known.is_none() && !keys::is_section(path) {
         let text = format!("{path} = {value}");
         let source = Arc::new(Source { name, text });
-        issues.push(unknown(&source, &(0..path.len()), path, &[]));
+        let mut issue = unknown(&source, &(0..path.len()), path, &[]);
+        if source.name.contains(PREFIX) {
+            let note = format!("{PREFIX}OPTIMIZER__LR sets `optimizer.lr`; --no-env ignores the environment");
+            issue.help = Some(issue.help.map_or(note.clone(), |help| format!("{help} {note}")));
+        }
+        issues.push(issue);
         return;
     }
     // Keys that take a text take any text: `--set task.names=2001` is a file of that name.
@@ -202,7 +201,8 @@ fn read_override(
         Ok(parsed) => !wants_text || parsed.get_ref().is_str(),
         Err(_) => false,
     };
-    let written = if plain { value.to_owned() } else { toml::Value::String(value.to_owned()).to_string() };
+    // A JSON string is a TOML string on one line.
+    let written = if plain { value.to_owned() } else { serde_json::Value::from(value).to_string() };
     let source = Arc::new(Source { name, text: format!("{path} = {written}") });
     let table = match document::parse(&source) {
         Ok(table) => table,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::grpo::{Advantage, ClipDomain, Normaliser};
 use crate::manifest::{DeviceChoice, Dtype};
 use crate::sparsity::{FisherEstimator, MaskRng, Rounding};
-use crate::task::SortBy;
+use crate::task::{RowNames, SortBy};
 
 /// Mirrors enums of the pure rooms, which do not know serde.
 macro_rules! mirror {
@@ -28,6 +28,7 @@ mirror! {
     RoundingWord => "Rounding" { Floor, Ceil }
     EstimatorWord => "FisherEstimator" { Batch, Sample }
     SortByWord => "SortBy" { First, Last, Either }
+    RowNamesWord => "RowNames" { First, Sample }
 }
 
 /// The whole configuration of a run.
@@ -91,6 +92,8 @@ pub struct RawTask {
     pub similarity_power: u32,
     pub power_per_turn: bool,
     pub names: Option<String>,
+    #[serde(with = "RowNamesWord")]
+    pub row_names: RowNames,
     pub prompts: RawPrompts,
 }
 

@@ -217,6 +217,7 @@ impl BlockResolver<'_, '_> {
             Ok(_) => (),
             Err(problems) => issues.extend(problems.into_iter().map(|problem| self.placed(point, problem))),
         }
+        issues.sort_by_key(|issue| issue.span.start);
         Err(ManifestError::Invalid(issues))
     }
 
@@ -250,11 +251,9 @@ impl BlockResolver<'_, '_> {
 
     /// Notes which conditional keys this variant uses, and refuses those of the block that it does not.
     fn check_conditions(&mut self, selection: Selection, issues: &mut Vec<Issue>) {
-        let first = [selection.mask, selection.ratio, selection.model].iter().fold(false, |new, word| {
-            let marker = word;
-            self.checked.insert(marker) || new
-        });
-        if !first {
+        // Every condition depends on one choice, so a point whose choices were all seen brings nothing new.
+        let choices = [selection.mask, selection.ratio, selection.model];
+        if choices.into_iter().filter(|choice| self.checked.insert(choice)).count() == 0 {
             return;
         }
         for key in super::keys::KEYS {

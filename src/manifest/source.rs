@@ -120,7 +120,10 @@ pub fn render(issues: &[Issue], color: bool) -> String {
         if color { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
     let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
     let mut out = String::new();
-    for issue in issues {
+    for (index, issue) in issues.iter().enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
         let source = miette::NamedSource::new(&issue.source.name, issue.source.text.clone());
         let drawn = Drawn { issue, source };
         if handler.render_report(&mut out, &drawn).is_err() {
@@ -141,9 +144,10 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             let whole = strsim::jaro_winkler(name, candidate);
             let tail = strsim::jaro_winkler(&wanted, &last(candidate));
             // The last segment is what people misspell; the table is what they forget.
-            (0.4 * whole + 0.6 * tail, candidate)
+            let levels = name.matches('.').count().abs_diff(candidate.matches('.').count());
+            (0.4 * whole + 0.6 * tail - 0.05 * levels as f64, candidate)
         })
-        .filter(|(score, _)| *score > 0.78)
+        .filter(|(score, _)| *score > 0.75)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, candidate)| candidate)
 }

@@ -185,6 +185,7 @@ fn task(raw: RawTask, rules: &mut Rules<'_>) -> TaskSpec {
         similarity_power: raw.similarity_power,
         power_per_turn: raw.power_per_turn,
         names,
+        row_names: raw.row_names,
         prompts: PromptTemplates {
             first: raw.prompts.first,
             second: raw.prompts.second,

@@ -59,12 +59,12 @@ impl PlanError {
         }
     }
 
-    /// The error as it is shown to people: with the source underlined where there is one.
-    pub fn render(&self, color: bool) -> String {
+    /// The error with the source underlined and the advice below it, when it points into a text.
+    pub fn render(&self, color: bool) -> Option<String> {
         match self {
             Self::Manifest(error) => error.render(color),
-            Self::Grid(issues) => manifest::render(issues, color),
-            other => other.to_string(),
+            Self::Grid(issues) => Some(manifest::render(issues, color)),
+            _ => None,
         }
     }
 }

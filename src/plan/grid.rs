@@ -143,8 +143,9 @@ fn groups(block: &Block) -> Result<Vec<Group>, Vec<Issue>> {
         }
     }
     for axis in axes.iter().zip(&owner).filter(|(_, owner)| owner.is_none()).map(|(axis, _)| axis) {
-        for (index, (value, span)) in axis.values.iter().enumerate() {
-            if axis.values[..index].iter().any(|(earlier, _)| earlier == value) {
+        let mut spelled = BTreeSet::new();
+        for (value, span) in &axis.values {
+            if !spelled.insert(value.to_string()) {
                 let text = format!("the axis `{}` has the value {value} twice", axis.key.path);
                 let issue = Issue::new(&block.source, span, text);
                 issues

@@ -9,13 +9,12 @@
 //! When a stage's results change their meaning, raise its `REV`; golden ids (`tests/golden`) show what moved.
 //! A field that is added later must be left out at its old behaviour's value ([`Canon`] sorts, so nothing else moves).
 
-use std::collections::BTreeMap;
-
+use super::canon::Canon;
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::manifest::{Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, SortBy, TaskSpec};
 
 /// Revision of the base stage.
 const BASE_REV: u32 = 1;
@@ -191,6 +190,7 @@ fn put_task(canon: &mut Canon, task: &TaskSpec) {
         similarity_power,
         power_per_turn,
         names,
+        row_names,
         prompts,
     }) = task;
     canon.text("task.type", "alphabet_sort");
@@ -203,7 +203,14 @@ fn put_task(canon: &mut Canon, task: &TaskSpec) {
     canon.flag("task.power_per_turn", *power_per_turn);
     match names {
         NamesSpec::Shipped => canon.text("task.names", "shipped"),
-        NamesSpec::File { path: _, digest } => canon.text("task.names.digest", digest),
+        NamesSpec::File { path: _, digest } => {
+            canon.text("task.names.digest", digest);
+            let rule = match row_names {
+                RowNames::First => "first",
+                RowNames::Sample => "sample",
+            };
+            canon.text("task.row_names", rule);
+        }
     }
     let PromptTemplates { first, second, later } = prompts;
     canon.text("task.prompts.first", first);
@@ -321,52 +328,5 @@ fn sort_by_word(sort_by: SortBy) -> &'static str {
         SortBy::First => "first",
         SortBy::Last => "last",
         SortBy::Either => "either",
-    }
-}
-
-/// Canonical bytes: paths sorted, each with a type tag and a value of stated length.
-struct Canon {
-    entries: BTreeMap<String, (u8, Vec<u8>)>,
-}
-
-impl Canon {
-    fn new(rev: u32) -> Self {
-        let mut canon = Self { entries: BTreeMap::new() };
-        canon.whole("rev", rev);
-        canon
-    }
-
-    fn put(&mut self, path: &str, tag: u8, bytes: &[u8]) {
-        let earlier = self.entries.insert(path.to_owned(), (tag, bytes.to_vec()));
-        debug_assert!(earlier.is_none(), "{path} is hashed twice");
-    }
-
-    fn text(&mut self, path: &str, value: &str) {
-        self.put(path, b's', value.as_bytes());
-    }
-
-    fn whole(&mut self, path: &str, value: impl Into<u64>) {
-        self.put(path, b'u', &value.into().to_le_bytes());
-    }
-
-    fn number(&mut self, path: &str, value: f64) {
-        // Adding +0 turns -0 into +0 and leaves every other number alone.
-        self.put(path, b'f', &(value + 0.0).to_bits().to_le_bytes());
-    }
-
-    fn flag(&mut self, path: &str, value: bool) {
-        self.put(path, b'b', &[u8::from(value)]);
-    }
-
-    fn id(&self, context: &str) -> String {
-        let mut bytes = Vec::with_capacity(2048);
-        for (path, (tag, value)) in &self.entries {
-            bytes.extend((path.len() as u64).to_le_bytes());
-            bytes.extend(path.as_bytes());
-            bytes.push(*tag);
-            bytes.extend((value.len() as u64).to_le_bytes());
-            bytes.extend(value);
-        }
-        blake3::Hasher::new_derive_key(context).update(&bytes).finalize().to_hex().to_string()
     }
 }

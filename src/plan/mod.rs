@@ -3,6 +3,7 @@
 //! In: a [`Manifest`]. Out: a [`Plan`] in the order of the file; equal runs are one run and counted.
 //! Invariant: total and deterministic, and nothing outside `identity.rs` computes an id.
 
+mod canon;
 mod error;
 mod grid;
 mod identity;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, SortBy, TaskSpec};
 
 /// Pairs under construction.
 #[derive(Default)]
@@ -101,6 +101,7 @@ fn put_task(pairs: &mut Settings, task: &TaskSpec) {
         similarity_power,
         power_per_turn,
         names,
+        row_names,
         prompts,
     } = task;
     pairs.put("task.type", "alphabet_sort");
@@ -118,7 +119,14 @@ fn put_task(pairs: &mut Settings, task: &TaskSpec) {
     pairs.put("task.power_per_turn", *power_per_turn);
     match names {
         NamesSpec::Shipped => pairs.put("task.names", "shipped"),
-        NamesSpec::File { path: _, digest } => pairs.put("task.names.digest", digest.as_str()),
+        NamesSpec::File { path: _, digest } => {
+            pairs.put("task.names.digest", digest.as_str());
+            let rule = match row_names {
+                RowNames::First => "first",
+                RowNames::Sample => "sample",
+            };
+            pairs.put("task.row_names", rule);
+        }
     }
     let PromptTemplates { first, second, later } = prompts;
     pairs.put("task.prompts.first", first.as_str());

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::layout::{DONE, EVALS, FAILED, LOG, METRICS, check_name};
+use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
 use super::record::{self, Row};
 use super::{Artifact, Store, StoreError, checkpoint, fs, short};
 
@@ -156,6 +156,14 @@ impl Store {
             record::parse_rows(&fs::read_optional(&path)?.unwrap_or_default(), &path)
         };
         Ok(RunRows { attempt: Some(attempt), metrics: rows(METRICS)?, evals: rows(EVALS)?, done: None })
+    }
+
+    /// A file that a finished run left behind, its digest verified; `None` when the run is not done.
+    ///
+    /// # Errors
+    /// When the file is damaged or was never written.
+    pub fn final_file(&self, run: &str, file: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.result(run)?.map(|result| result.read(&format!("{FINAL}/{file}"))).transpose()
     }
 
     /// The number of the attempt that a sweep would begin next.

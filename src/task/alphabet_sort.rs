@@ -74,7 +74,11 @@ impl AlphabetSort {
             names_per_turn,
             sort_by: spec.sort_by,
             scoring: Scoring { power: f64::from(spec.similarity_power), per_turn: spec.power_per_turn },
-            names: NamePool::new(names, u64::from(spec.max_turns) * u64::from(spec.max_names_per_turn))?,
+            names: NamePool::new(
+                names,
+                u64::from(spec.max_turns) * u64::from(spec.max_names_per_turn),
+                spec.row_names,
+            )?,
             prompts: Prompts::new(spec)?,
         })
     }

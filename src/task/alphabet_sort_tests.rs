@@ -18,6 +18,7 @@ pub(in crate::task) fn spec() -> AlphabetSortSpec {
         similarity_power: 4,
         power_per_turn: true,
         names: NamesSpec::Shipped,
+        row_names: RowNames::First,
         prompts: default_prompts(),
     }
 }

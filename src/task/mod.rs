@@ -21,7 +21,7 @@ pub use error::TaskError;
 pub use names::NameSource;
 pub use prompts::default_prompts;
 pub use reward::{Reward, Tag};
-pub use spec::{AlphabetSortSpec, NamesSpec, PromptTemplates, SortBy, TaskSpec};
+pub use spec::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, SortBy, TaskSpec};
 
 use crate::counter::Counter;
 

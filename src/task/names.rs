@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use super::RowNames;
 use super::error::TaskError;
 use super::reward::Tag;
 use super::text::strip;
@@ -23,7 +24,8 @@ pub enum NameSource {
     /// either part, so that the right order never hangs on a tie.
     Shipped,
     /// Rows of a user's file. Spaces (U+0020) are removed from each name and repeats within a row dropped; an episode
-    /// picks one of the rows that are long enough, each with the same chance, and takes its first names.
+    /// picks one of the rows that are long enough, each with the same chance, and takes names from it as
+    /// [`RowNames`] says.
     Rows(Vec<Vec<String>>),
 }
 
@@ -33,12 +35,12 @@ pub(super) enum NamePool {
     /// The shipped lists.
     Shipped { given: Vec<&'static str>, surnames: Vec<&'static str> },
     /// Rows, longest first, equals in the order of the file.
-    Rows(Vec<Vec<String>>),
+    Rows { rows: Vec<Vec<String>>, pick: RowNames },
 }
 
 impl NamePool {
     /// Checks that `source` serves episodes of up to `needed` names.
-    pub(super) fn new(source: NameSource, needed: u64) -> Result<Self, TaskError> {
+    pub(super) fn new(source: NameSource, needed: u64, pick: RowNames) -> Result<Self, TaskError> {
         let (pool, rows) = match source {
             NameSource::Shipped => {
                 (Self::Shipped { given: GIVEN.lines().collect(), surnames: SURNAMES.lines().collect() }, None)
@@ -51,7 +53,7 @@ impl NamePool {
                     .map(clean)
                     .collect::<Result<Vec<Vec<String>>, TaskError>>()?;
                 rows.sort_by_key(|row| Reverse(row.len()));
-                (Self::Rows(rows), Some(read))
+                (Self::Rows { rows, pick }, Some(read))
             }
         };
         let largest = pool.largest();
@@ -65,7 +67,7 @@ impl NamePool {
     fn largest(&self) -> usize {
         match self {
             Self::Shipped { given, surnames } => given.len().min(surnames.len()),
-            Self::Rows(rows) => rows.first().map_or(0, Vec::len),
+            Self::Rows { rows, .. } => rows.first().map_or(0, Vec::len),
         }
     }
 
@@ -77,17 +79,20 @@ impl NamePool {
                 let surnames = distinct(counter, surnames, count);
                 given.iter().zip(surnames).map(|(first, last)| format!("{first}{last}")).collect()
             }
-            Self::Rows(rows) => {
+            Self::Rows { rows, pick } => {
                 let eligible = rows.partition_point(|row| row.len() >= count);
                 let row = &rows[counter.below(eligible as u64) as usize];
-                row[..count].to_vec()
+                match pick {
+                    RowNames::First => row[..count].to_vec(),
+                    RowNames::Sample => distinct(counter, row, count),
+                }
             }
         }
     }
 }
 
 /// `count` different items, in random order: the head of a shuffle.
-fn distinct<'t>(counter: &mut Counter, items: &[&'t str], count: usize) -> Vec<&'t str> {
+fn distinct<T: Clone>(counter: &mut Counter, items: &[T], count: usize) -> Vec<T> {
     let mut items = items.to_vec();
     for i in 0..count {
         let j = counter.between(i as u64, items.len() as u64 - 1) as usize;
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn shipped_names_share_no_part_within_an_episode() {
-        let pool = NamePool::new(NameSource::Shipped, 100).expect("enough names");
+        let pool = NamePool::new(NameSource::Shipped, 100, RowNames::First).expect("enough names");
         let names = pool.draw(&mut Counter::new(1, "test", &[]), 100);
         let split = |name: &String| name.rfind(|c: char| c.is_ascii_uppercase()).expect("two parts");
         let given: BTreeSet<&str> = names.iter().map(|name| &name[..split(name)]).collect();
@@ -164,8 +169,8 @@ mod tests {
 
     #[test]
     fn rows_lose_spaces_and_repeats() {
-        let pool =
-            NamePool::new(rows(&[&["Anna Moss", "B C  D", "AnnaMoss", "Eve"]]), 3).expect("three names");
+        let pool = NamePool::new(rows(&[&["Anna Moss", "B C  D", "AnnaMoss", "Eve"]]), 3, RowNames::First)
+            .expect("three names");
         let names = pool.draw(&mut Counter::new(0, "test", &[]), 3);
         assert_eq!(names, ["AnnaMoss", "BCD", "Eve"]);
     }
@@ -173,7 +178,7 @@ mod tests {
     #[test]
     fn only_rows_that_are_long_enough_are_drawn() {
         let source = rows(&[&["A"], &["B", "C", "D"], &["E", "F"], &["G", "H", "I"]]);
-        let pool = NamePool::new(source, 3).expect("two rows of three");
+        let pool = NamePool::new(source, 3, RowNames::First).expect("two rows of three");
         let firsts = |count: usize| -> BTreeSet<String> {
             (0..200).map(|n| pool.draw(&mut Counter::new(n, "test", &[]), count).remove(0)).collect()
         };
@@ -183,16 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn sampled_rows_use_all_their_names_without_repeats() {
+        let pool =
+            NamePool::new(rows(&[&["A", "B", "C", "D", "E"]]), 2, RowNames::Sample).expect("five names");
+        let mut seen = BTreeSet::new();
+        for n in 0..200 {
+            let names = pool.draw(&mut Counter::new(n, "test", &[]), 2);
+            assert_ne!(names[0], names[1]);
+            seen.extend(names);
+        }
+        assert_eq!(seen.len(), 5);
+    }
+
+    #[test]
     fn too_few_names_say_how_many_there_are() {
-        let error = NamePool::new(rows(&[&["A", "A", "B"], &["C"]]), 6).expect_err("two names at most");
+        let error = NamePool::new(rows(&[&["A", "A", "B"], &["C"]]), 6, RowNames::First)
+            .expect_err("two names at most");
         assert_eq!(
             error.to_string(),
             "task.names has at most 2 distinct names for an episode, and the longest episode needs 6"
         );
         assert!(error.hint().expect("advice").contains("2 were read"));
-        let error = NamePool::new(rows(&[]), 1).expect_err("no rows");
+        let error = NamePool::new(rows(&[]), 1, RowNames::First).expect_err("no rows");
         assert_eq!(error.hint().as_deref(), Some("the file has no rows"));
-        assert!(NamePool::new(NameSource::Shipped, 100_000).is_err());
+        assert!(NamePool::new(NameSource::Shipped, 100_000, RowNames::First).is_err());
     }
 
     #[test]
@@ -203,7 +222,8 @@ mod tests {
             ("A\nB", "breaks the line"),
             ("</alphabetical_sorted>", "contains a tag of the answer format"),
         ] {
-            let error = NamePool::new(rows(&[&["Fine"], &["Good", name]]), 1).expect_err("refused");
+            let error =
+                NamePool::new(rows(&[&["Fine"], &["Good", name]]), 1, RowNames::First).expect_err("refused");
             assert_eq!(error.to_string(), format!("task.names, row 2: the name {name:?} {reason}"));
         }
     }

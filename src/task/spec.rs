@@ -26,6 +26,8 @@ pub struct AlphabetSortSpec {
     pub power_per_turn: bool,
     /// Where the names come from.
     pub names: NamesSpec,
+    /// Which names of a row of a user's file an episode takes.
+    pub row_names: RowNames,
     /// The wording of the prompts.
     pub prompts: PromptTemplates,
 }
@@ -39,6 +41,15 @@ pub enum SortBy {
     Last,
     /// Drawn per episode with equal chances (the original environment).
     Either,
+}
+
+/// Which names of a row an episode takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowNames {
+    /// The first ones, as the original environment does.
+    First,
+    /// A draw without replacement from the whole row: one long row makes a vocabulary of names.
+    Sample,
 }
 
 /// Where names come from.

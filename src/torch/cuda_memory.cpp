@@ -35,17 +35,17 @@ char* guarded(Body body) noexcept {
 #pragma GCC visibility push(default)
 extern "C" {
 
-// The Rust side holds the same layout.
+// src/torch/foreign.rs holds the same layouts.
 struct TicketsCudaMemory {
-  int64_t allocated;
-  int64_t allocated_peak;
-  int64_t reserved;
-  int64_t reserved_peak;
+  uint64_t allocated;
+  uint64_t allocated_peak;
+  uint64_t reserved;
+  uint64_t reserved_peak;
 };
 
 struct TicketsCudaDevice {
   char name[256];
-  int64_t total_memory;
+  uint64_t total_memory;
   int32_t capability_major;
   int32_t capability_minor;
   int32_t multiprocessors;
@@ -55,10 +55,11 @@ char* tickets_cuda_memory(int device, TicketsCudaMemory* out) noexcept {
   return guarded([device, out] {
     constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
-    out->allocated = stats.allocated_bytes[all].current;
-    out->allocated_peak = stats.allocated_bytes[all].peak;
-    out->reserved = stats.reserved_bytes[all].current;
-    out->reserved_peak = stats.reserved_bytes[all].peak;
+    // The allocator counts in signed numbers; none of these is ever below zero.
+    out->allocated = static_cast<uint64_t>(stats.allocated_bytes[all].current);
+    out->allocated_peak = static_cast<uint64_t>(stats.allocated_bytes[all].peak);
+    out->reserved = static_cast<uint64_t>(stats.reserved_bytes[all].current);
+    out->reserved_peak = static_cast<uint64_t>(stats.reserved_bytes[all].peak);
   });
 }
 
@@ -74,7 +75,7 @@ char* tickets_cuda_device(int device, TicketsCudaDevice* out) noexcept {
     const cudaDeviceProp* found = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(device));
     std::memset(out, 0, sizeof(*out));
     std::strncpy(out->name, found->name, sizeof(out->name) - 1);
-    out->total_memory = static_cast<int64_t>(found->totalGlobalMem);
+    out->total_memory = found->totalGlobalMem;
     out->capability_major = found->major;
     out->capability_minor = found->minor;
     out->multiprocessors = found->multiProcessorCount;

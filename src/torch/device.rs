@@ -4,20 +4,19 @@
 //! that must come before the first question to libtorch, which remembers the answer: so `choose` comes first in every
 //! process that computes. What needs CUDA symbols is in `libtickets_cuda.so` (cuda_memory.cpp), opened after it.
 //!
-//! Invariant: this is the only file with unsafe code. Each call of it goes to a C function of shim.cpp or
-//! cuda_memory.cpp, none of which throws.
+//! Invariant: once a question about CUDA has been answered, the answer stays for the life of the process.
 //!
 //! Source: libtorch 2.11.0, `ATen/Context.h` and `c10/cuda/CUDACachingAllocator.h`.
-#![expect(unsafe_code, reason = "opens shared libraries and calls the C functions of the shim")]
 
-use std::ffi::{CStr, c_char, c_int};
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind, Tensor};
 use thiserror::Error;
 
+use super::foreign;
+pub use super::foreign::{CudaDevice, CudaMemory};
 use crate::exit::{Code, Failure};
 use crate::manifest::DeviceChoice;
 
@@ -95,17 +94,6 @@ impl From<DeviceError> for Failure {
 
 // --- Opening CUDA --------------------------------------------------------------------------------------------------
 
-/// Opens a library for good: it is never closed, since libtorch keeps pointers into it.
-fn open_for_good(name: &str, flags: c_int) -> Result<Library, String> {
-    // SAFETY: the libraries named here are libtorch's, the driver's and our own; their initialisers run once, as they
-    // would at the start of the process.
-    unsafe { Library::open(Some(name), flags) }.map_err(|error| {
-        // The loader's own words are in the source.
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        cause.unwrap_or_else(|| error.to_string())
-    })
-}
-
 /// Opens `libtorch_cuda.so`, so that CUDA registers itself with libtorch. It is looked for on `LD_LIBRARY_PATH`, then
 /// in the folder of the libtorch that the program was built against. Later calls repeat the first answer.
 ///
@@ -115,8 +103,7 @@ fn open_for_good(name: &str, flags: c_int) -> Result<Library, String> {
 /// `NoCudaLibrary` when the loader does not find it or something that it needs.
 pub fn open_cuda() -> Result<(), DeviceError> {
     static OPENED: OnceLock<Result<(), String>> = OnceLock::new();
-    let opened = OPENED
-        .get_or_init(|| open_for_good("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL).map(std::mem::forget));
+    let opened = OPENED.get_or_init(|| foreign::open_for_all("libtorch_cuda.so"));
     opened.clone().map_err(|message| DeviceError::NoCudaLibrary { message })
 }
 
@@ -126,8 +113,7 @@ pub fn open_cuda() -> Result<(), DeviceError> {
 /// `NoDriver` when its library cannot be opened.
 pub fn find_driver() -> Result<(), DeviceError> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
-    let found =
-        FOUND.get_or_init(|| open_for_good("libcuda.so.1", RTLD_NOW | RTLD_LOCAL).map(std::mem::forget));
+    let found = FOUND.get_or_init(|| foreign::open_apart("libcuda.so.1"));
     found.clone().map_err(|message| DeviceError::NoDriver { message })
 }
 
@@ -164,42 +150,23 @@ pub fn choose(choice: DeviceChoice) -> Result<Device, DeviceError> {
         DeviceChoice::Cuda => probe_cuda()?,
     }
     let found = std::env::var(CUBLAS_WORKSPACE.0).unwrap_or_else(|_| "not set".to_owned());
-    if found == CUBLAS_WORKSPACE.1 || found == ":16:8" {
-        Ok(Device::Cuda(0))
-    } else {
-        Err(DeviceError::Workspace { found })
+    if found != CUBLAS_WORKSPACE.1 && found != ":16:8" {
+        return Err(DeviceError::Workspace { found });
     }
+    IN_USE.store(true, Ordering::Relaxed);
+    Ok(Device::Cuda(0))
 }
+
+/// Whether a process started with this choice would take a GPU. For the process that only starts others: it needs no
+/// setting of cuBLAS, and its own `cuda_memory` stays `None`.
+pub fn would_use_cuda(choice: DeviceChoice) -> bool {
+    choice != DeviceChoice::Cpu && probe_cuda().is_ok()
+}
+
+/// Whether `choose` has taken a GPU: a process that works on the CPU never opens CUDA for the sake of its figures.
+static IN_USE: AtomicBool = AtomicBool::new(false);
 
 // --- Settings of libtorch ------------------------------------------------------------------------------------------
-
-unsafe extern "C" {
-    fn tickets_free(message: *mut c_char);
-    fn tickets_set_deterministic(on: c_int) -> *mut c_char;
-    fn tickets_set_full_precision() -> *mut c_char;
-    fn tickets_settings(bits: *mut c_int) -> *mut c_char;
-    fn tickets_build_text() -> *mut c_char;
-}
-
-/// Takes over a text that the shim made; null is `None`.
-fn take_text(text: *mut c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: the shim returns null or a string of its own that ends in a zero byte; it is freed once, here.
-    unsafe {
-        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
-        tickets_free(text);
-        Some(copy)
-    }
-}
-
-fn check(what: &'static str, text: *mut c_char) -> Result<(), DeviceError> {
-    match take_text(text) {
-        None => Ok(()),
-        Some(message) => Err(DeviceError::Setting { what, message: first_line(&message) }),
-    }
-}
 
 /// Makes libtorch repeat itself bit for bit, or fail where it cannot: deterministic algorithms on, TF32 and reduced
 /// precision sums off, no kernels chosen by the clock. For the CPU too, where an accumulating `index_put` would
@@ -208,11 +175,12 @@ fn check(what: &'static str, text: *mut c_char) -> Result<(), DeviceError> {
 /// # Errors
 /// `Setting` when libtorch refuses.
 pub fn set_deterministic() -> Result<(), DeviceError> {
-    // SAFETY: both take plain values and return a message or null.
-    unsafe {
-        check("use deterministic algorithms", tickets_set_deterministic(1))?;
-        check("switch TF32 off", tickets_set_full_precision())
-    }
+    accepted("use deterministic algorithms", foreign::set_deterministic(true))?;
+    accepted("switch TF32 off", foreign::set_full_precision())
+}
+
+fn accepted<T>(what: &'static str, answer: Result<T, String>) -> Result<T, DeviceError> {
+    answer.map_err(|message| DeviceError::Setting { what, message: first_line(&message) })
 }
 
 /// The settings as libtorch holds them.
@@ -234,9 +202,7 @@ pub struct Settings {
 /// # Errors
 /// `Setting` when libtorch refuses.
 pub fn settings() -> Result<Settings, DeviceError> {
-    let mut bits: c_int = 0;
-    // SAFETY: the pointer is to a live integer.
-    check("state its settings", unsafe { tickets_settings(&raw mut bits) })?;
+    let bits = accepted("state its settings", foreign::settings())?;
     Ok(Settings {
         deterministic: bits & 1 != 0,
         tf32_matmul: bits & 2 != 0,
@@ -258,10 +224,10 @@ pub struct Libtorch {
     pub folder: Option<PathBuf>,
 }
 
-/// Describes the libtorch that this process has loaded.
+/// Describes the libtorch that this process has loaded. It asks libtorch about CUDA, so `choose` or `open_cuda` comes
+/// before it.
 pub fn libtorch() -> Libtorch {
-    // SAFETY: takes nothing, returns a text of its own or null.
-    let text = take_text(unsafe { tickets_build_text() }).unwrap_or_default();
+    let text = foreign::build_text();
     let after = |mark: &str| {
         let rest = &text[text.find(mark)? + mark.len()..];
         rest.split([',', '\n']).next().map(|value| value.trim().to_owned())
@@ -288,140 +254,45 @@ pub fn host_peak_bytes() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Bytes of GPU memory, as the caching allocator counts them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct CudaMemory {
-    /// In tensors now.
-    pub allocated: i64,
-    /// The most in tensors since the start or the last reset.
-    pub allocated_peak: i64,
-    /// Held by the allocator now, free blocks included.
-    pub reserved: i64,
-    /// The most held since the start or the last reset.
-    pub reserved_peak: i64,
-}
-
-/// A GPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CudaDevice {
-    /// As the driver names it.
-    pub name: String,
-    /// All of its memory, in bytes.
-    pub total_memory: i64,
-    /// Compute capability, such as (9, 0).
-    pub capability: (i32, i32),
-    /// Streaming multiprocessors.
-    pub multiprocessors: i32,
-}
-
-#[repr(C)]
-struct RawCudaDevice {
-    name: [c_char; 256],
-    total_memory: i64,
-    capability_major: i32,
-    capability_minor: i32,
-    multiprocessors: i32,
-}
-
-/// The functions of `libtickets_cuda.so`.
-struct CudaLibrary {
-    memory: unsafe extern "C" fn(c_int, *mut CudaMemory) -> *mut c_char,
-    reset_peak: unsafe extern "C" fn(c_int) -> *mut c_char,
-    device: unsafe extern "C" fn(c_int, *mut RawCudaDevice) -> *mut c_char,
-}
-
-/// Where `libtickets_cuda.so` may be: beside the program, one folder up (test programs are in `deps/`), or wherever
-/// the loader looks.
-fn cuda_library_candidates() -> Vec<String> {
-    const NAME: &str = "libtickets_cuda.so";
-    let program = std::env::current_exe().unwrap_or_default();
-    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join(NAME));
-    let mut found: Vec<String> = beside.filter_map(|path| path.to_str().map(str::to_owned)).collect();
-    found.push(NAME.to_owned());
-    found
-}
-
-fn open_cuda_library() -> Result<CudaLibrary, String> {
+fn cuda_library() -> Result<&'static foreign::CudaLibrary, String> {
     open_cuda().map_err(|error| error.to_string())?;
-    let mut problem = String::new();
-    for candidate in cuda_library_candidates() {
-        match open_for_good(&candidate, RTLD_NOW | RTLD_LOCAL) {
-            Ok(library) => {
-                // SAFETY: cuda_memory.cpp declares these functions with these types.
-                let functions = unsafe {
-                    let memory = library.get(b"tickets_cuda_memory\0").map(|symbol| *symbol);
-                    let reset_peak = library.get(b"tickets_cuda_reset_peak\0").map(|symbol| *symbol);
-                    let device = library.get(b"tickets_cuda_device\0").map(|symbol| *symbol);
-                    (memory, reset_peak, device)
-                };
-                std::mem::forget(library);
-                let (Ok(memory), Ok(reset_peak), Ok(device)) = functions else {
-                    return Err(format!("{candidate} lacks a function"));
-                };
-                return Ok(CudaLibrary { memory, reset_peak, device });
-            }
-            // The first candidate that exists has the telling message.
-            Err(message) if problem.is_empty() || !message.contains("No such file") => problem = message,
-            Err(_) => {}
-        }
-    }
-    Err(problem)
-}
-
-fn cuda_library() -> Result<&'static CudaLibrary, &'static str> {
-    static LIBRARY: OnceLock<Result<CudaLibrary, String>> = OnceLock::new();
-    LIBRARY.get_or_init(open_cuda_library).as_ref().map_err(String::as_str)
+    foreign::cuda_library().map_err(str::to_owned)
 }
 
 /// Why the figures of GPU memory are not to be had; `None` when they are. Opens CUDA.
-pub fn cuda_library_problem() -> Option<&'static str> {
+pub fn cuda_library_problem() -> Option<String> {
     cuda_library().err()
 }
 
-/// GPU memory of the first device. `None` when CUDA is not in use, or `libtickets_cuda.so` is not there.
+/// GPU memory of this process; `None` when `choose` has not taken a GPU, or there is no `libtickets_cuda.so`.
 pub fn cuda_memory() -> Option<CudaMemory> {
-    let library = cuda_library().ok()?;
-    let mut memory = CudaMemory::default();
-    // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills.
-    let problem = take_text(unsafe { (library.memory)(0, &raw mut memory) });
-    problem.is_none().then_some(memory)
-}
-
-/// Starts the peaks of `cuda_memory` anew. Nothing happens without CUDA.
-pub fn reset_cuda_peak() {
-    if let Ok(library) = cuda_library() {
-        // SAFETY: takes a plain number. A message would say that no memory was used yet: then the peak is 0 already.
-        drop(take_text(unsafe { (library.reset_peak)(0) }));
-    }
-}
-
-/// Describes a GPU; `None` when there is none by that number, or `libtickets_cuda.so` is not there.
-pub fn cuda_device(index: i32) -> Option<CudaDevice> {
-    let library = cuda_library().ok()?;
-    if i64::from(index) >= Cuda::device_count() {
+    if !IN_USE.load(Ordering::Relaxed) {
         return None;
     }
-    let mut raw = RawCudaDevice {
-        name: [0; 256],
-        total_memory: 0,
-        capability_major: 0,
-        capability_minor: 0,
-        multiprocessors: 0,
-    };
-    // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills, its name ending in a zero byte.
-    let name = unsafe {
-        if take_text((library.device)(index, &raw mut raw)).is_some() {
-            return None;
-        }
-        CStr::from_ptr(raw.name.as_ptr()).to_string_lossy().into_owned()
-    };
-    Some(CudaDevice {
-        name,
-        total_memory: raw.total_memory,
-        capability: (raw.capability_major, raw.capability_minor),
-        multiprocessors: raw.multiprocessors,
-    })
+    cuda_library().ok()?.memory(0).ok()
+}
+
+/// Starts the peaks of `cuda_memory` anew. Nothing happens where that gives `None`.
+pub fn reset_cuda_peak() {
+    if IN_USE.load(Ordering::Relaxed)
+        && let Ok(library) = cuda_library()
+    {
+        // It refuses before the first tensor is on the GPU; the peak is 0 then.
+        let _ = library.reset_peak(0);
+    }
+}
+
+/// How many GPUs there are. Opens CUDA.
+pub fn cuda_count() -> usize {
+    if probe_cuda().is_ok() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 }
+}
+
+/// Describes a GPU; `None` when there is none by that number, or no `libtickets_cuda.so`. Opens CUDA.
+pub fn cuda_device(index: usize) -> Option<CudaDevice> {
+    if index >= cuda_count() {
+        return None;
+    }
+    cuda_library().ok()?.device(i32::try_from(index).ok()?).ok()
 }
 
 /// Exceptions of libtorch carry a stack trace below their first line.

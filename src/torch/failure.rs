@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::data::DataError;
+use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
 use crate::store::StoreError;
 
@@ -37,6 +37,16 @@ pub enum RunError {
     },
 }
 
+impl From<OpenTaskError> for RunError {
+    fn from(error: OpenTaskError) -> Self {
+        match error {
+            OpenTaskError::Data(error) => error.into(),
+            OpenTaskError::Task(error) => Self::Torch(error.into()),
+            OpenTaskError::Changed { path } => Self::Changed { path },
+        }
+    }
+}
+
 impl From<DataError> for RunError {
     fn from(error: DataError) -> Self {
         Self::Torch(error.into())
@@ -65,7 +75,8 @@ impl RunError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    /// Advice, where there is some.
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::Torch(TorchError::NonFinite { .. }) => {
                 Some("the run diverged: a lower `optimizer.lr` or a `clip_norm` may help".into())

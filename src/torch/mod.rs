@@ -4,7 +4,9 @@ mod checkpoint;
 pub mod device;
 mod error;
 mod evaluate;
+mod export;
 mod failure;
+mod foreign;
 mod generate;
 mod loss;
 mod model;
@@ -19,6 +21,7 @@ mod trainer;
 mod weights;
 
 pub use error::TorchError;
+pub use export::export_files;
 pub use generate::{Completion, Row, generate};
 pub use loss::{Batch, LossStats, gradients, norm, score};
 pub use model::{KvCache, Model};

@@ -53,7 +53,7 @@ pub fn warm_start(
     let markers: Vec<String> = task.markers().into_iter().map(str::to_owned).collect();
     let tokenizer = Tokenizer::train(&corpus(task, spec.seed)?, spec.vocab_size as usize, &markers)?;
     let end = tokenizer.id(BUILT_IN_SPECIALS[1]).into_iter().collect();
-    let template = ChatTemplate::new(BUILT_IN_TEMPLATE, "of the built-in base", "", BUILT_IN_SPECIALS[1])?;
+    let template = ChatTemplate::built_in()?;
     let chat = Chat { tokenizer, template, end_tokens: end };
 
     let mut weights = Weights::fresh(&architecture(spec), spec.seed)?;

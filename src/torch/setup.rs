@@ -6,12 +6,11 @@ use serde_json::json;
 use tch::{Device, Kind};
 
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
-use crate::data::{Chat, ModelDir, read_names};
+use crate::data::{Chat, ModelDir};
 use crate::manifest::{Dtype, ModelSource, RunConfig};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
 use crate::store::{Stage, Store};
-use crate::task::{NameSource, NamesSpec, Task, TaskSpec};
 
 use super::failure::RunError;
 use super::weights::float_vector;
@@ -31,29 +30,6 @@ pub fn device(config: &RunConfig) -> Result<Device, RunError> {
     tch::set_num_threads(config.exec.threads as i32);
     device::set_deterministic()?;
     Ok(device)
-}
-
-/// The task of a run, its names read and checked against the digest that the plan saw.
-///
-/// # Errors
-/// When the names cannot be read, have changed, or do not serve.
-pub fn task(config: &RunConfig) -> Result<Task, RunError> {
-    let TaskSpec::AlphabetSort(spec) = &config.task;
-    let names = match &spec.names {
-        NamesSpec::Shipped => NameSource::Shipped,
-        NamesSpec::File { path, digest } => {
-            let rows = read_names(path)?;
-            if unchanged(path, crate::manifest::file_digest(path))? != *digest {
-                return Err(RunError::Changed { path: path.clone() });
-            }
-            NameSource::Rows(rows)
-        }
-    };
-    Ok(Task::new(&config.task, names).map_err(TorchError::from)?)
-}
-
-fn unchanged(path: &Path, digest: std::io::Result<String>) -> Result<String, RunError> {
-    Ok(digest.map_err(|source| crate::data::DataError::Read { path: path.into(), source })?)
 }
 
 /// The folder of a run's base model: the manifest's own, or the built-in base in the store.
@@ -77,7 +53,9 @@ pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
     if let ModelSource::Directory { digest, path } = &run.config.model.source
-        && unchanged(path, crate::manifest::model_digest(path))? != *digest
+        && crate::manifest::model_digest(path)
+            .map_err(|source| crate::data::DataError::Read { path: path.clone(), source })?
+            != *digest
     {
         return Err(RunError::Changed { path: path.clone() });
     }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 use tch::Tensor;
 
-use crate::data::Chat;
+use crate::data::{Chat, open_task};
 use crate::execute::{Context, Event, Outcome, StageFailure};
 use crate::grpo::{ClipDomain, advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -78,28 +78,29 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = setup::task(config)?;
+    let task = open_task(&config.task)?;
     let folder = setup::base_folder(spec, cx.store)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = setup::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let mut run = Run { config, task, chat, model, mask, adam, total };
-    let resumed = attempt.resumed().is_some();
+    // The step of the newest checkpoint: the same step is not saved twice.
+    let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
         checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
         (cx.events)(Event::Note(format!("goes on from step {step}")));
     }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
-    if !resumed {
+    if saved.is_none() {
         last_eval = Some(run.evaluate(0, attempt)?);
         run.save(0, attempt)?;
+        saved = Some(0);
     }
     while *step < config.grpo.steps {
         if (cx.stop)() {
-            // A checkpoint that exists already would be the same bytes.
-            if attempt.resumed().is_none_or(|saved| saved.step() != *step) {
+            if saved != Some(*step) {
                 run.save(*step, attempt)?;
             }
             return Ok(None);
@@ -113,6 +114,7 @@ fn steps(
         }
         if step.is_multiple_of(config.exec.checkpoint_every) && *step < config.grpo.steps {
             run.save(*step, attempt)?;
+            saved = Some(*step);
         }
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
@@ -314,7 +316,7 @@ fn share(dense: &[Tensor], gathered: &[Tensor]) -> Result<f64, RunError> {
 
 /// Peak memory of this process, host or device, whichever holds the tensors.
 fn peak_memory() -> Option<u64> {
-    device::cuda_memory().map(|memory| memory.allocated_peak as u64).or_else(device::host_peak_bytes)
+    device::cuda_memory().map(|memory| memory.allocated_peak).or_else(device::host_peak_bytes)
 }
 
 fn object(value: Value) -> Map<String, Value> {

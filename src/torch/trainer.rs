@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::data::open_task;
 use crate::data::safetensors::to_bytes;
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
@@ -41,7 +42,7 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
         return Ok(Some(()));
     }
     let device = setup::device(&run.config)?;
-    let task = setup::task(&run.config)?;
+    let task = open_task(&run.config.task)?;
     (cx.events)(Event::Phase { name: "warm start".into(), steps: spec.steps });
     let progress = |step, message| (cx.events)(Event::Progress { step, message });
     let Some(warm) = warm_start(spec, &task, device, &progress, cx.stop)? else { return Ok(None) };
@@ -59,7 +60,7 @@ fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
         return Ok(Some(()));
     }
     let device = setup::device(&run.config)?;
-    let task = setup::task(&run.config)?;
+    let task = open_task(&run.config.task)?;
     let folder = setup::base_folder(run, cx.store)?;
     let (model, chat) = setup::base(run, &folder, device)?;
     (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });

@@ -1,0 +1,44 @@
+//! A task of a manifest, ready to use: its names read and checked against the digest that the plan saw.
+
+use std::path::PathBuf;
+
+use crate::task::{NameSource, NamesSpec, Task, TaskError, TaskSpec};
+
+use super::DataError;
+use super::names::names_and_digest;
+
+/// Why a task cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenTaskError {
+    /// The list of names.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The settings and the names do not serve.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The list changed after the plan was made.
+    #[error("{} changed after the plan was made", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Reads what `spec` names and builds the task.
+///
+/// # Errors
+/// When the names cannot be read, have changed, or do not serve.
+pub fn open_task(spec: &TaskSpec) -> Result<Task, OpenTaskError> {
+    let TaskSpec::AlphabetSort(sort) = spec;
+    let names = match &sort.names {
+        NamesSpec::Shipped => NameSource::Shipped,
+        NamesSpec::File { path, digest } => {
+            let (rows, found) = names_and_digest(path)?;
+            if found != *digest {
+                return Err(OpenTaskError::Changed { path: path.clone() });
+            }
+            NameSource::Rows(rows)
+        }
+    };
+    Ok(Task::new(spec, names)?)
+}

@@ -1,0 +1,199 @@
+//! The C side: opening shared libraries for good, and safe calls to shim.cpp and cuda_memory.cpp.
+//!
+//! Names and plain numbers come in; values, or what the other side said, go out. Invariant: this is the only file with
+//! unsafe code, and no C++ exception crosses into it, since every C function catches its own.
+#![expect(unsafe_code, reason = "opens shared libraries and calls the C functions of the shim")]
+
+use std::ffi::{CStr, c_char, c_int};
+use std::sync::OnceLock;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
+
+/// The library with what needs symbols of libtorch_cuda, built from cuda_memory.cpp.
+const CUDA_LIBRARY: &str = "libtickets_cuda.so";
+
+// --- Libraries -----------------------------------------------------------------------------------------------------
+
+/// Opens a library; the text of an error is the loader's own.
+fn open(name: &str, flags: c_int) -> Result<Library, String> {
+    // SAFETY: the libraries named here are libtorch's, the driver's and our own; their initialisers run once, as they
+    // would at the start of the process.
+    unsafe { Library::open(Some(name), flags) }.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        cause.unwrap_or_else(|| error.to_string())
+    })
+}
+
+/// Opens a library for good and makes its symbols, and those of what it needs, known to libraries opened later. It is
+/// never closed, since libtorch keeps pointers into it.
+pub(super) fn open_for_all(name: &str) -> Result<(), String> {
+    open(name, RTLD_NOW | RTLD_GLOBAL).map(std::mem::forget)
+}
+
+/// Opens a library for good and keeps its symbols to itself.
+pub(super) fn open_apart(name: &str) -> Result<(), String> {
+    open(name, RTLD_NOW | RTLD_LOCAL).map(std::mem::forget)
+}
+
+// --- shim.cpp, linked in -------------------------------------------------------------------------------------------
+
+unsafe extern "C" {
+    fn tickets_free(message: *mut c_char);
+    fn tickets_set_deterministic(on: c_int) -> *mut c_char;
+    fn tickets_set_full_precision() -> *mut c_char;
+    fn tickets_settings(bits: *mut c_int) -> *mut c_char;
+    fn tickets_build_text() -> *mut c_char;
+}
+
+/// Takes over a text that the C side made; null is `None`.
+fn take_text(text: *mut c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the C side returns null or a string from malloc that ends in a zero byte; it is freed once, here.
+    unsafe {
+        let copy = CStr::from_ptr(text).to_string_lossy().into_owned();
+        tickets_free(text);
+        Some(copy)
+    }
+}
+
+fn checked(text: *mut c_char) -> Result<(), String> {
+    take_text(text).map_or(Ok(()), Err)
+}
+
+/// Deterministic algorithms, or an error where there is none.
+pub(super) fn set_deterministic(on: bool) -> Result<(), String> {
+    // SAFETY: takes a plain number.
+    checked(unsafe { tickets_set_deterministic(c_int::from(on)) })
+}
+
+/// TF32 and reduced-precision sums off.
+pub(super) fn set_full_precision() -> Result<(), String> {
+    // SAFETY: takes nothing.
+    checked(unsafe { tickets_set_full_precision() })
+}
+
+/// The settings as bits, in the order that shim.cpp states.
+pub(super) fn settings() -> Result<c_int, String> {
+    let mut bits: c_int = 0;
+    // SAFETY: the pointer is to a live integer.
+    checked(unsafe { tickets_settings(&raw mut bits) })?;
+    Ok(bits)
+}
+
+/// libtorch's description of itself.
+pub(super) fn build_text() -> String {
+    // SAFETY: takes nothing.
+    take_text(unsafe { tickets_build_text() }).unwrap_or_default()
+}
+
+// --- libtickets_cuda.so, opened after libtorch_cuda.so --------------------------------------------------------------
+
+/// Bytes of GPU memory, as the caching allocator counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CudaMemory {
+    /// In tensors now.
+    pub allocated: u64,
+    /// The most in tensors since the start or the last reset.
+    pub allocated_peak: u64,
+    /// Held by the allocator now, free blocks included.
+    pub reserved: u64,
+    /// The most held since the start or the last reset.
+    pub reserved_peak: u64,
+}
+
+#[repr(C)]
+struct RawDevice {
+    name: [c_char; 256],
+    total_memory: u64,
+    capability_major: i32,
+    capability_minor: i32,
+    multiprocessors: i32,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CudaDevice {
+    /// As the driver names it.
+    pub name: String,
+    /// All of its memory, in bytes.
+    pub total_memory: u64,
+    /// Compute capability, such as (9, 0).
+    pub capability: (i32, i32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: i32,
+}
+
+/// The functions of `libtickets_cuda.so`.
+pub(super) struct CudaLibrary {
+    memory: unsafe extern "C" fn(c_int, *mut CudaMemory) -> *mut c_char,
+    reset_peak: unsafe extern "C" fn(c_int) -> *mut c_char,
+    device: unsafe extern "C" fn(c_int, *mut RawDevice) -> *mut c_char,
+}
+
+/// The library, opened at the first call; later calls repeat the answer. Call it after libtorch_cuda.so was opened.
+pub(super) fn cuda_library() -> Result<&'static CudaLibrary, &'static str> {
+    static LIBRARY: OnceLock<Result<CudaLibrary, String>> = OnceLock::new();
+    LIBRARY.get_or_init(open_cuda_library).as_ref().map_err(String::as_str)
+}
+
+/// Where it may be: beside the program, one folder up (test programs are in `deps/`), or wherever the loader looks.
+fn open_cuda_library() -> Result<CudaLibrary, String> {
+    let program = std::env::current_exe().unwrap_or_default();
+    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join(CUDA_LIBRARY));
+    let there = beside.filter(|path| path.exists()).find_map(|path| path.to_str().map(str::to_owned));
+    let path = there.unwrap_or_else(|| CUDA_LIBRARY.to_owned());
+    let library = open(&path, RTLD_NOW | RTLD_LOCAL)?;
+    // SAFETY: cuda_memory.cpp declares these functions with these types.
+    let found = unsafe {
+        (
+            library.get(b"tickets_cuda_memory\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_reset_peak\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_device\0").map(|symbol| *symbol),
+        )
+    };
+    let (Ok(memory), Ok(reset_peak), Ok(device)) = found else {
+        return Err(format!("{path} is of another version: it lacks a function"));
+    };
+    std::mem::forget(library);
+    Ok(CudaLibrary { memory, reset_peak, device })
+}
+
+impl CudaLibrary {
+    /// GPU memory of a device.
+    pub(super) fn memory(&self, device: c_int) -> Result<CudaMemory, String> {
+        let mut memory = CudaMemory::default();
+        // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills.
+        checked(unsafe { (self.memory)(device, &raw mut memory) })?;
+        Ok(memory)
+    }
+
+    /// Starts the peaks anew.
+    pub(super) fn reset_peak(&self, device: c_int) -> Result<(), String> {
+        // SAFETY: takes a plain number.
+        checked(unsafe { (self.reset_peak)(device) })
+    }
+
+    /// Describes a device.
+    pub(super) fn device(&self, index: c_int) -> Result<CudaDevice, String> {
+        let mut raw = RawDevice {
+            name: [0; 256],
+            total_memory: 0,
+            capability_major: 0,
+            capability_minor: 0,
+            multiprocessors: 0,
+        };
+        // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills.
+        checked(unsafe { (self.device)(index, &raw mut raw) })?;
+        // SAFETY: the C side leaves the last byte of the name zero.
+        let name = unsafe { CStr::from_ptr(raw.name.as_ptr()) }.to_string_lossy().into_owned();
+        Ok(CudaDevice {
+            name,
+            total_memory: raw.total_memory,
+            capability: (raw.capability_major, raw.capability_minor),
+            multiprocessors: raw.multiprocessors,
+        })
+    }
+}

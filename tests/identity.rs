@@ -1,0 +1,391 @@
+//! Ids: what leaves them alone, what moves them, and which stages it moves.
+
+mod manifest_support;
+
+use std::collections::BTreeSet;
+
+use manifest_support::{Folder, HEAD, plan, plan_of};
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use tickets::manifest::{KEYS, Kind, find_key, load_with};
+use tickets::plan::RunSpec;
+
+/// A stage, in the order in which they stand on each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Base,
+    Scores,
+    Mask,
+    Train,
+    Run,
+}
+use Stage::{Base, Mask, Run, Scores, Train};
+
+fn only_run(text: &str, set: &[&str]) -> RunSpec {
+    let mut plan = plan(text, set).unwrap_or_else(|error| panic!("{set:?}: {error}"));
+    assert_eq!(plan.runs.len(), 1);
+    plan.runs.remove(0)
+}
+
+/// The stages whose ids differ.
+fn moved(left: &RunSpec, right: &RunSpec) -> BTreeSet<Stage> {
+    let mut stages = BTreeSet::new();
+    let mut note = |stage, differs: bool| differs.then(|| stages.insert(stage));
+    note(Base, left.stages.base != right.stages.base);
+    note(Scores, left.stages.scores != right.stages.scores);
+    note(Mask, left.stages.mask != right.stages.mask);
+    note(Train, left.stages.train != right.stages.train);
+    note(Run, left.id != right.id);
+    stages
+}
+
+/// Another valid value of every key (as TOML), and the kind of influence that it has.
+#[rustfmt::skip]
+const CHANGES: &[(&str, &str, Influence)] = {
+    use Influence::*;
+    &[
+        ("seed", "1", Training),
+        ("model.dtype", "bfloat16", Everything),
+        ("model.pretrain.hidden_size", "64", Everything),
+        ("model.pretrain.intermediate_size", "351", Everything),
+        ("model.pretrain.layers", "3", Everything),
+        ("model.pretrain.heads", "2", Everything),
+        ("model.pretrain.kv_heads", "4", Everything),
+        ("model.pretrain.vocab_size", "513", Everything),
+        ("model.pretrain.steps", "599", Everything),
+        ("model.pretrain.batch", "63", Everything),
+        ("model.pretrain.lr", "1e-3", Everything),
+        ("model.pretrain.shuffled", "0.5", Everything),
+        ("model.pretrain.target_reward", "0.5", Everything),
+        ("model.pretrain.seed", "1", Everything),
+        ("task.min_turns", "2", Everything),
+        ("task.max_turns", "2", Everything),
+        ("task.min_names_per_turn", "2", Everything),
+        ("task.max_names_per_turn", "4", Everything),
+        ("task.sort_by", "first", Everything),
+        ("task.similarity_power", "3", Everything),
+        ("task.power_per_turn", "false", Everything),
+        ("task.prompts.first", "another wording", Everything),
+        ("task.prompts.second", "another wording", Everything),
+        ("task.prompts.later", "another wording", Everything),
+        ("grpo.steps", "99", Training),
+        ("grpo.rollouts_per_step", "64", Training),
+        ("grpo.group_size", "4", BatchGradient),
+        ("grpo.advantage", "mean_std", BatchGradient),
+        ("grpo.ratio", "mask", BatchGradient),
+        ("grpo.clip_low", "0.1", BatchGradient),
+        ("grpo.clip_high", "0.1", BatchGradient),
+        ("grpo.mask_low", "0.25", BatchGradient),
+        ("grpo.mask_high", "4", BatchGradient),
+        ("grpo.normaliser", "sequence", BatchGradient),
+        ("grpo.kl_coef", "0.1", BatchGradient),
+        ("grpo.minibatches", "2", Training),
+        ("grpo.updates_per_batch", "2", Training),
+        ("grpo.micro_batch", "64", BatchGradient),
+        ("optimizer.lr", "2e-6", Training),
+        ("optimizer.betas", "[0.9, 0.95]", Training),
+        ("optimizer.eps", "1e-7", Training),
+        ("optimizer.weight_decay", "0", Training),
+        ("optimizer.clip_norm", "0.5", BatchGradient),
+        ("optimizer.clip_domain", "dense", Training),
+        ("sampling.temperature", "0.9", BatchGradient),
+        ("sampling.top_p", "0.9", BatchGradient),
+        ("sampling.top_k", "5", BatchGradient),
+        ("sampling.min_p", "0.1", BatchGradient),
+        ("sampling.repetition_penalty", "1.1", BatchGradient),
+        ("sampling.max_tokens", "64", BatchGradient),
+        ("mask.sparsity", "0.5", Selecting),
+        ("mask.seed", "1", Selecting),
+        ("mask.rng", "numpy", Selecting),
+        ("mask.rounding", "ceil", Selecting),
+        ("fisher.estimator", "*", Scoring),
+        ("fisher.episodes", "512", Scoring),
+        ("fisher.seed", "1", Scoring),
+        ("eval.examples", "127", Evaluating),
+        ("eval.seed", "2002", Evaluating),
+        ("eval.every", "5", Evaluating),
+        ("eval.sampling.temperature", "0", Evaluating),
+        ("eval.sampling.top_p", "0.9", Evaluating),
+        ("eval.sampling.top_k", "5", Evaluating),
+        ("eval.sampling.min_p", "0.1", Evaluating),
+        ("eval.sampling.repetition_penalty", "1.1", Evaluating),
+        ("eval.sampling.max_tokens", "64", Evaluating),
+        ("exec.device", "cpu", Nothing),
+        ("exec.jobs", "3", Nothing),
+        ("exec.threads", "2", Nothing),
+        ("exec.checkpoint_every", "5", Nothing),
+        ("exec.keep_checkpoints", "3", Nothing),
+    ]
+};
+
+/// Keys that have tests of their own: files, and the choice of the mask.
+const ELSEWHERE: [&str; 4] = ["model.path", "task.names", "task.type", "mask.type"];
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Influence {
+    Everything,
+    BatchGradient,
+    Scoring,
+    Selecting,
+    Training,
+    Evaluating,
+    Nothing,
+}
+
+/// The stages of a run with this mask that an influence must move.
+fn expected(influence: Influence, mask: &str) -> BTreeSet<Stage> {
+    let fisher = mask.starts_with("fisher");
+    let stages: &[Stage] = match influence {
+        Influence::Everything if fisher => &[Base, Scores, Mask, Train, Run],
+        Influence::Everything if mask == "full" => &[Base, Train, Run],
+        Influence::Everything => &[Base, Mask, Train, Run],
+        Influence::BatchGradient if mask == "fisher batch" => &[Scores, Mask, Train, Run],
+        Influence::Scoring => &[Scores, Mask, Train, Run],
+        Influence::Selecting => &[Mask, Train, Run],
+        Influence::BatchGradient | Influence::Training => &[Train, Run],
+        Influence::Evaluating => &[Run],
+        Influence::Nothing => &[],
+    };
+    stages.iter().copied().collect()
+}
+
+fn base_of(mask: &str, ratio: &str) -> String {
+    let mask = match mask {
+        "full" => "type = \"full\"".to_owned(),
+        "fisher batch" => "type = \"fisher\"\nsparsity = 0.9".to_owned(),
+        "fisher sample" => "type = \"fisher\"\nsparsity = 0.9\n[fisher]\nestimator = \"sample\"".to_owned(),
+        other => format!("type = \"{other}\"\nsparsity = 0.9"),
+    };
+    format!("{HEAD}[grpo]\nratio = \"{ratio}\"\n[mask]\n{mask}\n")
+}
+
+#[test]
+fn every_setting_moves_its_stages_and_no_others() {
+    let mut tried = BTreeSet::new();
+    for mask in ["full", "random", "magnitude", "fisher batch", "fisher sample"] {
+        for ratio in ["clip", "mask"] {
+            let text = base_of(mask, ratio);
+            let before = only_run(&text, &[]);
+            for (key, value, influence) in CHANGES {
+                let value = match (*key, mask, ratio) {
+                    ("fisher.estimator", "fisher sample", _) => "batch",
+                    ("fisher.estimator", ..) => "sample",
+                    ("grpo.ratio", _, "mask") => "clip",
+                    _ => value,
+                };
+                let applies = match *key {
+                    "mask.sparsity" => mask != "full",
+                    "mask.seed" | "mask.rng" => mask == "random",
+                    "mask.rounding" => mask == "magnitude" || mask.starts_with("fisher"),
+                    "grpo.clip_low" | "grpo.clip_high" => ratio == "clip",
+                    "grpo.mask_low" | "grpo.mask_high" => ratio == "mask",
+                    _ => !key.starts_with("fisher.") || mask.starts_with("fisher"),
+                };
+                if !applies {
+                    continue;
+                }
+                let after = only_run(&text, &[&format!("{key}={value}")]);
+                assert_eq!(moved(&before, &after), expected(*influence, mask), "{mask}: {key}={value}");
+                tried.insert(*key);
+            }
+        }
+    }
+    let all =
+        KEYS.iter().map(|key| key.path).filter(|path| !ELSEWHERE.contains(path)).collect::<BTreeSet<_>>();
+    assert_eq!(tried, all, "a key without a test of its influence");
+}
+
+#[test]
+fn inherited_settings_without_a_use_move_nothing() {
+    let idle = "[mask]\nsparsity = 0.9\nseed = 7\nrng = \"numpy\"\nrounding = \"ceil\"\n[fisher]\nepisodes = 64\nseed = 3\n";
+    let full = "[[grid]]\nmask.type = \"full\"\n[[grid]]\nmask.type = \"random\"\nmask.sparsity = 0.9\nmask.seed = 0\nmask.rng = \"chacha\"\n";
+    let plain = plan(&format!("{HEAD}{full}"), &[]).expect("planned");
+    let laden = plan(&format!("{HEAD}{idle}{full}"), &[]).expect("planned");
+    for (left, right) in plain.runs.iter().zip(&laden.runs) {
+        assert_eq!((&left.id, &left.stages), (&right.id, &right.stages));
+    }
+}
+
+#[test]
+fn scores_serve_every_sparsity_and_masks_every_learning_rate() {
+    let text = "[[grid]]\nmask.type = \"fisher\"\nmask.sparsity = [0.9, 0.99]\noptimizer.lr = [1e-3, 1e-4]\n";
+    let runs = plan(&format!("{HEAD}{text}"), &[]).expect("planned").runs;
+    let distinct = |of: fn(&RunSpec) -> Option<String>| runs.iter().map(of).collect::<BTreeSet<_>>().len();
+    assert_eq!(distinct(|run| Some(run.stages.base.clone())), 1);
+    assert_eq!(distinct(|run| run.stages.scores.clone()), 1);
+    assert_eq!(distinct(|run| run.stages.mask.clone()), 2);
+    assert_eq!(distinct(|run| Some(run.stages.train.clone())), 4);
+}
+
+#[test]
+fn mask_types_differ_and_full_has_no_mask() {
+    let text = "[[grid]]\nmask.type = \"full\"\n[[grid]]\nmask.type = [\"random\", \"fisher\", \"magnitude\"]\nmask.sparsity = 0.9\n";
+    let runs = plan(&format!("{HEAD}{text}"), &[]).expect("planned").runs;
+    let masks = runs.iter().map(|run| run.stages.mask.clone()).collect::<BTreeSet<_>>();
+    let trains = runs.iter().map(|run| run.stages.train.clone()).collect::<BTreeSet<_>>();
+    assert_eq!((masks.len(), trains.len()), (4, 4));
+    assert_eq!(runs[0].stages.mask, None);
+    let scored = runs.iter().map(|run| run.stages.scores.is_some()).collect::<Vec<_>>();
+    assert_eq!(scored, [false, false, true, false]);
+}
+
+#[test]
+fn files_count_by_content_and_not_by_name() {
+    let folder = Folder::new();
+    for (name, bytes) in [("a.jsonl", "x"), ("b.jsonl", "x"), ("c.jsonl", "y")] {
+        folder.write(name, bytes);
+    }
+    let of = |names: &str| {
+        let path = folder.write("m.toml", format!("{HEAD}{names}"));
+        plan_of(&path, &[], &[]).expect("planned").runs.remove(0)
+    };
+    let [shipped, a, b, c] =
+        ["", "names = \"a.jsonl\"\n", "names = \"b.jsonl\"\n", "names = \"c.jsonl\"\n"].map(of);
+    assert_eq!(moved(&a, &b), BTreeSet::new());
+    assert_eq!(moved(&a, &c), BTreeSet::from([Base, Train, Run]));
+    assert_eq!(moved(&a, &shipped), BTreeSet::from([Base, Train, Run]));
+
+    // A model folder does not learn from the task, so the task moves only what trains on it.
+    for (name, weights) in [("m1", "w"), ("m2", "w"), ("m3", "v")] {
+        folder.write(&format!("{name}/config.json"), "{}");
+        folder.write(&format!("{name}/tokenizer.json"), "{}");
+        folder.write(&format!("{name}/model.safetensors"), weights);
+    }
+    let model = |name: &str, set: &[&str]| {
+        let text = format!("[model]\npath = \"{name}\"\n[task]\ntype = \"alphabet_sort\"\n");
+        plan_of(&folder.write("n.toml", text), set, &[]).expect("planned").runs.remove(0)
+    };
+    assert_eq!(moved(&model("m1", &[]), &model("m2", &[])), BTreeSet::new());
+    assert_eq!(moved(&model("m1", &[]), &model("m3", &[])), BTreeSet::from([Base, Train, Run]));
+    let task = model("m1", &["task.max_turns=2"]);
+    assert_eq!(moved(&model("m1", &[]), &task), BTreeSet::from([Train, Run]));
+}
+
+#[test]
+fn ids_are_pinned() {
+    // One configuration without any defaults that come from other rooms' texts.
+    let text = format!(
+        "{HEAD}prompts = {{ first = \"1\", second = \"2\", later = \"3\" }}\n[mask]\ntype = \"fisher\"\nsparsity = 0.99\n"
+    );
+    let run = only_run(&text, &[]);
+    let short = |id: &str| id[..16].to_owned();
+    let found = [
+        short(&run.stages.base),
+        short(run.stages.scores.as_deref().expect("Fisher")),
+        short(run.stages.mask.as_deref().expect("a mask")),
+        short(&run.stages.train),
+        short(run.id.as_str()),
+    ];
+    assert_eq!(found, PINNED, "ids moved: raise the stage's REV if results changed, else undo");
+}
+
+const PINNED: [&str; 5] =
+    ["c47689b5493f45a2", "38f50e47c4855b4c", "bbd25c24eb8ab5d3", "f2fe5bec6bf08924", "3caa1ee7be1708a5"];
+
+/// Settings away from their defaults, each with other spellings of the same value.
+const SPELLINGS: &[(&str, &[&str])] = &[
+    ("seed", &["3", "0x3", "+3", "0b11"]),
+    ("optimizer.lr", &["1e-4", "0.0001", "1E-4", "10e-5", "0.000_1"]),
+    ("optimizer.betas", &["[0.9, 0.95]", "[9e-1, 0.950]", "[\n  0.9, # one\n  0.95,\n]"]),
+    ("optimizer.weight_decay", &["0", "0.0", "-0.0", "0e5"]),
+    ("optimizer.clip_norm", &["2", "2.0", "0.2e1"]),
+    ("grpo.steps", &["1000", "1_000", "0x3E8"]),
+    ("grpo.ratio", &["\"mask\"", "'mask'", "\"\"\"mask\"\"\"", "\"m\\u0061sk\""]),
+    ("grpo.mask_high", &["5", "5.0"]),
+    ("mask.type", &["\"random\"", "'random'"]),
+    ("mask.sparsity", &["0.99", "99e-2", "0.990"]),
+    ("mask.seed", &["42", "4_2"]),
+    ("eval.every", &["5"]),
+    ("eval.sampling.top_k", &["7"]),
+    ("task.prompts.first", &["\"sort \\\"these\\\"\"", "'sort \"these\"'"]),
+];
+
+/// Settings at their defaults, which may be spelled out.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("title", "\"any title\""),
+    ("question", "'any question'"),
+    ("model.dtype", "\"float32\""),
+    ("model.pretrain.layers", "4"),
+    ("task.max_turns", "3"),
+    ("grpo.group_size", "8"),
+    ("grpo.kl_coef", "-0.0"),
+    ("optimizer.eps", "0.00000001"),
+    ("sampling.temperature", "1"),
+    ("mask.rng", "'chacha'"),
+    ("fisher.episodes", "1024"),
+    ("eval.seed", "2001"),
+    ("eval.sampling.top_p", "1.0"),
+];
+
+proptest! {
+    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn order_comments_spelling_and_spelled_defaults_keep_ids(
+        order in Just((0..SPELLINGS.len() + DEFAULTS.len()).collect::<Vec<_>>()).prop_shuffle(),
+        spelling in prop::collection::vec(0_usize..8, SPELLINGS.len()),
+        spelled in prop::collection::vec(any::<bool>(), DEFAULTS.len()),
+        dotted in any::<bool>(),
+        exec in 1_u32..9,
+    ) {
+        let mut settings = vec![
+            ("task.type", "\"alphabet_sort\"".to_owned()),
+            ("model.pretrain.batch", "64".to_owned()),
+            ("exec.jobs", exec.to_string()),
+        ];
+        for index in order {
+            if let Some((key, spellings)) = SPELLINGS.get(index) {
+                settings.push((key, spellings[spelling[index] % spellings.len()].to_owned()));
+            } else if spelled[index - SPELLINGS.len()] {
+                let (key, value) = DEFAULTS[index - SPELLINGS.len()];
+                settings.push((key, value.to_owned()));
+            }
+        }
+        let line = |(key, value): (&str, &str)| format!("{key}  = {value}   # {key}\n\n");
+        let mut text = String::new();
+        if dotted {
+            text.extend(settings.iter().map(|(key, value)| line((key, value))));
+        } else {
+            // Tables in the order in which the shuffle first names them; keys in shuffled order within.
+            let split = |key: &'static str| key.rsplit_once('.').unwrap_or(("", key));
+            let mut tables: Vec<&str> = vec![""];
+            for (table, _) in settings.iter().map(|(key, _)| split(key)) {
+                if !tables.contains(&table) { tables.push(table) }
+            }
+            for table in tables {
+                if !table.is_empty() { text.extend(["[", table, "] # table\n"]) }
+                let members = settings.iter().filter(|(key, _)| split(key).0 == table);
+                text.extend(members.map(|(key, value)| line((split(key).1, value))));
+            }
+        }
+        let mut reference = String::from("task.type = \"alphabet_sort\"\nmodel.pretrain = {}\n");
+        reference.extend(SPELLINGS.iter().map(|(key, spellings)| line((key, spellings[0]))));
+        let (found, wanted) = (only_run(&text, &[]), only_run(&reference, &[]));
+        prop_assert_eq!(found.id, wanted.id);
+        prop_assert_eq!(found.stages, wanted.stages);
+    }
+
+    #[test]
+    fn two_learning_rates_have_one_id_exactly_when_their_bits_agree(a in 1e-9_f64..1.0, b in 1e-9_f64..1.0) {
+        let id = |lr: f64| only_run(HEAD, &[&format!("optimizer.lr={lr:e}")]).id;
+        prop_assert_eq!(id(a) == id(b), a.to_bits() == b.to_bits());
+        prop_assert_eq!(id(a), only_run(HEAD, &[&format!("optimizer.lr={a:?}")]).id);
+    }
+}
+
+#[test]
+fn every_default_is_a_legal_value() {
+    for key in KEYS {
+        assert!(
+            find_key(key.path).is_some_and(|found| std::ptr::eq(found, key)),
+            "{} is listed twice",
+            key.path
+        );
+        assert!(!key.doc.is_empty());
+        if let (Some(value), false) = (key.preset(), matches!(key.kind, Kind::Path)) {
+            let written = value.to_string();
+            let run = load_with("smoke", &[format!("{}={written}", key.path)], &[]);
+            assert!(run.is_ok(), "{} = {written}", key.path);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the store does when files are damaged, processes are killed and two do the same at once.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
+
+mod common;
+mod damage;
+mod opening;
+mod races;

@@ -105,7 +105,7 @@ fn tables_are_exact() {
         text(&files, "summary.csv"),
         "run,id,mask.type,mask.sparsity,mask.seed,optimizer.lr,state,step,base/score,eval/score,eval/stderr,gain,\
          invariant,reason\n\
-         full-lr1e-4,aaaaaaaaaaaa,full,,,0.0001,done,2,0.25,0.5,0.03125,0.25,held,\n\
+         full-lr1e-4,aaaaaaaaaaaa,full,,,0.0001,done,2,0.25,0.5,0.03125,0.25,holds,\n\
          random|0.99,bbbbbbbbbbbb,random,0.99,7,0.001,done,2,0.25,0.375,0.03125,0.125,,\n\
          \"random, \"\"x\"\"\",cccccccccccc,random,0.99,8,0.001,failed,2,0.25,,,,,\"nan: the loss is\nnot finite\"\n"
     );
@@ -153,7 +153,7 @@ Base model: 0.2500. The best rate is chosen by the score that is shown, so it fl
 
 | run | id | mask.type | mask.sparsity | mask.seed | optimizer.lr | state | step | base/score | eval/score | eval/stderr | gain | invariant |
 | --- | --- | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | --- |
-| full-lr1e-4 | aaaaaaaaaaaa | full |  |  | 1e-4 | done | 2 | 0.2500 | 0.5000 | 0.0312 | +0.2500 | held |
+| full-lr1e-4 | aaaaaaaaaaaa | full |  |  | 1e-4 | done | 2 | 0.2500 | 0.5000 | 0.0312 | +0.2500 | holds |
 | random\\|0.99 | bbbbbbbbbbbb | random | 0.99 | 7 | 1e-3 | done | 2 | 0.2500 | 0.3750 | 0.0312 | +0.1250 |  |
 | random, \"x\" | cccccccccccc | random | 0.99 | 8 | 1e-3 | failed | 2 | 0.2500 |  |  |  |  |
 

@@ -88,10 +88,11 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
     put(
         &mut html,
         format_args!(
-            "</main>\n<footer>\n<p>Manifest <code>{}</code>. Written from the results alone by <code>{}</code>; the numbers \
+            "</main>\n<footer>\n<p>Manifest <code>{}</code>. {}Written from the results alone by <code>{}</code>; the numbers \
          are in <code>summary.csv</code>, <code>metrics.csv</code>, <code>evals.csv</code>, <code>jaccard.csv</code> \
          and <code>runs.json</code> beside this page.</p>\n<details>\n<summary>Run ids</summary>\n<ul class=\"ids\">\n",
             escape(&set.manifest),
+            escape(&machines(set)),
             escape(&table::command(set))
         ),
     );
@@ -117,6 +118,25 @@ fn sized(svg: &str) -> String {
         svg.split("width=\"").nth(1).and_then(|rest| rest.split('"').next()).and_then(|w| w.parse().ok());
     let width: u32 = width.unwrap_or(920);
     svg.replacen("<svg ", &format!("<svg style=\"max-width:{width}px;min-width:{}px\" ", width * 3 / 4), 1)
+}
+
+/// On what the finished runs ran, from their completion markers.
+fn machines(set: &ResultSet) -> String {
+    let mut kinds: Vec<String> = Vec::new();
+    for done in set.runs.iter().filter_map(|run| run.done.as_ref()) {
+        let word = |key: &str| done.get(key).map(series::plain);
+        let (Some(device), Some(libtorch)) = (word("device"), word("libtorch")) else { continue };
+        let threads = match word("threads").as_deref() {
+            None => String::new(),
+            Some("1") => ", 1 thread a run".to_owned(),
+            Some(several) => format!(", {several} threads a run"),
+        };
+        let kind = format!("{device}, libtorch {libtorch}{threads}");
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() { String::new() } else { format!("Ran on {}. ", kinds.join("; ")) }
 }
 
 fn badges(set: &ResultSet) -> String {

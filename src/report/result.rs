@@ -124,12 +124,12 @@ impl RunResult {
 
     /// The stored verdict on the central invariant (everything outside the mask is bit-identical to the base).
     ///
-    /// `done.invariant` is a word, a boolean, or an object with a boolean `holds`.
+    /// `done.invariant` is an object with a boolean `holds`, a boolean, or a word.
     pub fn invariant(&self) -> Option<String> {
-        let word = |held: bool| if held { "held" } else { "broken" }.to_owned();
+        let word = |holds: bool| if holds { "holds" } else { "broken" }.to_owned();
         match self.done.as_ref()?.get("invariant")? {
             Value::String(text) => Some(text.clone()),
-            Value::Bool(held) => Some(word(*held)),
+            Value::Bool(holds) => Some(word(*holds)),
             Value::Object(fields) => fields.get("holds").and_then(Value::as_bool).map(word),
             _ => None,
         }

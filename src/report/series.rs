@@ -167,6 +167,14 @@ pub fn eval_examples(set: &ResultSet) -> Option<u64> {
     counts.all(|count| count == first).then_some(first)
 }
 
+/// The typical standard error of an evaluation: the median over all of them.
+pub fn eval_stderr(set: &ResultSet) -> Option<f64> {
+    let rows = set.runs.iter().flat_map(|run| &run.evals);
+    let mut errors: Vec<f64> = rows.filter_map(|row| number(row, "eval/stderr")).collect();
+    errors.sort_by(f64::total_cmp);
+    errors.get(errors.len() / 2).copied()
+}
+
 /// A setting's value as text: strings without quotes.
 pub fn plain(value: &Value) -> String {
     match value {

@@ -7,7 +7,7 @@ use super::super::result::{ResultSet, Row, RunResult, State};
 use super::super::series::{self, Cell, Family, rate};
 use super::draw::{Color, Drawing, Point, Shape, Type};
 use super::scale::{Kind, Scale, extent, linear_domain, spread};
-use super::theme::{Frame, GHOST, Look, MUTED, NORMAL, Panel, SMALL, cross, heading, shade};
+use super::theme::{Frame, GHOST, Look, MUTED, NORMAL, Panel, SMALL, cross, heading, legible, shade};
 use crate::stats;
 
 /// Most points of a drawn curve.
@@ -114,7 +114,7 @@ impl Curves<'_> {
                 y_labels: column == 0,
             };
             panel.frame(&mut drawing, frame);
-            let title = Type::new(NORMAL + 0.5, looks[*index].color.mix(Color(0, 0, 0), 0.15)).bold();
+            let title = Type::new(NORMAL + 0.5, legible(looks[*index].color)).bold();
             drawing.text((at.0, at.1 - 9.0), &families[*index].name, title);
             if let Some((_, points)) = reference.as_ref().filter(|(family, _)| family != index) {
                 drawing.line(points.iter().map(|&point| panel.at(point)).collect(), 1.6, GHOST);
@@ -184,7 +184,7 @@ impl Curves<'_> {
                 let (x, y) = panel.at(last);
                 if x < panel.left + 0.9 * panel.width {
                     // A curve that ends early is named where it ends.
-                    let style = Type::new(SMALL, ink.mix(Color(0, 0, 0), 0.2));
+                    let style = Type::new(SMALL, legible(ink));
                     drawing.text((x + 8.0, y + SMALL * 0.36), rate(lr), style);
                 } else {
                     ends.push((y, rate(lr), ink));
@@ -197,7 +197,7 @@ impl Curves<'_> {
         let placed = spread(&wanted, gap, (panel.top + 4.0, panel.top + panel.height - 2.0));
         for ((_, label, ink), y) in ends.into_iter().zip(placed) {
             let size = SMALL.min(gap);
-            let style = Type::new(size, ink.mix(Color(0, 0, 0), 0.2));
+            let style = Type::new(size, legible(ink));
             drawing.text((panel.left + panel.width + 6.0, y + size * 0.36), label, style);
         }
     }

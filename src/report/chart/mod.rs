@@ -45,6 +45,9 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         || " Dashed: the base model.".to_owned(),
         |base| format!(" Dashed: base model, {}.", scale::short(base)),
     );
+    let noise = series::eval_stderr(set).map_or_else(String::new, |stderr| {
+        format!(" Standard error of one evaluation: {}.", scale::short(stderr))
+    });
     let smooth = if window > 1 { format!(" Moving average over {window} steps.") } else { String::new() };
     let mut figures = Vec::new();
     let mut add = |name, drawing: Option<Drawing>, caption: String| {
@@ -56,7 +59,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
     let learning = Curves {
         title: "Held-out score during training",
         y_title: "mean score",
-        subtitle: format!("Mean score on {episodes}.{dashed}{reference}{encoding}"),
+        subtitle: format!("Mean score on {episodes}.{noise}{dashed}{reference}{encoding}"),
         column: "eval/score",
         evals: true,
         window: 1,

@@ -111,6 +111,15 @@ pub fn shade(color: Color, rank: usize, count: usize) -> Color {
     }
 }
 
+/// A colour for text: as dark as reading on paper needs.
+pub fn legible(color: Color) -> Color {
+    let black = Color(0, 0, 0);
+    (0..=10)
+        .map(|tenth| color.mix(black, f64::from(tenth) / 10.0))
+        .find(|ink| ink.luminance() < 0.42)
+        .unwrap_or(black)
+}
+
 /// Draws a marker.
 pub fn marker(drawing: &mut Drawing, (x, y): Point, radius: f64, marker: Marker, color: Color) {
     let r = radius;

@@ -76,7 +76,7 @@ impl Model {
         let (cos, sin) = (angle.f_cos()?, angle.f_sin()?);
         let cos_sd = Tensor::f_cat(&[&cos, &cos], 1)?.f_to_kind(kind)?;
         let sin_sd = Tensor::f_cat(&[&sin.f_neg()?, &sin], 1)?.f_to_kind(kind)?;
-        Ok(Self { cos_sd, sin_sd, weights })
+        Ok(Self { weights, cos_sd, sin_sd })
     }
 
     /// The decoder's shape.

@@ -1,6 +1,6 @@
 //! The GRPO loss on tensors against its scalar reference, and its gradient cut into micro-batches.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
 use tickets::grpo::{Normaliser, RatioRule, token_term, token_weight};
@@ -196,4 +196,46 @@ fn a_rollout_without_drawn_tokens_takes_no_part() {
             (gradients(&model, batch, &spec).unwrap(), gradients(&model, rest, &spec).unwrap());
         assert!(relative(&with, &without) < 2e-5);
     }
+}
+
+#[test]
+fn half_precision_gradients_are_summed_in_float32() {
+    let wide = super::oracle::model("untied_gqa2", Kind::BFloat16);
+    let half = super::oracle::model("untied_gqa2", Kind::BFloat16);
+    // The same numbers in float32: only the arithmetic differs.
+    let mut weights = wide.weights;
+    for tensor in &mut weights.tensors {
+        *tensor = tensor.detach().to_kind(Kind::Float).set_requires_grad(true);
+    }
+    let wide = Model::new(weights).unwrap();
+    let rollouts: Vec<Rollout> = near_policy(&model(true, 0.3))
+        .into_iter()
+        .map(|rollout| Rollout { tokens: rollout.tokens.iter().map(|id| id % 48).collect(), ..rollout })
+        .collect();
+    let run = |model: &Model, micro_batch| {
+        let batch = Batch { rollouts: &rollouts, advantages: &ADVANTAGES, reference: None, temperature: 1.0 };
+        let spec = grpo(RatioRule::Mask { low: 0.0, high: 1e9 }, Normaliser::Token, 0.0, micro_batch);
+        gradients(model, batch, &spec).unwrap().0
+    };
+    let flat = |gradients: Vec<Tensor>| {
+        assert!(gradients.iter().all(|gradient| gradient.kind() == Kind::Float));
+        Tensor::cat(&gradients.iter().map(|gradient| gradient.view([-1])).collect::<Vec<_>>(), 0)
+    };
+    let exact = flat(run(&wide, 7));
+    for micro_batch in [1, 7] {
+        let rough = flat(run(&half, micro_batch));
+        let off = (&rough - &exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
+        println!("micro-batch {micro_batch}: {off:.1e}");
+        // Eight bits of mantissa in every product of two layers.
+        assert!(off > 1e-4 && off < 0.05, "micro-batch {micro_batch}: off by {off}");
+    }
+}
+
+#[test]
+fn a_conversation_that_begins_with_a_drawn_token_is_refused() {
+    let model = model(true, 0.3);
+    let mut counter = Counter::new(9, "test/promptless", &[]);
+    let rollouts = [rollout(&[(true, 3)], &mut counter, -5.0)];
+    let message = score(&model, &rollouts, 1.0, 1).unwrap_err().to_string();
+    assert!(message.contains("the prompt is empty"), "{message}");
 }

@@ -210,3 +210,16 @@ fn a_turn_may_be_one_token_and_its_first_may_be_the_last() {
     assert!(longer.iter().any(|completion| completion.tokens.len() == 1 && completion.ended));
     assert!(complete(&contexts, &[], &sampling(9)).is_empty());
 }
+
+#[test]
+fn an_empty_prompt_and_one_beyond_the_positions_are_refused() {
+    let model = model(true, 0.4);
+    let refused = |length| {
+        let mut counter = Counter::new(1, "test/generate", &[0]);
+        let mut rows = [Row { context: 0, counter: &mut counter, first_draw: 0 }];
+        generate(&model, &[context(0, length)], &mut rows, &sampling(9), &[0]).unwrap_err().to_string()
+    };
+    assert!(refused(0).contains("the prompt is empty"));
+    let message = refused(2040);
+    assert!(message.contains("2049") && message.contains("2048"), "{message}");
+}

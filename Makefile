@@ -58,7 +58,7 @@ test: ## all tests that need no GPU
 
 test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
-	    scripts/env.sh cargo test --release --locked --test gpu -- --test-threads=1 --nocapture
+	    scripts/env.sh cargo test --release --locked --test gpu --test gpu_runs -- --test-threads=1 --nocapture
 
 lint: ## formatting and clippy, warnings are errors
 	@scripts/env.sh --no-libtorch cargo fmt --check

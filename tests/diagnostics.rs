@@ -136,6 +136,7 @@ fn single_settings() {
 #[test]
 fn rules_across_settings() {
     for (text, message) in [
+        ("row_names = \"sample\"\n", "m.toml:4:13: `task.row_names` does not apply to the shipped names"),
         ("[eval]\nseed = 0\n", "m.toml:5:8: `eval.seed` and `seed` are both 0"),
         ("min_turns = 4\n", "m.toml:4:13: `task.min_turns` = 4 is more than `task.max_turns` = 3"),
         (

@@ -78,6 +78,20 @@ fn sums_over_repeated_indices_repeat_to_the_bit() {
 }
 
 #[test]
+fn cumulative_sums_are_allowed_and_repeat_to_the_bit() {
+    // The sampler draws by them. Earlier libtorch versions refused them under deterministic algorithms.
+    let Some(cuda) = gpu("cumulative sums") else { return };
+    device::set_deterministic().unwrap();
+    for rows in [1, 64] {
+        let mass = values(rows, 150_000).to_device(cuda).softmax(-1, Kind::Double);
+        let first = mass.f_cumsum(-1, Kind::Double).unwrap();
+        for _ in 0..20 {
+            assert!(first.equal(&mass.f_cumsum(-1, Kind::Double).unwrap()));
+        }
+    }
+}
+
+#[test]
 fn memory_of_the_gpu_is_counted() {
     let Some(cuda) = gpu("memory") else { return };
     let keep = Tensor::zeros([1 << 20], (Kind::Float, cuda));

@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
+#[cfg(not(feature = "tables"))]
+use crate::store::Store;
 
 pub mod args;
 #[cfg(feature = "torch")]
@@ -68,6 +70,16 @@ pub enum Command {
 pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
     match command {
         Command::Plan(args) => plan::plan(&args, out),
+        #[cfg(not(feature = "torch"))]
+        Command::Sweep(_) => {
+            let error = "run a grid: this program was built without the feature `torch`";
+            Err(Failure::new(
+                Code::Feature,
+                error,
+                Some("build it with the default features: make build".into()),
+            ))
+        }
+        #[cfg(feature = "torch")]
         Command::Sweep(args) => {
             let hooks = sweep::SweepHooks { report: &write_report, uses_cuda: &uses_cuda };
             sweep::sweep(&args, &hooks, out)
@@ -93,7 +105,7 @@ use report::write_report;
 /// Without tables the results are all there is.
 #[cfg(not(feature = "tables"))]
 #[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
-fn write_report(_: &Plan, store: &crate::store::Store) -> Result<PathBuf, Failure> {
+fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
     Ok(store.results().to_path_buf())
 }
 
@@ -111,12 +123,10 @@ fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
     ))
 }
 
-/// Whether the plan's runs will use a GPU. A failed choice is not told here: the first worker says it with its reason.
+/// Whether the plan's workers will use a GPU. A failed choice is not told here: the first worker says it with its reason.
 #[cfg(feature = "torch")]
 fn uses_cuda(plan: &Plan) -> bool {
-    plan.runs.first().is_some_and(|run| {
-        crate::torch::device::choose(run.config.exec.device).is_ok_and(|device| device.is_cuda())
-    })
+    plan.runs.first().is_some_and(|run| crate::torch::device::would_use_cuda(run.config.exec.device))
 }
 
 #[cfg(not(feature = "torch"))]

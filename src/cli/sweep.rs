@@ -12,10 +12,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::ManifestArgs;
+use crate::data::open_task;
 use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, SweepSummary};
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Plan};
+use crate::sparsity::{MaskRng, MaskSpec};
 use crate::store::{Lock, Store, StoreError};
 
 /// Arguments of `tickets sweep`.
@@ -43,12 +45,28 @@ pub struct SweepHooks<'a> {
     pub uses_cuda: &'a dyn Fn(&Plan) -> bool,
 }
 
+/// Finds, before anything is computed, what would fail hours later: settings that plan but are not built yet, name lists
+/// and templates that do not serve.
+fn check(plan: &Plan) -> Result<(), Failure> {
+    for (i, run) in plan.runs.iter().enumerate() {
+        if let MaskSpec::Random { rng: MaskRng::Numpy, .. } = run.config.mask {
+            let error = format!("run {}: `mask.rng = \"numpy\"` is not built yet", run.label);
+            return Err(Failure::new(Code::Plan, error, Some("use `mask.rng = \"chacha\"`".into())));
+        }
+        if plan.runs[..i].iter().all(|earlier| earlier.config.task != run.config.task) {
+            open_task(&run.config.task)?;
+        }
+    }
+    Ok(())
+}
+
 /// The command.
 ///
 /// # Errors
 /// When the manifest, the plan or the results folder cannot be used, or the report cannot be written.
 pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Result<Code, Failure> {
     let plan = plan::expand(manifest::load(&args.common.manifest, &args.common.overrides())?)?;
+    check(&plan)?;
     let store = Store::open(&args.common.results)?;
     let requests = Requests::from_signals(false).map_err(ExecuteError::Signals)?;
     let Some(_lock) = take_lock(&store, &format!("sweep of {}", plan.manifest.name), args.wait, &requests)?

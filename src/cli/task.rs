@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::args::ManifestArgs;
-use crate::data::{ChatTemplate, Message, ModelDir, OpenTaskError, open_task};
+use crate::data::{ChatTemplate, Message, ModelDir, open_task};
 use crate::exit::{Code, Failure};
 use crate::manifest::ModelSource;
 use crate::task::{Episode, Task};
@@ -54,13 +54,7 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
     let TaskCommand::Show(args) = command;
     let plan = plan::expand(manifest::load(&args.common.manifest, &args.common.overrides())?)?;
     let Some(config) = plan.runs.first().map(|run| &run.config) else { return Ok(Code::Ok) };
-    let task = open_task(&config.task).map_err(|error| match error {
-        OpenTaskError::Data(error) => Failure::from(error),
-        OpenTaskError::Task(error) => Failure::from(error),
-        OpenTaskError::Changed { .. } => {
-            Failure::new(Code::Environment, error, Some("run the command again".into()))
-        }
-    })?;
+    let task = open_task(&config.task)?;
     let (seed, stream) = match args.split {
         Split::Train => (config.seed, "train"),
         Split::Eval => (config.eval.seed, "eval"),

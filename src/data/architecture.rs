@@ -230,7 +230,7 @@ mod tests {
                 .contains("hidden_size")
         );
         assert!(message(QWEN_HALF_B.replace(r#""num_hidden_layers":24,"#, "")).contains("num_hidden_layers"));
-        assert!(message(QWEN_HALF_B.replace(r#":14"#, r#":15"#)).contains("15 heads"));
+        assert!(message(QWEN_HALF_B.replace(":14", ":15")).contains("15 heads"));
         assert!(message(QWEN_HALF_B.replace("silu", "gelu")).contains("gelu"));
     }
 }

@@ -89,6 +89,9 @@ impl ChatTemplate {
             .render(context! {
                 messages,
                 add_generation_prompt,
+                // transformers passes these as none, and templates ask `is not none`.
+                tools => (),
+                documents => (),
                 bos_token => self.bos_token.as_str(),
                 eos_token => self.eos_token.as_str(),
             })

@@ -66,7 +66,7 @@ impl ModelDir {
         for file in ["generation_config.json", "config.json"] {
             match self.json(file)?.map(|value| value["eos_token_id"].clone()) {
                 Some(Value::Array(ids)) => {
-                    end_tokens.extend(ids.iter().filter_map(Value::as_u64).map(|id| id as u32))
+                    end_tokens.extend(ids.iter().filter_map(Value::as_u64).map(|id| id as u32));
                 }
                 Some(id) => end_tokens.extend(id.as_u64().map(|id| id as u32)),
                 None => {}

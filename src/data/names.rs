@@ -74,7 +74,7 @@ mod tests {
     fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
+        crate::store::fs::write_new(&path, bytes).unwrap();
         (dir, path)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::exit::{Code, Failure};
 use crate::task::{NameSource, NamesSpec, Task, TaskError, TaskSpec};
 
 use super::DataError;
@@ -22,6 +23,18 @@ pub enum OpenTaskError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl From<OpenTaskError> for Failure {
+    fn from(error: OpenTaskError) -> Self {
+        match error {
+            OpenTaskError::Data(error) => error.into(),
+            OpenTaskError::Task(error) => error.into(),
+            OpenTaskError::Changed { .. } => {
+                Self::new(Code::Environment, error, Some("run the command again".into()))
+            }
+        }
+    }
 }
 
 /// Reads what `spec` names and builds the task.

@@ -84,6 +84,11 @@ pub(super) fn start(
         .args(arguments(task, run, store, options))
         .env("OMP_NUM_THREADS", &threads)
         .env("MKL_NUM_THREADS", &threads)
+        // cuBLAS reads this at its start, and without it may sum in any order.
+        .env("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        // Tensors of a few megabytes come and go all the time: keep their pages instead of giving them back each time.
+        .env("MALLOC_MMAP_THRESHOLD_", "1073741824")
+        .env("MALLOC_TRIM_THRESHOLD_", "4294967296")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file.try_clone().map_err(|e| StoreError::io("open", &log, e))?)

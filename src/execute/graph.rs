@@ -60,12 +60,7 @@ pub(super) fn states(plan: &Plan, store: &Store) -> Result<Vec<RunState>, StoreE
 impl Graph {
     /// The tasks for the runs that `wanted` selects. Shared artifacts that exist are verified first, so that a damaged one
     /// is made again now and not found out by the runs.
-    pub fn build(
-        plan: &Plan,
-        states: &[RunState],
-        wanted: &[bool],
-        store: &Store,
-    ) -> Result<Self, StoreError> {
+    pub fn build(plan: &Plan, wanted: &[bool], store: &Store) -> Result<Self, StoreError> {
         let mut nodes = Vec::new();
         let runs = || plan.runs.iter().enumerate().filter(|(index, _)| wanted[*index]);
 
@@ -95,7 +90,7 @@ impl Graph {
         for (index, run) in runs() {
             let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
-            push(&mut nodes, run_task(run, index, &states[index]), needs);
+            push(&mut nodes, run_task(run, index, store)?, needs);
         }
         Ok(Self { nodes })
     }
@@ -134,10 +129,8 @@ fn shared(stage: WorkStage, id: &str, run: usize) -> Task {
     Task { stage, id: id.to_owned(), label, run, from_step: None }
 }
 
-fn run_task(run: &RunSpec, index: usize, state: &RunState) -> Task {
-    let from_step = match state {
-        RunState::Resumable { step } => Some(*step),
-        _ => None,
-    };
-    Task { stage: WorkStage::Run, id: run.id.to_string(), label: run.label.clone(), run: index, from_step }
+fn run_task(run: &RunSpec, index: usize, store: &Store) -> Result<Task, StoreError> {
+    let id = run.id.to_string();
+    let from_step = store.saved_step(&id)?;
+    Ok(Task { stage: WorkStage::Run, id, label: run.label.clone(), run: index, from_step })
 }

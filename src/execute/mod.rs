@@ -95,7 +95,7 @@ pub struct SweepSummary {
     pub paused: Vec<(String, Option<u32>)>,
     /// Labels of runs that were not started.
     pub left: Vec<String>,
-    /// Whether the sweep was asked to stop.
+    /// Whether the sweep, or one of its workers, was asked to stop.
     pub interrupted: bool,
     /// Whether it stopped starting runs because the disk is full.
     pub disk_full: bool,
@@ -138,9 +138,12 @@ pub fn sweep(
     options: &SweepOptions,
     ui: &mut dyn Progress,
 ) -> Result<SweepSummary, ExecuteError> {
+    // What the store has to say goes through the display, which may be drawing bars.
+    let (notice, notices) = mpsc::channel();
+    let store = &store.clone().with_notices(move |line| drop(notice.send(line.to_owned())));
     let states = graph::states(plan, store)?;
     let wanted: Vec<bool> = states.iter().map(|state| is_wanted(state, options.retry)).collect();
-    let graph = Graph::build(plan, &states, &wanted, store)?;
+    let graph = Graph::build(plan, &wanted, store)?;
     let jobs = jobs(plan, options);
     let mut summary = SweepSummary { total: plan.runs.len(), ..SweepSummary::default() };
     for ((run, state), wanted) in plan.runs.iter().zip(&states).zip(&wanted) {
@@ -160,11 +163,12 @@ pub fn sweep(
         shared: graph.nodes.len() - todo,
         jobs,
     });
-    let mut sweep = Sweep { plan, store, options, ui, graph, workers: Vec::new(), summary };
+    let mut sweep = Sweep { plan, store, options, ui, graph, workers: Vec::new(), summary, notices };
     let result = sweep.execute(jobs);
     if result.is_err() {
         sweep.abandon();
     }
+    sweep.pass_notices_on();
     sweep.ui.closing();
     result?;
     Ok(sweep.summary)
@@ -216,6 +220,7 @@ struct Sweep<'a> {
     graph: Graph,
     workers: Vec<Worker>,
     summary: SweepSummary,
+    notices: Receiver<String>,
 }
 
 impl Sweep<'_> {
@@ -243,7 +248,8 @@ impl Sweep<'_> {
             self.listen(&receiver);
             self.reap(told > 0, memory_kills)?;
         }
-        self.summary.interrupted = told > 0;
+        self.summary.interrupted =
+            told > 0 || self.graph.nodes.iter().any(|node| node.status == Status::Paused);
         for node in &self.graph.nodes {
             if node.task.stage == WorkStage::Run && node.status == Status::Waiting {
                 self.summary.left.push(node.task.label.clone());
@@ -287,7 +293,14 @@ impl Sweep<'_> {
             }
             next = receiver.try_recv().map_err(|_| RecvTimeoutError::Timeout);
         }
+        self.pass_notices_on();
         self.ui.tick();
+    }
+
+    fn pass_notices_on(&mut self) {
+        for line in self.notices.try_iter() {
+            self.ui.note(&line);
+        }
     }
 
     /// Looks which workers have ended and decides what became of them.
@@ -326,10 +339,7 @@ impl Sweep<'_> {
             End::Paused { step } => {
                 self.graph.nodes[index].status = Status::Paused;
                 if task.stage == WorkStage::Run {
-                    let saved = match self.store.run_state(&task.id)? {
-                        RunState::Resumable { step } => Some(step),
-                        _ => step,
-                    };
+                    let saved = self.store.saved_step(&task.id)?.or(step.filter(|step| *step > 0));
                     self.summary.paused.push((task.label, saved));
                 }
             }

@@ -28,7 +28,6 @@ pub fn advantages(rewards: &[f64], rule: Advantage) -> Vec<f64> {
 }
 
 /// Whether a group teaches nothing because all its rewards are the same number.
-#[expect(clippy::float_cmp, reason = "identical rewards are the question")]
 pub fn zero_variance(rewards: &[f64]) -> bool {
     rewards.iter().all(|&r| r == rewards[0])
 }

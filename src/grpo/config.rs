@@ -104,3 +104,10 @@ pub struct SamplingSpec {
     /// Most new tokens in a turn.
     pub max_tokens: u32,
 }
+
+impl SamplingSpec {
+    /// The temperature of the policy whose logprobs are recorded and differentiated: greedy draws count as 1.
+    pub fn policy_temperature(&self) -> f64 {
+        if self.temperature == 0.0 { 1.0 } else { self.temperature }
+    }
+}

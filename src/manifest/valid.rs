@@ -10,7 +10,7 @@ use super::raw::{MaskType, Ratio, Raw, RawFisher, RawGrpo, RawMask, RawPretrain,
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
 use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, TaskSpec};
+use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, TaskSpec};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
 #[derive(Debug)]
@@ -164,6 +164,14 @@ fn task(raw: RawTask, rules: &mut Rules<'_>) -> TaskSpec {
         let text = || format!("`{}` = {} is more than `{}` = {}", low.0, low.1, high.0, high.1);
         let help = format!("the fewest {what} cannot be more than the most");
         rules.unless(low.1 <= high.1, &[low.0, high.0], text, &help);
+    }
+    if raw.names.is_none() && raw.row_names != RowNames::First {
+        let text = "`task.row_names` does not apply to the shipped names".into();
+        rules.broken(
+            &["task.row_names"],
+            text,
+            "rows are those of a file: set `task.names`, or remove the key",
+        );
     }
     let names = match raw.names {
         None => NamesSpec::Shipped,

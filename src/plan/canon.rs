@@ -4,43 +4,59 @@
 
 use std::collections::BTreeMap;
 
-/// Canonical bytes: paths sorted, each with a type tag and a value of stated length.
+use serde_json::Value;
+
+/// A typed value.
+enum Field {
+    Text(String),
+    Whole(u64),
+    Number(f64),
+    Flag(bool),
+}
+
+/// Settings by dotted path, in the order in which they were put. Their canonical bytes are sorted by path, each with a
+/// type tag and a value of stated length.
 pub(super) struct Canon {
-    entries: BTreeMap<String, (u8, Vec<u8>)>,
+    entries: Vec<(String, Field)>,
 }
 
 impl Canon {
     /// Nothing but a stage's revision.
     pub(super) fn new(rev: u32) -> Self {
-        let mut canon = Self { entries: BTreeMap::new() };
+        let mut canon = Self::empty();
         canon.whole("rev", rev);
         canon
     }
 
-    fn put(&mut self, path: &str, tag: u8, bytes: &[u8]) {
-        let earlier = self.entries.insert(path.to_owned(), (tag, bytes.to_vec()));
-        debug_assert!(earlier.is_none(), "{path} is hashed twice");
+    /// Nothing.
+    pub(super) fn empty() -> Self {
+        Self { entries: Vec::new() }
+    }
+
+    fn put(&mut self, path: &str, field: Field) {
+        debug_assert!(self.entries.iter().all(|(earlier, _)| earlier != path), "{path} is put twice");
+        self.entries.push((path.to_owned(), field));
     }
 
     /// A text.
     pub(super) fn text(&mut self, path: &str, value: &str) {
-        self.put(path, b's', value.as_bytes());
+        self.put(path, Field::Text(value.to_owned()));
     }
 
     /// A whole number.
     pub(super) fn whole(&mut self, path: &str, value: impl Into<u64>) {
-        self.put(path, b'u', &value.into().to_le_bytes());
+        self.put(path, Field::Whole(value.into()));
     }
 
     /// A number, by its bits.
     pub(super) fn number(&mut self, path: &str, value: f64) {
         // Adding +0 turns -0 into +0 and leaves every other number alone.
-        self.put(path, b'f', &(value + 0.0).to_bits().to_le_bytes());
+        self.put(path, Field::Number(value + 0.0));
     }
 
     /// A truth value.
     pub(super) fn flag(&mut self, path: &str, value: bool) {
-        self.put(path, b'b', &[u8::from(value)]);
+        self.put(path, Field::Flag(value));
     }
 
     /// blake3 of the bytes under a stage's context, in hex.
@@ -48,12 +64,31 @@ impl Canon {
         blake3::Hasher::new_derive_key(context).update(&self.bytes()).finalize().to_hex().to_string()
     }
 
+    /// The settings for readers, in order.
+    pub(super) fn into_settings(self) -> Vec<(String, Value)> {
+        let value = |field| match field {
+            Field::Text(text) => Value::from(text),
+            Field::Whole(number) => Value::from(number),
+            Field::Number(number) => Value::from(number),
+            Field::Flag(flag) => Value::from(flag),
+        };
+        self.entries.into_iter().map(|(path, field)| (path, value(field))).collect()
+    }
+
     fn bytes(&self) -> Vec<u8> {
+        let sorted: BTreeMap<&str, &Field> =
+            self.entries.iter().map(|(path, field)| (path.as_str(), field)).collect();
         let mut bytes = Vec::with_capacity(2048);
-        for (path, (tag, value)) in &self.entries {
+        for (path, field) in sorted {
+            let (tag, value) = match field {
+                Field::Text(text) => (b's', text.as_bytes().to_vec()),
+                Field::Whole(number) => (b'u', number.to_le_bytes().to_vec()),
+                Field::Number(number) => (b'f', number.to_bits().to_le_bytes().to_vec()),
+                Field::Flag(flag) => (b'b', vec![u8::from(*flag)]),
+            };
             bytes.extend((path.len() as u64).to_le_bytes());
             bytes.extend(path.as_bytes());
-            bytes.push(*tag);
+            bytes.push(tag);
             bytes.extend((value.len() as u64).to_le_bytes());
             bytes.extend(value);
         }

@@ -9,6 +9,8 @@
 //! When a stage's results change their meaning, raise its `REV`; golden ids (`tests/golden`) show what moved.
 //! A field that is added later must be left out at its old behaviour's value ([`Canon`] sorts, so nothing else moves).
 
+use serde_json::Value;
+
 use super::canon::Canon;
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
@@ -59,19 +61,42 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     (run, StageIds { base, scores, mask, train })
 }
 
+/// A configuration as dotted keys and plain values, in the order of the manifest's tables, for readers: equal runs have
+/// equal settings everywhere, because what is operational (`exec`) or a path on this machine is left out.
+pub fn settings(config: &RunConfig) -> Vec<(String, Value)> {
+    let RunConfig { seed, model, task, grpo, optimizer, sampling, mask, eval, exec: _ } = config;
+    let mut canon = Canon::empty();
+    canon.whole("seed", *seed);
+    put_model(&mut canon, model);
+    put_task(&mut canon, task);
+    put_grpo(&mut canon, grpo);
+    put_optimizer(&mut canon, optimizer);
+    put_sampling(&mut canon, "sampling", sampling);
+    put_mask(&mut canon, mask);
+    if let MaskSpec::Fisher { fisher, .. } = mask {
+        put_fisher(&mut canon, fisher);
+    }
+    put_eval(&mut canon, eval);
+    canon.into_settings()
+}
+
 /// The base model. The built-in one learns from the task's demonstrations, so the task is part of it.
 fn base_id(model: &ModelSpec, task: &TaskSpec) -> String {
-    let ModelSpec { source, dtype } = model;
     let mut canon = Canon::new(BASE_REV);
+    put_model(&mut canon, model);
+    if let ModelSource::Pretrain(_) = model.source {
+        put_task(&mut canon, task);
+    }
+    canon.id("tickets/v1/base")
+}
+
+fn put_model(canon: &mut Canon, model: &ModelSpec) {
+    let ModelSpec { source, dtype } = model;
     canon.text("model.dtype", dtype_word(*dtype));
     match source {
         ModelSource::Directory { path: _, digest } => canon.text("model.digest", digest),
-        ModelSource::Pretrain(pretrain) => {
-            put_pretrain(&mut canon, pretrain);
-            put_task(&mut canon, task);
-        }
+        ModelSource::Pretrain(pretrain) => put_pretrain(canon, pretrain),
     }
-    canon.id("tickets/v1/base")
 }
 
 /// Fisher scores: for the batch estimator everything that moves a GRPO gradient.
@@ -83,16 +108,13 @@ fn scores_id(
     optimizer: &OptimizerSpec,
     sampling: &SamplingSpec,
 ) -> String {
-    let FisherSpec { estimator, episodes, seed } = fisher;
     let mut canon = Canon::new(SCORES_REV);
     canon.text("base", base);
     put_task(&mut canon, task);
-    canon.whole("fisher.episodes", *episodes);
-    canon.whole("fisher.seed", *seed);
-    match estimator {
-        FisherEstimator::Sample => canon.text("fisher.estimator", "sample"),
+    put_fisher(&mut canon, fisher);
+    match fisher.estimator {
+        FisherEstimator::Sample => {}
         FisherEstimator::Batch => {
-            canon.text("fisher.estimator", "batch");
             // The number of steps, the size of a step's batch and its cuts do not reach the one batch gradient.
             let GrpoSpec {
                 steps: _,
@@ -126,29 +148,48 @@ fn scores_id(
 /// The mask; a full run has none.
 fn mask_id(mask: &MaskSpec, base: &str, scores: Option<&str>) -> Option<String> {
     let mut canon = Canon::new(MASK_REV);
+    put_mask(&mut canon, mask);
     match mask {
         MaskSpec::Full => return None,
+        MaskSpec::Random { .. } | MaskSpec::Magnitude { .. } => canon.text("base", base),
+        MaskSpec::Fisher { .. } => canon.text("scores", scores.unwrap_or_default()),
+    }
+    Some(canon.id("tickets/v1/mask"))
+}
+
+fn put_mask(canon: &mut Canon, mask: &MaskSpec) {
+    match mask {
+        MaskSpec::Full => canon.text("mask.type", "full"),
         MaskSpec::Random { sparsity, seed, rng } => {
             canon.text("mask.type", "random");
-            canon.text("base", base);
             canon.number("mask.sparsity", *sparsity);
             canon.whole("mask.seed", *seed);
             canon.text("mask.rng", rng_word(*rng));
         }
         MaskSpec::Fisher { sparsity, rounding, fisher: _ } => {
             canon.text("mask.type", "fisher");
-            canon.text("scores", scores.unwrap_or_default());
             canon.number("mask.sparsity", *sparsity);
             canon.text("mask.rounding", rounding_word(*rounding));
         }
         MaskSpec::Magnitude { sparsity, rounding } => {
             canon.text("mask.type", "magnitude");
-            canon.text("base", base);
             canon.number("mask.sparsity", *sparsity);
             canon.text("mask.rounding", rounding_word(*rounding));
         }
     }
-    Some(canon.id("tickets/v1/mask"))
+}
+
+fn put_fisher(canon: &mut Canon, fisher: &FisherSpec) {
+    let FisherSpec { estimator, episodes, seed } = fisher;
+    canon.text(
+        "fisher.estimator",
+        match estimator {
+            FisherEstimator::Batch => "batch",
+            FisherEstimator::Sample => "sample",
+        },
+    );
+    canon.whole("fisher.episodes", *episodes);
+    canon.whole("fisher.seed", *seed);
 }
 
 fn put_pretrain(canon: &mut Canon, pretrain: &PretrainSpec) {
@@ -249,8 +290,8 @@ fn put_ratio(canon: &mut Canon, ratio: RatioRule) {
         RatioRule::Mask { low, high } => ("mask", low, high),
     };
     canon.text("grpo.ratio", word);
-    canon.number("grpo.ratio.low", low);
-    canon.number("grpo.ratio.high", high);
+    canon.number(&format!("grpo.{word}_low"), low);
+    canon.number(&format!("grpo.{word}_high"), high);
 }
 
 fn put_optimizer(canon: &mut Canon, optimizer: &OptimizerSpec) {

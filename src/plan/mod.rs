@@ -13,7 +13,7 @@ mod run_spec;
 use std::collections::BTreeMap;
 
 pub use error::PlanError;
-pub use identity::identify;
+pub use identity::{identify, settings};
 pub use run_spec::{RunId, RunSpec, StageIds};
 
 use crate::manifest::{BlockResolver, Key, Manifest, Resolver, Selection, Value, nearest};

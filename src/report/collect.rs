@@ -14,7 +14,7 @@ use super::overlap::{MaskIndices, all_pairs};
 use super::put;
 use super::result::{ResultSet, RunResult, State, number};
 use super::series::plain;
-use super::settings::settings;
+use crate::plan::settings;
 use crate::plan::{Plan, RunSpec};
 use crate::store::{Artifact, RunState, Stage, Store, StoreError};
 

@@ -25,13 +25,11 @@ mod collect;
 mod error;
 mod restore;
 mod result;
-mod settings;
 
 pub use collect::collect;
 pub use error::ReportError;
 pub use restore::read;
 pub use result::{Overlap, ResultSet, Row, RunResult, State, number};
-pub use settings::settings;
 
 /// Turns results into files: paths relative to `results/<manifest name>/`, in a fixed order, and bytes.
 pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {

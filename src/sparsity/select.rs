@@ -20,7 +20,7 @@ pub fn kept_count(elements: usize, sparsity: f64, rounding: Rounding) -> Result<
     if decimals.len() > 30 {
         return Err(SparsityError::Sparsity { sparsity });
     }
-    let whole: u128 = if text.starts_with('1') { 1 } else { 0 };
+    let whole: u128 = u128::from(text.starts_with('1'));
     let scale = 10u128.pow(decimals.len() as u32);
     let fraction: u128 = if decimals.is_empty() { 0 } else { decimals.parse().unwrap_or(0) };
     let kept = scale - whole * scale - fraction;

@@ -129,7 +129,7 @@ impl Attempt {
     }
 
     /// Writes a checkpoint: `step` steps are complete. The rows so far are forced to the disk before, and the newest
-    /// `keep` checkpoints of the run stay.
+    /// `keep` checkpoints of the run stay. The same checkpoint written twice is written once.
     ///
     /// # Errors
     /// When it cannot be written; the checkpoints before it stay whole.
@@ -155,12 +155,22 @@ impl Attempt {
             meta,
         };
         let parent = self.home.layout.checkpoints(&self.run, self.number);
+        let target = self.home.layout.checkpoint(&self.run, self.number, step);
+        if let Some(existing) = fs::read_optional(&target.join(DONE))? {
+            // Asked to stop right after a checkpoint: the same once more is fine.
+            if existing == marker.to_text().as_bytes() {
+                return Ok(());
+            }
+            return Err(StoreError::damaged(
+                &target,
+                "this attempt wrote another checkpoint of this step before",
+            ));
+        }
         fs::create_folders(&parent)?;
         let prepared = prepare_folder(&parent, files, &marker)?;
-        let target = self.home.layout.checkpoint(&self.run, self.number, step);
         if !fs::publish_folder(&prepared, &target)? {
             fs::remove_leftover(&prepared)?;
-            return Err(StoreError::damaged(&target, "this attempt already wrote a checkpoint of this step"));
+            return Err(StoreError::damaged(&target, "it has no completion marker"));
         }
         checkpoint::prune(&self.home, &self.run, self.number, keep.max(1) as usize)
     }

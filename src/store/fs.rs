@@ -7,6 +7,8 @@
 //!
 //! Source: the recipe of restic's local backend; ALICE (OSDI'14) for what goes wrong without it.
 
+#![expect(clippy::disallowed_methods, reason = "everything else writes through this file")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -130,13 +132,21 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a file atomically; the last writer wins.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = parent(path);
+    replace_by_way_of(parent(path), path, bytes)
+}
+
+/// The same with the temporary file in another folder of the same file system, where leftovers are looked for.
+pub fn replace_by_way_of(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = write_temporary(folder, bytes)?;
     if let Err(e) = fs::rename(&temporary, path) {
         let _ = fs::remove_file(&temporary);
+        // The target's folder is a mount of its own.
+        if e.kind() == io::ErrorKind::CrossesDevices && folder != parent(path) {
+            return replace(path, bytes);
+        }
         return Err(StoreError::io("write", path, e));
     }
-    sync_folder(folder)
+    sync_folder(parent(path))
 }
 
 /// Writes a file atomically unless it exists: the first writer wins. `false` when another was first.
@@ -184,9 +194,10 @@ pub fn write_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
         .iter()
         .try_for_each(|(name, bytes)| write_new(&temporary.join(name), bytes))
         .and_then(|()| sync_folder(&temporary))
-        .and_then(|()| match publish_folder(&temporary, path)? {
-            true => Ok(()),
-            false => Err(StoreError::io("create", path, io::Error::from(io::ErrorKind::AlreadyExists))),
+        .and_then(|()| {
+            let published = publish_folder(&temporary, path)?;
+            let taken = || StoreError::io("create", path, io::Error::from(io::ErrorKind::AlreadyExists));
+            if published { Ok(()) } else { Err(taken()) }
         });
     if written.is_err() {
         let _ = remove_leftover(&temporary);

@@ -176,9 +176,8 @@ impl Store {
             }
             fs::replace(&layout.lock(), text.as_bytes())
         })?;
-        let lock = Lock { home: self.home.clone(), text };
-        self.remove_leftovers()?;
-        Ok(lock)
+        self.remove_leftovers();
+        Ok(Lock { home: self.home.clone(), text })
     }
 
     /// Who holds the lock, dead or alive.
@@ -191,16 +190,16 @@ impl Store {
     }
 
     /// Removes temporary files and folders of processes that were killed. Only the holder of the lock may, because they
-    /// could be those of a process at work.
-    fn remove_leftovers(&self) -> Result<(), StoreError> {
+    /// could be those of a process at work. What cannot be removed is left for the next time: a worker whose sweep was
+    /// killed may still be ending.
+    fn remove_leftovers(&self) {
         for entry in
             walkdir::WalkDir::new(self.home.layout.root()).max_depth(6).into_iter().filter_map(Result::ok)
         {
             if entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with(fs::TEMPORARY) {
-                fs::remove_leftover(entry.path())?;
+                let _ = fs::remove_leftover(entry.path());
             }
         }
-        Ok(())
     }
 }
 

@@ -129,7 +129,7 @@ impl Store {
         if let Some(folder) = path.parent() {
             fs::create_folders(folder)?;
         }
-        fs::replace(&path, bytes)
+        fs::replace_by_way_of(&self.home.layout.root(), &path, bytes)
     }
 
     /// The names of what lies in quarantine.

@@ -110,10 +110,18 @@ impl Store {
                 message: failure["message"].as_str().unwrap_or_default().to_owned(),
             });
         }
-        Ok(match checkpoint::newest_step(&self.home, run)? {
+        Ok(match self.saved_step(run)? {
             Some(step) => RunState::Resumable { step },
             None => RunState::Pending,
         })
+    }
+
+    /// The step of the newest checkpoint that looks complete, whatever the run's state.
+    ///
+    /// # Errors
+    /// When the checkpoints cannot be read.
+    pub fn saved_step(&self, run: &str) -> Result<Option<u32>, StoreError> {
+        checkpoint::newest_step(&self.home, check_name(run)?)
     }
 
     /// The record of the newest attempt's failure: `class`, `step`, `message`, `hint`, `attempt`.
@@ -174,17 +182,15 @@ impl Store {
         Ok(checkpoint::attempts(&self.home, check_name(run)?)?.last().copied().unwrap_or(0) + 1)
     }
 
-    /// The last lines of the newest attempt's log, or of what its process wrote on stderr when there is no log.
+    /// The last lines of the newest attempt: its log, then what its process wrote on stderr.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn log_tail(&self, run: &str, lines: usize) -> Result<Vec<String>, StoreError> {
         let attempt = self.next_attempt(run)? - 1;
-        let mut tail = tail(&self.home.layout.attempt(run, attempt).join(LOG), lines)?;
-        if tail.is_empty() {
-            tail = self::tail(&self.home.layout.attempt_log(run, attempt), lines)?;
-        }
-        Ok(tail)
+        let mut both = tail(&self.home.layout.attempt(run, attempt).join(LOG), lines)?;
+        both.extend(tail(&self.home.layout.attempt_log(run, attempt), lines)?);
+        Ok(both.split_off(both.len().saturating_sub(lines)))
     }
 
     /// The ids of all runs that the store has a folder for, sorted.

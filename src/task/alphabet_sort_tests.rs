@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::task::{NamesSpec, default_prompts};
+use crate::task::{NamesSpec, RowNames, default_prompts};
 
 /// The defaults of a manifest.
 pub(in crate::task) fn spec() -> AlphabetSortSpec {

@@ -85,9 +85,10 @@ pub fn generate(
     drop(prefill);
     let mut pad_b = pad_contexts.f_index_select(0, &owner_b)?;
     let mut logits = last.f_index_select(0, &owner_b)?;
-    let mut seen = match sampling.repetition_penalty == 1.0 {
-        true => None,
-        false => Some(seen_tokens(&tokens_bt, &pads, &logits)?.f_index_select(0, &owner_b)?),
+    let mut seen = if sampling.repetition_penalty == 1.0 {
+        None
+    } else {
+        Some(seen_tokens(&tokens_bt, &pads, &logits)?.f_index_select(0, &owner_b)?)
     };
     let mut live: Vec<usize> = (0..rows.len()).collect();
     for step in 0..limit {

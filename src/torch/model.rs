@@ -67,10 +67,10 @@ impl Model {
     pub fn new(weights: Weights) -> Result<Self, TorchError> {
         let Architecture { max_positions, head_dim, rope_theta, .. } = weights.architecture;
         let (kind, device) = (weights.tensors[0].kind(), weights.tensors[0].device());
-        let half: Vec<f32> = (0..head_dim / 2)
-            .map(|i| (1.0 / rope_theta.powf(2.0 * i as f64 / head_dim as f64)) as f32)
-            .collect();
-        let half_d = Tensor::f_from_slice(&half)?.f_to_device(device)?;
+        // In float32 throughout, on the CPU: the frequencies are transformers' to the bit, far positions included.
+        let exponent_d = Tensor::f_arange_start_step(0, head_dim as i64, 2, (Kind::Float, Device::Cpu))?
+            .f_div_scalar(head_dim as f64)?;
+        let half_d = Tensor::f_pow_scalar(rope_theta, &exponent_d)?.f_reciprocal()?.f_to_device(device)?;
         let position_s = Tensor::f_arange(max_positions as i64, (Kind::Float, device))?;
         let angle = position_s.f_outer(&half_d)?;
         let angle = Tensor::f_cat(&[&angle, &angle], 1)?;

@@ -31,7 +31,7 @@ pub fn draw(
     sampling: &SamplingSpec,
 ) -> Result<(Tensor, Tensor), TorchError> {
     let greedy = sampling.temperature == 0.0;
-    let divisor = if greedy { 1.0 } else { sampling.temperature };
+    let divisor = sampling.policy_temperature();
     let logprobs_bv = scaled(logits_bv, divisor)?.f_log_softmax(-1, Kind::Float)?;
     let mut choice = match seen_bv.filter(|_| sampling.repetition_penalty != 1.0) {
         Some(seen) => scaled(&penalised(logits_bv, seen, sampling.repetition_penalty)?, divisor)?

@@ -53,19 +53,20 @@ fn batch(
     let rewards: Vec<f64> = rollouts.iter().map(|rollout| rollout.reward).collect();
     let advantages: Vec<f64> =
         rewards.chunks(group).flat_map(|rewards| advantages(rewards, config.grpo.advantage)).collect();
-    let temperature = config.sampling.temperature;
+    let temperature = config.sampling.policy_temperature();
     // At the base the reference is the policy itself; its KL has no gradient, but float rounding of the ratio does.
-    let reference = match config.grpo.kl_coef == 0.0 {
-        true => None,
-        false => Some(score(model, &rollouts, temperature, config.grpo.micro_batch as usize)?),
+    let reference = if config.grpo.kl_coef == 0.0 {
+        None
+    } else {
+        Some(score(model, &rollouts, temperature, config.grpo.micro_batch as usize)?)
     };
     let batch =
         Batch { rollouts: &rollouts, advantages: &advantages, reference: reference.as_deref(), temperature };
     let (mut dense, _) = gradients(model, batch, &config.grpo)?;
     let scale = clip_scale(norm(&dense)?, config.optimizer.clip_norm);
     for gradient in &mut dense {
-        let _ = gradient.f_mul_scalar_(scale)?;
-        *gradient = gradient.f_mul(gradient)?.f_to_kind(tch::Kind::Float)?;
+        let wide = gradient.f_to_kind(tch::Kind::Float)?.f_mul_scalar(scale)?;
+        *gradient = wide.f_mul(&wide)?;
     }
     Ok(dense)
 }

@@ -147,14 +147,18 @@ fn parse_mask(bytes: &[u8], path: &Path, sizes: Vec<TensorSize>) -> Result<Mask,
     let indices = sizes
         .iter()
         .map(|size| match file.tensor(&size.name) {
-            Ok(view) => view
+            Ok(view) => Ok(view
                 .data()
                 .chunks_exact(4)
                 .map(|chunk| u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
-                .collect(),
-            Err(_) => Vec::new(),
+                .collect()),
+            Err(error) => Err(TorchError::Tensor {
+                file: path.into(),
+                tensor: size.name.clone(),
+                what: error.to_string(),
+            }),
         })
-        .collect();
+        .collect::<Result<Vec<Vec<u32>>, _>>()?;
     Ok(Mask::new(sizes, indices)?)
 }
 

@@ -3,7 +3,7 @@
 //! In: gathered gradients, one float32 vector per tensor. Out: updated weights. Invariants: entries outside the mask
 //! are never written; on the active entries the arithmetic is that of dense AdamW on masked gradients, bit for bit.
 //! Source: Loshchilov and Hutter 2019 (arXiv 1711.05101), in the order of operations of torch's single-tensor
-//! AdamW: decay first, moments, then `p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+//! AdamW: decay first, moments, then `p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`, to the last bit.
 //! Departure from the study's optimizer: its decay is multiplied by the bias-corrected step size; ours is not.
 
 use tch::{Kind, Tensor};
@@ -117,9 +117,9 @@ impl SparseAdamW {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
         let [beta1, beta2] = self.spec.betas;
-        let t = self.steps as i32;
-        let step_size = lr / (1.0 - beta1.powi(t));
-        let second_root = (1.0 - beta2.powi(t)).sqrt();
+        let t = self.steps as f64;
+        let step_size = lr / (1.0 - beta1.powf(t));
+        let second_root = (1.0 - beta2.powf(t)).sqrt();
         for ((active, gradient), tensor) in self.active.iter_mut().zip(gathered).zip(&weights.tensors) {
             if active.master.numel() == 0 {
                 continue;
@@ -128,14 +128,13 @@ impl SparseAdamW {
             let scaled = gradient.f_mul_scalar(scale)?;
             let _ = active.master.f_mul_scalar_(1.0 - lr * self.spec.weight_decay)?;
             let _ = active.first.f_lerp_(&scaled, 1.0 - beta1)?;
-            let _ = active
-                .second
-                .f_mul_scalar_(beta2)?
-                .f_add_(&scaled.f_mul(&scaled)?.f_mul_scalar_(1.0 - beta2)?)?;
-            let mut denominator = active.second.f_sqrt()?.f_div_scalar(second_root)?;
-            let _ = denominator.f_add_scalar_(self.spec.eps)?;
-            let update = active.first.f_div(&denominator)?.f_mul_scalar(step_size)?;
-            let _ = active.master.f_sub_(&update)?;
+            // torch's `addcmul` and `addcdiv` take the factor on their first operand, so it may be put there.
+            let weighted = scaled.f_mul_scalar(1.0 - beta2)?;
+            let _ = active.second.f_mul_scalar_(beta2)?.f_addcmul_(&weighted, &scaled)?;
+            let mut denominator = active.second.f_sqrt()?;
+            let _ = denominator.f_div_scalar_(second_root)?.f_add_scalar_(self.spec.eps)?;
+            let update = active.first.f_mul_scalar(-step_size)?;
+            let _ = active.master.f_addcdiv_(&update, &denominator)?;
             active.write(tensor)?;
         }
         Ok(())
@@ -212,11 +211,10 @@ impl SparseAdamW {
     ///
     /// # Errors
     /// When a length differs from the mask's.
-    pub fn restore(&mut self, weights: &Weights, i: usize, state: [Tensor; 3]) -> Result<(), TorchError> {
+    pub fn restore(&mut self, weights: &Weights, i: usize, state: &[Tensor; 3]) -> Result<(), TorchError> {
         let _guard = tch::no_grad_guard();
         let active = &mut self.active[i];
-        for (own, saved) in
-            [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(&state)
+        for (own, saved) in [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(state)
         {
             if own.size() != saved.size() {
                 let (name, expected, got) = (&weights.parameters[i].name, own.numel(), saved.numel());
@@ -353,7 +351,7 @@ mod tests {
             let mut copy = SparseAdamW::new(&again, mask.as_ref(), &spec()).unwrap();
             for i in 0..again.tensors.len() {
                 let state = optimizer.state(i).map(Tensor::copy);
-                copy.restore(&again, i, state).unwrap();
+                copy.restore(&again, i, &state).unwrap();
             }
             copy.steps = optimizer.steps;
             assert_eq!(bytes(&again), trained);

@@ -89,7 +89,10 @@ fn steps(
     let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
         checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
-        (cx.events)(Event::Note(format!("goes on from step {step}")));
+    }
+    match saved {
+        Some(step) => attempt.log(&format!("goes on from the checkpoint of step {step}"))?,
+        None => attempt.log("starts from the base")?,
     }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
@@ -119,7 +122,7 @@ fn steps(
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
     }
-    run.finish(spec, &folder).map(Some)
+    run.finish(&folder).map(Some)
 }
 
 impl Run<'_> {
@@ -144,10 +147,8 @@ impl Run<'_> {
             rewards.chunks(group).flat_map(|rewards| advantages(rewards, grpo.advantage)).collect();
         // Without a KL term the distance to the base is still measured, where the run is evaluated.
         let measured = (step + 1).is_multiple_of(config.eval.every) || step + 1 == grpo.steps;
-        let reference = match grpo.kl_coef > 0.0 || measured {
-            true => Some(self.reference(&rollouts)?),
-            false => None,
-        };
+        let wanted = grpo.kl_coef > 0.0 || measured;
+        let reference = if wanted { Some(self.reference(&rollouts)?) } else { None };
         let update = self.update(&rollouts, &advantages, reference.as_deref())?;
         let train_seconds = train_start.elapsed().as_secs_f64();
 
@@ -195,16 +196,10 @@ impl Run<'_> {
     /// Logprobs of the rollouts under the base model.
     fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
         let micro_batch = self.config.grpo.micro_batch as usize;
-        let temperature = self.temperature();
+        let temperature = self.config.sampling.policy_temperature();
         Ok(self
             .adam
             .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
-    }
-
-    /// The temperature of the policy that the loss differentiates; greedy rollouts count as 1.
-    fn temperature(&self) -> f64 {
-        let temperature = self.config.sampling.temperature;
-        if temperature == 0.0 { 1.0 } else { temperature }
     }
 
     /// Passes over the batch, each cut into minibatches of whole groups, one optimizer step per minibatch.
@@ -224,7 +219,7 @@ impl Run<'_> {
                     rollouts: &rollouts[range.clone()],
                     advantages: &advantages[range.clone()],
                     reference: reference.map(|lists| &lists[range]),
-                    temperature: self.temperature(),
+                    temperature: self.config.sampling.policy_temperature(),
                 };
                 let (dense, stats) = gradients(&self.model, batch, grpo)?;
                 let gathered = self.adam.gather(&dense)?;
@@ -257,8 +252,8 @@ impl Run<'_> {
     }
 
     /// Checks the central invariant and collects what is kept of the run.
-    fn finish(&self, spec: &RunSpec, folder: &std::path::Path) -> Result<Finished, RunError> {
-        let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), spec, folder)?;
+    fn finish(&self, folder: &std::path::Path) -> Result<Finished, RunError> {
+        let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), folder)?;
         let state = checkpoint::state(&self.model.weights, &self.adam)?;
         let active = self.mask.as_ref().map_or(self.total, Mask::active);
         let meta = json!({

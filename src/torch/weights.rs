@@ -121,7 +121,7 @@ impl Weights {
         for parameter in &parameters {
             let mut counter = Counter::new(seed, &format!("init/{}", parameter.name), &[]);
             let value = |counter: &mut Counter| match parameter.shape.len() {
-                1 if parameter.name.ends_with(".bias") => 0.0,
+                1 if parameter.name.contains("_proj.bias") => 0.0,
                 1 => 1.0,
                 _ => (counter.normal() * 0.02) as f32,
             };

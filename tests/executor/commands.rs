@@ -1,1 +1,157 @@
-//! The commands that show what a sweep has done.
+//! The commands: what they print about a grid, how they end.
+
+use crate::bench::*;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tickets::cli::args::ManifestArgs;
+use tickets::cli::show::{ShowArgs, show};
+use tickets::cli::status::{StatusArgs, status};
+use tickets::exit::{Code, Failure};
+use tickets::store::Store;
+
+fn show_text(bench: &Bench, words: [Option<&str>; 2], json: bool) -> Result<String, Failure> {
+    let [first, second] = words.map(|word| word.map(str::to_owned));
+    let args = ShowArgs {
+        first: first.unwrap(),
+        second,
+        results: bench.folder.clone(),
+        set: Vec::new(),
+        no_env: true,
+        json,
+    };
+    let mut out = Vec::new();
+    show(&args, &mut out).map(|code| {
+        assert_eq!(code, Code::Ok);
+        String::from_utf8(out).unwrap()
+    })
+}
+
+fn status_text(bench: &Bench, results: &Path, json: bool) -> String {
+    let manifest = bench.manifest().to_str().unwrap().to_owned();
+    let common = ManifestArgs { manifest, set: Vec::new(), no_env: true, results: results.to_path_buf() };
+    let mut out = Vec::new();
+    assert_eq!(status(&StatusArgs { common, json }, &mut out).unwrap(), Code::Ok);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn show_tells_all_about_a_finished_run() {
+    let bench = Bench::new(&json!({}));
+    bench.sweep();
+    let run = bench.run("fisher");
+    let manifest = bench.manifest();
+    let words = [manifest.to_str(), Some(run.label.as_str())];
+    let shown: Value = serde_json::from_str(&show_text(&bench, words, true).unwrap()).unwrap();
+    let (_, metrics, evals, weights) = &bench.outcome()["fisher"];
+    assert_eq!(shown["id"], run.id.to_string());
+    assert_eq!((&shown["label"], &shown["state"]), (&json!(run.label), &json!("done")));
+    assert_eq!(shown["axes"]["mask.type"], "fisher");
+    assert_eq!(shown["metrics"]["rows"], 9);
+    assert_eq!(shown["metrics"]["last"]["step"], 9);
+    assert_eq!(shown["metrics"]["reproducible_digest"], *metrics);
+    assert_eq!(shown["evals"]["reproducible_digest"], *evals);
+    assert_eq!(shown["evals"]["last"]["step"], 8);
+    assert_eq!(shown["weights_digest"], *weights);
+    assert_eq!(shown["invariant"], "holds");
+    for stage in ["base", "scores", "mask"] {
+        assert_eq!(shown["stages"][stage]["state"], "done", "{stage}");
+    }
+    // What the process itself wrote, here the test harness, comes behind the attempt's own lines.
+    assert_eq!(shown["log"][0], "fisher starts from step 0");
+
+    // By the beginning of the id, without a manifest; and as text.
+    let short = run.id.to_string()[..10].to_owned();
+    let again: Value = serde_json::from_str(&show_text(&bench, [Some(&short), None], true).unwrap()).unwrap();
+    assert_eq!(again["metrics"], shown["metrics"]);
+    let text = show_text(&bench, words, false).unwrap();
+    for wanted in
+        ["state           done", "axis            mask.type = fisher", "step = 9", weights.as_str().unwrap()]
+    {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn show_of_an_unknown_run_says_so() {
+    let bench = Bench::new(&json!({}));
+    let failure = show_text(&bench, [Some("abcdef"), None], false).unwrap_err();
+    assert_eq!(failure.code, Code::Plan);
+    let manifest = bench.manifest();
+    let failure = show_text(&bench, [manifest.to_str(), Some("no such label")], false).unwrap_err();
+    assert_eq!(failure.code, Code::Plan);
+}
+
+#[test]
+fn status_tells_the_state_of_every_run_and_changes_nothing() {
+    let bench = Bench::new(&json!({"random1": {"class": "nan", "step": 6}}));
+    let absent = bench.folder.join("absent");
+    let before: Value = serde_json::from_str(&status_text(&bench, &absent, true)).unwrap();
+    assert_eq!(before["counts"], json!({"pending": 4}));
+    assert!(!absent.exists());
+
+    bench.sweep();
+    let after: Value = serde_json::from_str(&status_text(&bench, &bench.folder, true)).unwrap();
+    assert_eq!(after["counts"], json!({"done": 3, "failed": 1}));
+    let failed = &after["runs"][2];
+    assert_eq!(
+        (&failed["state"], &failed["step"], &failed["class"]),
+        (&json!("failed"), &json!(5), &json!("nan"))
+    );
+    assert_eq!((&after["runs"][0]["step"], &after["runs"][0]["steps"]), (&json!(9), &json!(9)));
+    let text = status_text(&bench, &bench.folder, false);
+    assert!(text.contains("nan: as the script says"), "{text}");
+    assert!(text.ends_with("3 done, 1 failed\n"), "{text}");
+}
+
+/// `tickets` itself, on the bench's manifest.
+fn tickets(bench: &Bench, results: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickets"));
+    command.arg("sweep").arg(bench.manifest()).arg("--results").arg(results).args(more);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
+}
+
+#[test]
+fn a_second_sweep_is_refused_with_the_name_of_the_first_or_waits() {
+    let bench = Bench::new(&json!({}));
+    bench.sweep();
+    let lock = bench.store().lock("sweep of something").unwrap();
+    let output = tickets(&bench, &bench.folder, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+    let pid = std::process::id().to_string();
+    for wanted in ["sweep of something", pid.as_str(), "hint:", "--wait"] {
+        assert!(said(&output).contains(wanted), "{wanted:?} is not in\n{}", said(&output));
+    }
+
+    let waiting = tickets(&bench, &bench.folder, &["--wait"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    drop(lock);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    for wanted in ["waiting: ", "sweep of something", "all 4 runs are done already"] {
+        assert!(said(&output).contains(wanted), "{wanted:?} is not in\n{}", said(&output));
+    }
+}
+
+#[test]
+fn a_results_folder_that_cannot_be_written_is_exit_5() {
+    let bench = Bench::new(&json!({}));
+    for (results, named) in
+        [(bench.manifest().join("results"), "executor test.toml"), ("/proc/x".into(), "/proc/x")]
+    {
+        let output = tickets(&bench, &results, &[]).output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{}", said(&output));
+        assert!(said(&output).contains(named), "{}", said(&output));
+    }
+    assert!(Store::open_read_only(&bench.folder).unwrap().runs().unwrap().is_empty());
+}

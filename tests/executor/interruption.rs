@@ -146,12 +146,18 @@ fn a_second_request_stops_at_once() {
 fn kill_9_of_the_sweep_leaves_no_orphans_and_no_lock_and_loses_nothing() {
     let expected = uninterrupted();
     for rows in [2, 11, 20] {
-        let bench = Bench::new(&json!({"sleep_ms": 20}));
+        let bench = Bench::new(&json!({"sleep_ms": 80}));
         let mut child = start_sweeper(&bench);
         wait_for("rows", || rows_written(&bench) >= rows);
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for("the workers to end", || workers(&bench).is_empty());
+        if rows == 2 {
+            assert!(
+                !bench.calls().iter().any(|call| call.starts_with("end ")),
+                "a worker went on without its sweep"
+            );
+        }
         bench.script(&json!({}));
         let store = bench.store().with_notices(|_| {});
         drop(store.lock("next").unwrap());

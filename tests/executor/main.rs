@@ -2,6 +2,7 @@
 //! exact resume. Workers are processes: this test program starts itself.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
+#![expect(clippy::disallowed_methods, reason = "tests make and damage files on purpose")]
 
 mod bench;
 mod commands;

@@ -40,17 +40,19 @@ fn a_grid_is_done_in_order_and_each_stage_once() {
 }
 
 #[test]
-fn no_more_workers_run_at_once_than_asked() {
+fn as_many_workers_run_at_once_as_asked_and_no_more() {
     for jobs in [1, 2] {
-        let bench = Bench::new(&json!({"sleep_ms": 15}));
-        bench.sweep_with(&SweepOptions { jobs, ..bench.options() }, &mut Silent);
+        let bench = Bench::new(&json!({"sleep_ms": 5}));
+        let mut watcher = Watcher::default();
+        bench.sweep_with(&SweepOptions { jobs, ..bench.options() }, &mut watcher);
+        assert_eq!(watcher.most_at_once, jobs);
         let (mut now, mut most) = (0, 0);
         for call in bench.calls() {
-            now += i32::from(call.starts_with("run "));
-            now -= i32::from(call.starts_with("end "));
+            now += u32::from(call.starts_with("run "));
+            now -= u32::from(call.starts_with("end "));
             most = most.max(now);
         }
-        assert_eq!(most, i32::try_from(jobs).unwrap());
+        assert!(most <= jobs, "{most} runs overlapped");
     }
 }
 

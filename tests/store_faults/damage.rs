@@ -280,6 +280,23 @@ fn a_failure_counts_until_the_next_attempt_begins() {
 }
 
 #[test]
+fn the_same_checkpoint_twice_is_one_and_another_of_the_same_step_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let mut attempt = store.begin("run").unwrap();
+    advance(&mut attempt, 2, 2);
+    attempt.checkpoint(2, &[("state", &state(2))], json!({"seen": 2}), 2).unwrap();
+    assert!(attempt.checkpoint(2, &[("state", b"other")], json!({"seen": 2}), 2).is_err());
+    attempt.metrics(&row(3)).unwrap();
+    assert!(
+        attempt.checkpoint(2, &[("state", &state(2))], json!({"seen": 2}), 2).is_err(),
+        "it has more rows now"
+    );
+    drop(attempt);
+    assert_eq!(store.begin("run").unwrap().resumed().unwrap().read("state").unwrap(), state(2));
+}
+
+#[test]
 fn old_checkpoints_are_removed_across_attempts() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path());

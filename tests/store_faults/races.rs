@@ -147,6 +147,7 @@ fn a_killed_holder_is_taken_over_at_once_by_exactly_one() {
 fn writer_process() {
     let Ok(folder) = std::env::var("STORE_TEST_WRITER") else { return };
     let store = Store::open(Path::new(&folder)).unwrap();
+    println!("ready");
     let first = store.runs().unwrap().len() as u32;
     // The last run may be unfinished: go on with it.
     for number in first.saturating_sub(1).. {
@@ -177,11 +178,16 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
     let mut done: Vec<String> = Vec::new();
     for round in 0..25u64 {
         let mut child = spawn_helper("races::writer_process", "STORE_TEST_WRITER", folder.path());
-        let stdout = child.stdout.take().unwrap();
-        let reader = std::thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).collect::<Vec<String>>()
-        });
-        std::thread::sleep(Duration::from_millis(15 + 13 * round % 90));
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        // Loading libraries takes longer than the moments that are of interest.
+        while !line.contains("ready") {
+            line.clear();
+            assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the writer ended");
+        }
+        let reader =
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).collect::<Vec<String>>());
+        std::thread::sleep(Duration::from_millis(2 + 13 * round % 90));
         child.kill().unwrap();
         child.wait().unwrap();
         let mut steps: BTreeMap<String, u32> = BTreeMap::new();

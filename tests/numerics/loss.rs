@@ -1,0 +1,191 @@
+//! The GRPO loss on tensors against its scalar reference, and its gradient cut into micro-batches.
+
+use tch::Tensor;
+
+use tickets::counter::Counter;
+use tickets::grpo::{Normaliser, RatioRule, token_term, token_weight};
+use tickets::torch::{Batch, Model, Rollout, gradients, objective, pack, score};
+
+use super::support::{distance, grpo, model, relative, rollout};
+
+const RULES: [RatioRule; 2] =
+    [RatioRule::Clip { low: 0.2, high: 0.28 }, RatioRule::Mask { low: 0.5, high: 2.0 }];
+
+/// One and two turns, of lengths from one token up.
+fn rollouts() -> Vec<Rollout> {
+    let mut counter = Counter::new(1, "test/rollouts", &[]);
+    let spans: [&[(bool, usize)]; 7] = [
+        &[(false, 3), (true, 5)],
+        &[(false, 7), (true, 1)],
+        &[(false, 2), (true, 4), (false, 3), (true, 6)],
+        &[(false, 1), (true, 9)],
+        &[(false, 4), (true, 2), (false, 1), (true, 1), (false, 2), (true, 3)],
+        &[(false, 12), (true, 2)],
+        &[(false, 5), (true, 5)],
+    ];
+    spans.iter().map(|spans| rollout(spans, &mut counter, -5.0)).collect()
+}
+
+const ADVANTAGES: [f64; 7] = [0.5, -0.25, 1.5, -1.0, 0.0, 0.75, -0.5];
+
+/// Rollouts whose behavior logprobs are the model's own, off by about a tenth: ratios on both sides of the bounds.
+fn near_policy(model: &Model) -> Vec<Rollout> {
+    let mut counter = Counter::new(2, "test/behavior", &[]);
+    let mut rollouts = rollouts();
+    let scored = score(model, &rollouts, 1.0, 7).unwrap();
+    for (rollout, scored) in rollouts.iter_mut().zip(scored) {
+        let mut scored = scored.into_iter();
+        for t in 0..rollout.tokens.len() {
+            if rollout.drawn[t] {
+                rollout.logprobs[t] = scored.next().unwrap() + (counter.normal() * 0.3) as f32;
+            }
+        }
+    }
+    rollouts
+}
+
+#[test]
+fn terms_and_derivatives_are_those_of_the_scalar_reference() {
+    let model = model(true, 0.3);
+    let rollouts = rollouts();
+    let tokens: usize = rollouts.iter().map(Rollout::length).sum();
+    for normaliser in [Normaliser::Token, Normaliser::Sequence] {
+        let weights: Vec<f64> = rollouts
+            .iter()
+            .map(|rollout| token_weight(normaliser, rollout.length(), rollouts.len(), tokens))
+            .collect();
+        let packed = pack(&model, &rollouts, &ADVANTAGES, &weights).unwrap();
+        for rule in RULES {
+            for kl_coef in [0.0, 0.2] {
+                let mut counter = Counter::new(3, "test/logprobs", &[]);
+                let (mut policy, mut base, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+                let (mut loss, mut clipped, mut kl) = (0.0, 0, 0.0);
+                for (rollout, (advantage, weight)) in rollouts.iter().zip(ADVANTAGES.iter().zip(&weights)) {
+                    for t in (0..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
+                        let behavior = rollout.logprobs[t];
+                        // Log-ratios of deviation 0.5 lie on both sides of every bound.
+                        let logprob = behavior + (counter.normal() * 0.5) as f32;
+                        let reference = logprob + (counter.normal() * 0.5) as f32;
+                        let [p, b, r] = [logprob, behavior, reference].map(f64::from);
+                        let term = token_term(p, b, Some(r), *advantage, rule, kl_coef);
+                        loss += weight * term.loss;
+                        clipped += usize::from(term.clipped);
+                        kl += (r - p).exp() - (r - p) - 1.0;
+                        expected.push((weight * term.gradient) as f32);
+                        policy.push(logprob);
+                        base.push(reference);
+                    }
+                }
+                let policy = Tensor::from_slice(&policy).set_requires_grad(true);
+                let base = Tensor::from_slice(&base);
+                let (tensor, stats) = objective(&policy, &packed, Some(&base), rule, kl_coef).unwrap();
+                tensor.backward();
+                assert!((stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0), "{} and {loss}", stats.loss);
+                assert!((stats.clipped - clipped as f64).abs() < 0.5, "{} and {clipped}", stats.clipped);
+                assert!(
+                    clipped > 3 && clipped < tokens - 3,
+                    "both kinds of tokens occur: {clipped} of {tokens}"
+                );
+                assert!((stats.kl - kl).abs() < 1e-4, "{} and {kl}", stats.kl);
+                assert!(distance(&policy.grad(), &Tensor::from_slice(&expected)) < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn micro_batches_change_nothing_but_rounding() {
+    let model = model(false, 0.3);
+    let rollouts = near_policy(&model);
+    let base: Vec<Vec<f32>> = score(&model, &rollouts, 0.9, 7).unwrap();
+    for normaliser in [Normaliser::Token, Normaliser::Sequence] {
+        for rule in RULES {
+            let run = |micro_batch| {
+                let batch = Batch {
+                    rollouts: &rollouts,
+                    advantages: &ADVANTAGES,
+                    reference: Some(&base),
+                    temperature: 1.1,
+                };
+                gradients(&model, batch, &grpo(rule, normaliser, 0.1, micro_batch)).unwrap()
+            };
+            let (whole, whole_stats) = run(7);
+            assert!(whole.iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0));
+            for micro_batch in [1, 3, 128] {
+                let (cut, stats) = run(micro_batch);
+                let off = relative(&cut, &whole);
+                assert!(off < 2e-5, "micro-batch {micro_batch}: off by {off}");
+                assert_eq!(stats.tokens, whole_stats.tokens);
+                for (a, b) in [
+                    (stats.loss, whole_stats.loss),
+                    (stats.kl, whole_stats.kl),
+                    (stats.entropy, whole_stats.entropy),
+                    (stats.clipped, whole_stats.clipped),
+                ] {
+                    assert!((a - b).abs() < 1e-5 * b.abs().max(1.0), "{a} and {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    let model = model(true, 0.3);
+    let rollouts = near_policy(&model);
+    let spec = grpo(RULES[1], Normaliser::Sequence, 0.0, 7);
+    let run = || {
+        let batch = Batch { rollouts: &rollouts, advantages: &ADVANTAGES, reference: None, temperature: 1.0 };
+        gradients(&model, batch, &spec).unwrap()
+    };
+    let (gradients, _) = run();
+    // Along the gradient itself the slope is its norm: the direction in which rounding matters least.
+    let norm = tickets::torch::norm(&gradients).unwrap();
+    let shift = |by: f64| {
+        tch::no_grad(|| {
+            for (weight, gradient) in model.weights.tensors.iter().zip(&gradients) {
+                let _ = weight.shallow_clone().g_add_(&(gradient * (by / norm)));
+            }
+        });
+    };
+    let h = 2e-3;
+    shift(h);
+    let above = run().1.loss;
+    shift(-2.0 * h);
+    let below = run().1.loss;
+    let slope = (above - below) / (2.0 * h);
+    assert!((slope - norm).abs() < 2e-3 * norm, "slope {slope}, norm {norm}");
+}
+
+#[test]
+fn batches_that_teach_nothing_have_zero_gradients() {
+    let model = model(true, 0.3);
+    let rollouts = near_policy(&model);
+    for rule in RULES {
+        for normaliser in [Normaliser::Token, Normaliser::Sequence] {
+            let batch =
+                Batch { rollouts: &rollouts, advantages: &[0.0; 7], reference: None, temperature: 1.0 };
+            let (gradients, stats) = gradients(&model, batch, &grpo(rule, normaliser, 0.0, 3)).unwrap();
+            assert_eq!(tickets::torch::norm(&gradients).unwrap(), 0.0);
+            assert_eq!(stats.loss, 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_rollout_without_drawn_tokens_takes_no_part() {
+    let model = model(true, 0.3);
+    let mut rollouts = near_policy(&model);
+    let mut counter = Counter::new(9, "test/mute", &[]);
+    rollouts.insert(0, rollout(&[(false, 6)], &mut counter, -5.0));
+    let mut advantages = ADVANTAGES.to_vec();
+    advantages.insert(0, 0.5);
+    for micro_batch in [1, 8] {
+        let spec = grpo(RULES[0], Normaliser::Token, 0.0, micro_batch);
+        let batch = Batch { rollouts: &rollouts, advantages: &advantages, reference: None, temperature: 1.0 };
+        let rest = Batch { rollouts: &rollouts[1..], advantages: &ADVANTAGES, ..batch };
+        let ((with, _), (without, _)) =
+            (gradients(&model, batch, &spec).unwrap(), gradients(&model, rest, &spec).unwrap());
+        assert!(relative(&with, &without) < 2e-5);
+    }
+}

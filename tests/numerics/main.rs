@@ -1,0 +1,13 @@
+//! The tensors of the `torch` room against what they should be: transformers and torch (fixtures that the scripts in
+//! tests/oracles make), the scalar reference of `grpo`, brute force in float64, and themselves by another way.
+#![cfg(feature = "torch")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
+
+mod chat;
+mod fisher;
+mod loss;
+mod oracle;
+mod parity;
+mod rollouts;
+mod sampling;
+mod support;

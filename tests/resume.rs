@@ -1,0 +1,199 @@
+//! Interrupted and resumed equals uninterrupted, bit for bit: weights, moments, metrics, evaluations. With the real
+//! program, real signals and real kills, on a grid that uses every path of a step.
+
+#![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use common::{Bench, Running, newest_attempt, parent_of, rows, wait_for};
+use rustix::process::Signal;
+use serde_json::{Map, Value};
+
+/// Two turns, several minibatches and passes, a KL term, micro-batches that do not divide, both types; steps, evaluations
+/// and checkpoints at different periods, so that a kill finds them in every order.
+const EVERYTHING: &str = r#"
+    task = { max_turns = 2, max_names_per_turn = 1 }
+    grpo = { steps = 10, rollouts_per_step = 8, minibatches = 2, updates_per_batch = 2, micro_batch = 3, kl_coef = 0.05, clip_low = 0.05, clip_high = 0.1, advantage = "mean_std" }
+    optimizer = { lr = 3e-3, clip_norm = 0.1 }
+    eval.every = 3
+    exec.checkpoint_every = 4
+    grid = [{ mask.type = "full" }, { mask.type = ["fisher", "random"] }, { mask.type = "random", model.dtype = "bfloat16" }]
+"#;
+
+/// Runs of that grid, and steps of a run.
+const RUNS: usize = 4;
+const STEPS: usize = 10;
+
+/// What a finished run left that must not depend on how it came about.
+#[derive(Debug, PartialEq)]
+struct Result {
+    weights: Value,
+    moments: Value,
+    metrics: Vec<Map<String, Value>>,
+    evals: Vec<Map<String, Value>>,
+    state: Vec<u8>,
+}
+
+/// Every run's result, by label; all must be complete.
+fn results(bench: &Bench) -> BTreeMap<String, Result> {
+    let plan = bench.run(&["plan", "grid.toml", "--json"]).ends(0).json();
+    let runs = plan["runs"].as_array().expect("an array");
+    assert_eq!(runs.len(), RUNS);
+    runs.iter()
+        .map(|run| {
+            let (label, id) = (run["label"].as_str().expect("a label"), run["id"].as_str().expect("an id"));
+            assert_eq!(run["state"], "done", "{label}");
+            let folder = bench.results().join(".store/run").join(id);
+            let attempt = newest_attempt(&folder).expect("an attempt");
+            let done: Value =
+                serde_json::from_slice(&fs::read(folder.join("DONE.json")).expect("a marker")).expect("JSON");
+            assert_eq!(done["meta"]["invariant"]["holds"], true, "{label}");
+            let result = Result {
+                weights: done["meta"]["weights_digest"].clone(),
+                moments: done["meta"]["moments_digest"].clone(),
+                metrics: rows(&attempt.join("metrics.jsonl")),
+                evals: rows(&attempt.join("eval.jsonl")),
+                state: fs::read(attempt.join("final/state.safetensors")).expect("a final state"),
+            };
+            (label.to_owned(), result)
+        })
+        .collect()
+}
+
+/// The grid, done without a stop, and its results.
+fn reference() -> &'static (Bench, BTreeMap<String, Result>) {
+    static REFERENCE: OnceLock<(Bench, BTreeMap<String, Result>)> = OnceLock::new();
+    REFERENCE.get_or_init(|| {
+        let bench = Bench::new();
+        bench.manifest("grid.toml", EVERYTHING);
+        bench.run(&["sweep", "grid.toml"]).ends(0);
+        let results = results(&bench);
+        (bench, results)
+    })
+}
+
+/// A bench with the grid's shared stages and none of its runs.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.manifest("grid.toml", EVERYTHING);
+    for stage in ["base", "scores"] {
+        let relative = Path::new("results/.store").join(stage);
+        common::copy(&reference().0.path(&relative), &bench.path(&relative));
+    }
+    bench
+}
+
+/// Starts the sweep and waits until so many rows are there.
+fn start(bench: &Bench, rows: usize) -> Running {
+    let mut sweep = bench.start(&["sweep", "grid.toml", "--jobs", "2"]);
+    wait_for("rows", || bench.rows_written("results") >= rows || sweep.ended());
+    assert!(!sweep.ended(), "{}", sweep.finish().all());
+    sweep
+}
+
+/// The steps of the checkpoints from which the runs' newest attempts went on, as their own logs say, ascending.
+fn resumed_at(bench: &Bench) -> Vec<u32> {
+    let runs = fs::read_dir(bench.results().join(".store/run")).expect("a folder");
+    let log = |run: std::path::PathBuf| fs::read_to_string(newest_attempt(&run)?.join("log.txt")).ok();
+    let logs = runs.filter_map(|run| log(run.expect("readable").path()));
+    let mut steps: Vec<u32> =
+        logs.filter_map(|log| log.split_once("the checkpoint of step ")?.1.trim().parse().ok()).collect();
+    steps.sort_unstable();
+    steps
+}
+
+#[test]
+fn the_reference_has_something_to_compare() {
+    let (_, results) = reference();
+    for (label, result) in results {
+        assert_eq!((result.metrics.len(), result.evals.len()), (STEPS, 5), "{label}");
+        let values =
+            |column: &str| result.metrics.iter().filter_map(|row| row[column].as_f64()).collect::<Vec<_>>();
+        assert!(values("grad_norm/dense").iter().all(|norm| *norm > 0.0), "{label} has gradients");
+        assert!(
+            values("kl/base").len() == STEPS && values("kl/base")[STEPS - 1] > 0.0,
+            "{label} moves away from the base"
+        );
+        assert!(values("clip_share").iter().any(|share| *share > 0.0), "{label} clips ratios");
+    }
+    let digests: std::collections::BTreeSet<String> =
+        results.values().map(|r| r.weights.to_string()).collect();
+    assert_eq!(digests.len(), RUNS, "the runs differ");
+}
+
+/// A signal in mid-run, the end of the sweep, and the same command again.
+fn stopped_by(signal: Signal, after: usize) {
+    let bench = bench();
+    let mut sweep = start(&bench, after);
+    let workers = sweep.workers();
+    assert!(!workers.is_empty());
+    sweep.signal(signal);
+    let said = sweep.finish().ends(99).names(&["the same command goes on from here", "paused"]);
+    assert!(!said.all().contains("failed"), "{}", said.all());
+    assert!(workers.iter().all(|worker| parent_of(*worker).is_none()), "{workers:?}");
+    // Nothing that was done is lost: each unfinished run is saved at its last row.
+    let status = bench.run(&["status", "grid.toml", "--json"]).ends(0).json();
+    let mut saved: Vec<u32> = Vec::new();
+    for run in status["runs"].as_array().expect("an array").iter().filter(|run| run["state"] == "resumable") {
+        assert_eq!(run["saved_step"], run["step"], "{run}");
+        saved.push(run["saved_step"].as_u64().expect("a step") as u32);
+    }
+    bench.run(&["sweep", "grid.toml", "--jobs", "2"]).ends(0);
+    saved.sort_unstable();
+    assert_eq!(resumed_at(&bench), saved);
+    assert!(saved.iter().any(|step| *step > 0), "{saved:?}");
+    assert_eq!(&results(&bench), &reference().1);
+}
+
+#[test]
+fn ctrl_c() {
+    stopped_by(Signal::INT, 3);
+}
+
+#[test]
+fn sigterm() {
+    stopped_by(Signal::TERM, STEPS * 2 + 4);
+}
+
+#[test]
+fn kill_9_again_and_again() {
+    let bench = bench();
+    let mut resumed = Vec::new();
+    let mut before = 0;
+    // Six rows further each time: some runs are then four steps past their last checkpoint, others one.
+    for _ in 0..3 {
+        let mut sweep = start(&bench, 0);
+        wait_for("more rows", || bench.rows_written("results") >= before + 6 || sweep.ended());
+        assert!(!sweep.ended(), "{}", sweep.finish().all());
+        before = bench.rows_written("results");
+        let workers = sweep.workers();
+        assert!(!workers.is_empty());
+        sweep.signal(Signal::KILL);
+        sweep.finish();
+        resumed.extend(resumed_at(&bench));
+        wait_for("the workers to end", || workers.iter().all(|worker| parent_of(*worker).is_none()));
+    }
+    bench.run(&["sweep", "grid.toml", "--jobs", "2"]).ends(0).names(&["taken over"]);
+    resumed.extend(resumed_at(&bench));
+    assert!(resumed.iter().any(|step| *step > 0), "{resumed:?}");
+    assert_eq!(&results(&bench), &reference().1);
+}
+
+#[test]
+fn a_killed_worker_fails_its_run_alone_and_the_next_sweep_goes_on() {
+    let bench = bench();
+    let mut sweep = start(&bench, 6);
+    let victim = sweep.workers()[0];
+    let killed = std::process::Command::new("kill").args(["-9", &victim.to_string()]).status();
+    assert!(killed.expect("kill").success());
+    let said =
+        sweep.finish().ends(6).names(&["3 of 4 runs done", "1 failed", "killed", "the same command goes on"]);
+    assert!(said.out.contains("log: "), "{}", said.all());
+    bench.run(&["sweep", "grid.toml", "--jobs", "2"]).ends(0).names(&["4 of 4 runs done, 3 of them before"]);
+    assert_eq!(&results(&bench), &reference().1);
+}

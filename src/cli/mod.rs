@@ -123,13 +123,20 @@ fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
     ))
 }
 
-/// Whether the plan's workers will use a GPU. A failed choice is not told here: the first worker says it with its reason.
+/// Whether the plan's workers will use a GPU. One that is asked for and absent is said before anything is begun.
 #[cfg(feature = "torch")]
-fn uses_cuda(plan: &Plan) -> bool {
-    plan.runs.first().is_some_and(|run| crate::torch::device::would_use_cuda(run.config.exec.device))
+fn uses_cuda(plan: &Plan) -> Result<bool, Failure> {
+    use crate::manifest::DeviceChoice;
+    use crate::torch::device;
+    let Some(run) = plan.runs.first() else { return Ok(false) };
+    if run.config.exec.device == DeviceChoice::Cuda {
+        device::probe_cuda()?;
+    }
+    Ok(device::would_use_cuda(run.config.exec.device))
 }
 
 #[cfg(not(feature = "torch"))]
-fn uses_cuda(_: &Plan) -> bool {
-    false
+#[expect(clippy::unnecessary_wraps, reason = "the full program's choice can fail")]
+fn uses_cuda(_: &Plan) -> Result<bool, Failure> {
+    Ok(false)
 }

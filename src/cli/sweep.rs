@@ -1,8 +1,8 @@
 //! `tickets sweep MANIFEST`: does what is missing of a grid, then writes the report.
 //!
 //! In: a manifest and a results folder. Out: finished runs, the report, closing lines on stdout. Exit codes: 0 complete
-//! (also when nothing was left to do), 5 the folder cannot be used or another sweep works in it, 6 some run failed,
-//! 99 stopped on request; the same command goes on in each case.
+//! (also when nothing was left to do), 5 the folder cannot be used or another sweep works in it, 6 some run failed, 7 the
+//! device is not there, 99 stopped on request; the same command goes on in each case.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Plan};
 use crate::sparsity::{MaskRng, MaskSpec};
-use crate::store::{Lock, Store, StoreError};
+use crate::store::{Lock, RunState, Store, StoreError};
 
 /// Arguments of `tickets sweep`.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct SweepHooks<'a> {
     /// Writes the report and says where it is.
     pub report: &'a dyn Fn(&Plan, &Store) -> Result<PathBuf, Failure>,
     /// Whether the runs of a plan will use a GPU.
-    pub uses_cuda: &'a dyn Fn(&Plan) -> bool,
+    pub uses_cuda: &'a dyn Fn(&Plan) -> Result<bool, Failure>,
 }
 
 /// Finds, before anything is computed, what would fail hours later: settings that plan but are not built yet, name lists
@@ -73,6 +73,8 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
     else {
         return Ok(Code::Interrupted);
     };
+    // A finished grid needs no device.
+    let cuda = something_is_left(&plan, &store)? && (hooks.uses_cuda)(&plan)?;
     let options = SweepOptions {
         program: own_program(),
         arguments: vec!["work".into()],
@@ -80,7 +82,7 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
         set: args.common.set.clone(),
         env: !args.common.no_env,
         jobs: args.jobs.unwrap_or(0),
-        cuda: (hooks.uses_cuda)(&plan),
+        cuda,
         retry: args.retry,
         requests: requests.clone(),
     };
@@ -100,6 +102,15 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
         }
     }
     Ok(code)
+}
+
+fn something_is_left(plan: &Plan, store: &Store) -> Result<bool, StoreError> {
+    for run in &plan.runs {
+        if store.run_state(run.id.as_str())? != RunState::Done {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// This very program, even when the file on the disk has been replaced by a newer build meanwhile.

@@ -39,6 +39,9 @@ pub enum TorchError {
         /// Positions that there are.
         limit: usize,
     },
+    /// A conversation in which nothing stands before the first drawn token.
+    #[error("begin a conversation with a drawn token: the prompt is empty")]
+    NoContext,
     /// Saved state that does not fit the run.
     #[error("restore {what}")]
     Restore {

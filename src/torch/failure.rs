@@ -67,7 +67,9 @@ impl RunError {
             Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => {
                 FailureClass::BadConfig
             }
-            Self::Torch(TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_))
+            Self::Torch(
+                TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_) | TorchError::NoContext,
+            )
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,

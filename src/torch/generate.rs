@@ -1,8 +1,8 @@
 //! Token generation for one turn: contexts in, completions with logprobs out.
 //!
 //! Contexts are padded on the left, so that every row writes the same slot of the key-value cache. Rows that share a
-//! context share its prefill. Finished rows leave the batch once half of it has finished; that schedule is a function
-//! of the draws alone, and a row's draws come from its own counter, so neither depends on the batch.
+//! context share its prefill. Finished rows leave the batch once a quarter of it has finished; that schedule is a
+//! function of the draws alone, and a row's draws come from its own counter, so neither depends on the batch.
 
 use tch::{Kind, Tensor};
 
@@ -37,7 +37,7 @@ pub struct Completion {
 /// Completes every row.
 ///
 /// # Errors
-/// When a context is longer than the model's positions, or memory runs out.
+/// When a context is empty or longer than the model's positions, or memory runs out.
 pub fn generate(
     model: &Model,
     contexts: &[Vec<u32>],
@@ -50,6 +50,9 @@ pub fn generate(
     let mut completions = vec![empty; rows.len()];
     if rows.is_empty() {
         return Ok(completions);
+    }
+    if contexts.iter().any(Vec::is_empty) {
+        return Err(TorchError::NoContext);
     }
     let device = model.device();
     let limit = i64::from(sampling.max_tokens);
@@ -75,8 +78,10 @@ pub fn generate(
         .f_clamp_min(0)?;
     let mask = model.causal_mask(longest, longest, Some(&pad_contexts))?;
     let mut prefill = model.cache(contexts.len() as i64, longest)?;
-    let hidden = model.hidden(&tokens_bt, &positions_bt, &mask, Some(&mut prefill))?;
-    let last = model.logits(&hidden.f_narrow(1, longest - 1, 1)?.f_squeeze_dim(1)?)?;
+    let ends: Vec<i64> = (1..=contexts.len() as i64).map(|row| row * longest - 1).collect();
+    let ends_n = Tensor::f_from_slice(&ends)?.f_to_device(device)?;
+    let last =
+        model.logits(&model.hidden_at(&tokens_bt, &positions_bt, &mask, Some(&mut prefill), &ends_n)?)?;
 
     // Decode: one row per rollout.
     let owners: Vec<i64> = rows.iter().map(|row| row.context as i64).collect();
@@ -123,7 +128,7 @@ pub fn generate(
             let _ = seen.f_scatter_value_(1, &tokens_b.f_unsqueeze(1)?, 1)?;
         }
         let mut next = tokens_b;
-        if going.len() * 2 <= live.len() {
+        if going.len() * 4 <= live.len() * 3 {
             let kept: Vec<i64> = going.iter().map(|&slot| slot as i64).collect();
             let kept_b = Tensor::f_from_slice(&kept)?.f_to_device(device)?;
             cache = cache.select(&kept_b, longest + limit)?;

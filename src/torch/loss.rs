@@ -11,17 +11,32 @@ use crate::grpo::{GrpoSpec, Normaliser, RatioRule, token_weight};
 use super::rollout::Rollout;
 use super::{Model, TorchError};
 
+/// A rollout with its part in the loss.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The conversation.
+    pub rollout: &'a Rollout,
+    /// Its advantage.
+    pub advantage: f64,
+    /// Weight of each of its drawn tokens.
+    pub weight: f64,
+    /// Logprobs of its drawn tokens under the base model, when the KL is wanted: for all items or for none.
+    pub reference: Option<&'a [f32]>,
+}
+
 /// Rollouts of a micro-batch as tensors.
 #[derive(Debug)]
 pub struct Packed {
     tokens_mt: Tensor,
-    positions_mt: Tensor,
+    /// `[1, t]`.
+    positions_t: Tensor,
     /// Flat index into `[m, t]` of the position that predicts each loss token.
     source_n: Tensor,
     target_n: Tensor,
     behavior_n: Tensor,
     advantage_n: Tensor,
     weight_n: Tensor,
+    reference_n: Option<Tensor>,
 }
 
 /// Sums over the tokens of a batch.
@@ -39,48 +54,49 @@ pub struct LossStats {
     pub kl: f64,
 }
 
-/// Packs rollouts, padded on the right, with one advantage and one token weight each.
+/// Packs rollouts, padded on the right.
 ///
 /// # Errors
-/// When a conversation outgrows the model, or memory runs out.
-pub fn pack(
-    model: &Model,
-    rollouts: &[Rollout],
-    advantages: &[f64],
-    weights: &[f64],
-) -> Result<Packed, TorchError> {
-    let longest = rollouts.iter().map(|rollout| rollout.tokens.len()).max().unwrap_or(0);
+/// When a conversation outgrows the model, begins with a drawn token, or memory runs out.
+pub fn pack(model: &Model, items: &[Item<'_>]) -> Result<Packed, TorchError> {
+    let longest = items.iter().map(|item| item.rollout.tokens.len()).max().unwrap_or(0);
     let limit = model.architecture().max_positions;
     if longest > limit {
         return Err(TorchError::ContextTooLong { tokens: longest, limit });
     }
-    let mut tokens = vec![0i64; rollouts.len() * longest];
+    let mut tokens = vec![0i64; items.len() * longest];
     let (mut source, mut target, mut behavior) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut advantage, mut weight) = (Vec::new(), Vec::new());
-    for (row, rollout) in rollouts.iter().enumerate() {
+    let (mut advantage, mut weight, mut reference) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, item) in items.iter().enumerate() {
+        let rollout = item.rollout;
+        if rollout.drawn.first() == Some(&true) {
+            return Err(TorchError::NoContext);
+        }
         for (t, &token) in rollout.tokens.iter().enumerate() {
             tokens[row * longest + t] = i64::from(token);
             if rollout.drawn[t] {
                 source.push((row * longest + t - 1) as i64);
                 target.push(i64::from(token));
                 behavior.push(rollout.logprobs[t]);
-                advantage.push(advantages[row] as f32);
-                weight.push(weights[row] as f32);
+                advantage.push(item.advantage as f32);
+                weight.push(item.weight as f32);
             }
         }
+        reference.extend(item.reference.unwrap_or_default());
     }
     let device = model.device();
-    let shape = [rollouts.len() as i64, longest as i64];
-    let positions_mt =
-        Tensor::f_arange(shape[1], (Kind::Int64, device))?.f_unsqueeze(0)?.f_expand(shape, false)?;
+    let floats = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
+    let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+    let wanted = items.first().is_some_and(|item| item.reference.is_some());
     Ok(Packed {
-        tokens_mt: Tensor::f_from_slice(&tokens)?.f_view(shape)?.f_to_device(device)?,
-        positions_mt,
-        source_n: Tensor::f_from_slice(&source)?.f_to_device(device)?,
-        target_n: Tensor::f_from_slice(&target)?.f_to_device(device)?,
-        behavior_n: Tensor::f_from_slice(&behavior)?.f_to_device(device)?,
-        advantage_n: Tensor::f_from_slice(&advantage)?.f_to_device(device)?,
-        weight_n: Tensor::f_from_slice(&weight)?.f_to_device(device)?,
+        tokens_mt: whole(&tokens)?.f_view([items.len() as i64, longest as i64])?,
+        positions_t: Tensor::f_arange(longest as i64, (Kind::Int64, device))?.f_unsqueeze(0)?,
+        source_n: whole(&source)?,
+        target_n: whole(&target)?,
+        behavior_n: floats(&behavior)?,
+        advantage_n: floats(&advantage)?,
+        weight_n: floats(&weight)?,
+        reference_n: wanted.then(|| floats(&reference)).transpose()?,
     })
 }
 
@@ -91,10 +107,8 @@ pub fn pack(
 pub fn logprobs(model: &Model, packed: &Packed, temperature: f64) -> Result<(Tensor, Tensor), TorchError> {
     let (_, t) = packed.tokens_mt.size2()?;
     let mask = model.causal_mask(t, t, None)?;
-    let hidden = model.hidden(&packed.tokens_mt, &packed.positions_mt, &mask, None)?;
-    let width = hidden.size()[2];
-    let chosen = hidden.f_reshape([-1, width])?.f_index_select(0, &packed.source_n)?;
-    let mut logits = model.logits(&chosen)?;
+    let hidden = model.hidden_at(&packed.tokens_mt, &packed.positions_t, &mask, None, &packed.source_n)?;
+    let mut logits = model.logits(&hidden)?;
     if temperature != 1.0 {
         logits = logits.f_div_scalar(temperature)?;
     }
@@ -116,7 +130,6 @@ pub fn logprobs(model: &Model, packed: &Packed, temperature: f64) -> Result<(Ten
 pub fn objective(
     logprob_n: &Tensor,
     packed: &Packed,
-    reference_n: Option<&Tensor>,
     rule: RatioRule,
     kl_coef: f64,
 ) -> Result<(Tensor, LossStats), TorchError> {
@@ -138,7 +151,7 @@ pub fn objective(
         clipped: f64::try_from(clipped_n.f_sum(Kind::Double)?)?,
         ..LossStats::default()
     };
-    if let Some(reference) = reference_n {
+    if let Some(reference) = &packed.reference_n {
         let gap = reference.f_sub(logprob_n)?;
         let kl_n = gap.f_exp()?.f_sub(&gap)?.f_sub_scalar(1.0)?;
         stats.kl = f64::try_from(kl_n.f_detach()?.f_sum(Kind::Double)?)?;
@@ -164,7 +177,10 @@ pub struct Batch<'a> {
     pub temperature: f64,
 }
 
-/// Dense gradients of the GRPO loss of a batch, accumulated over micro-batches.
+/// Dense gradients of the GRPO loss of a batch, accumulated over micro-batches, in float32.
+///
+/// Rollouts of similar length go together, so that little of a micro-batch is padding. Those that cannot move the
+/// weights (advantage 0 and no KL term) are counted in the statistics but not differentiated.
 ///
 /// # Errors
 /// When the loss or a gradient is not finite, or memory runs out.
@@ -173,46 +189,63 @@ pub fn gradients(
     batch: Batch<'_>,
     spec: &GrpoSpec,
 ) -> Result<(Vec<Tensor>, LossStats), TorchError> {
-    let tokens: usize = batch.rollouts.iter().map(Rollout::length).sum();
-    let rollouts = batch.rollouts.len();
-    let size = spec.micro_batch as usize;
-    let mut total: Option<Vec<Tensor>> = None;
+    let (rollouts, advantages) = (batch.rollouts, batch.advantages);
+    let tokens: usize = rollouts.iter().map(Rollout::length).sum();
+    let item = |i: usize| Item {
+        rollout: &rollouts[i],
+        advantage: advantages[i],
+        weight: token_weight(spec.normaliser, rollouts[i].length(), rollouts.len(), tokens),
+        reference: batch.reference.map(|lists| lists[i].as_slice()),
+    };
+    let idle = |i: &usize| advantages[*i] == 0.0 && spec.kl_coef == 0.0;
+    let (still, moving): (Vec<usize>, Vec<usize>) = by_length(rollouts).into_iter().partition(idle);
+    let mut total = None;
     let mut stats = LossStats::default();
-    for start in (0..rollouts).step_by(size) {
-        let range = start..(start + size).min(rollouts);
-        let part = &batch.rollouts[range.clone()];
-        let weights: Vec<f64> = part
-            .iter()
-            .map(|rollout| token_weight(spec.normaliser, rollout.length(), rollouts, tokens))
-            .collect();
-        let packed = pack(model, part, &batch.advantages[range.clone()], &weights)?;
-        let reference = batch
-            .reference
-            .map(|lists| Tensor::f_from_slice(&lists[range].concat())?.f_to_device(model.device()))
-            .transpose()?;
-        let (logprob_n, entropy_n) = logprobs(model, &packed, batch.temperature)?;
-        let (loss, part) = objective(&logprob_n, &packed, reference.as_ref(), spec.ratio, spec.kl_coef)?;
-        if !part.loss.is_finite() {
-            return Err(TorchError::NonFinite { what: "the loss".into() });
+    for (list, moves) in [(moving, true), (still, false)] {
+        let _guard = (!moves).then(tch::no_grad_guard);
+        for part in list.chunks(spec.micro_batch as usize) {
+            let packed = pack(model, &part.iter().map(|&i| item(i)).collect::<Vec<_>>())?;
+            let (logprob_n, entropy_n) = logprobs(model, &packed, batch.temperature)?;
+            let (loss, part) = objective(&logprob_n, &packed, spec.ratio, spec.kl_coef)?;
+            if !part.loss.is_finite() {
+                return Err(TorchError::NonFinite { what: "the loss".into() });
+            }
+            stats.loss += part.loss;
+            stats.tokens += part.tokens;
+            stats.clipped += part.clipped;
+            stats.kl += part.kl;
+            stats.entropy += f64::try_from(entropy_n.f_sum(Kind::Double)?)?;
+            if moves {
+                accumulate(model, &loss, &mut total)?;
+            }
         }
-        stats.loss += part.loss;
-        stats.tokens += part.tokens;
-        stats.clipped += part.clipped;
-        stats.kl += part.kl;
-        stats.entropy += f64::try_from(entropy_n.f_sum(Kind::Double)?)?;
-        accumulate(model, &loss, &mut total)?;
     }
-    Ok((total.unwrap_or_default(), stats))
+    let zeros = |tensor: &Tensor| Tensor::f_zeros(tensor.size(), (Kind::Float, tensor.device()));
+    let total = match total {
+        Some(total) => total,
+        None => model.weights.tensors.iter().map(zeros).collect::<Result<_, _>>()?,
+    };
+    Ok((total, stats))
 }
 
-/// Adds the gradient of `loss` with respect to every weight to `total`.
+/// Indices of rollouts, shortest first; equals in their order.
+fn by_length(rollouts: &[Rollout]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rollouts.len()).collect();
+    order.sort_by_key(|&i| rollouts[i].tokens.len());
+    order
+}
+
+/// Adds the gradient of `loss` with respect to every weight to `total`, in float32.
 ///
 /// # Errors
 /// When memory runs out.
 pub fn accumulate(model: &Model, loss: &Tensor, total: &mut Option<Vec<Tensor>>) -> Result<(), TorchError> {
     let gradients = Tensor::f_run_backward(&[loss], &model.weights.tensors, false, false)?;
     match total {
-        None => *total = Some(gradients),
+        None => {
+            let wide = gradients.iter().map(|gradient| gradient.f_to_kind(Kind::Float));
+            *total = Some(wide.collect::<Result<_, _>>()?);
+        }
         Some(total) => {
             for (sum, gradient) in total.iter_mut().zip(gradients) {
                 let _ = sum.f_add_(&gradient)?;
@@ -233,15 +266,21 @@ pub fn score(
     micro_batch: usize,
 ) -> Result<Vec<Vec<f32>>, TorchError> {
     let _guard = tch::no_grad_guard();
-    let mut lists = Vec::with_capacity(rollouts.len());
-    for part in rollouts.chunks(micro_batch) {
-        let none = vec![0.0; part.len()];
-        let packed = pack(model, part, &none, &none)?;
+    let mut lists = vec![Vec::new(); rollouts.len()];
+    for part in by_length(rollouts).chunks(micro_batch) {
+        let packed = pack(model, &part.iter().map(|&i| plain(&rollouts[i], 0.0)).collect::<Vec<_>>())?;
         let (logprob_n, _) = logprobs(model, &packed, temperature)?;
         let mut flat = Vec::<f32>::try_from(&logprob_n)?.into_iter();
-        lists.extend(part.iter().map(|rollout| flat.by_ref().take(rollout.length()).collect::<Vec<f32>>()));
+        for &i in part {
+            lists[i] = flat.by_ref().take(rollouts[i].length()).collect();
+        }
     }
     Ok(lists)
+}
+
+/// A rollout whose likelihood alone is wanted.
+fn plain(rollout: &Rollout, weight: f64) -> Item<'_> {
+    Item { rollout, advantage: 0.0, weight, reference: None }
 }
 
 /// Euclidean norm of a list of gradients, in float64.
@@ -254,11 +293,16 @@ pub fn norm(gradients: &[Tensor]) -> Result<f64, TorchError> {
         let wide = gradient.f_to_kind(Kind::Float)?;
         squares.push(wide.f_mul(&wide)?.f_sum(Kind::Double)?);
     }
-    if squares.is_empty() {
+    let norm = total_of(&squares)?.sqrt();
+    if norm.is_finite() { Ok(norm) } else { Err(TorchError::NonFinite { what: "the gradient norm".into() }) }
+}
+
+/// Sum of scalars that live on a device, with one transfer.
+fn total_of(scalars: &[Tensor]) -> Result<f64, TorchError> {
+    if scalars.is_empty() {
         return Ok(0.0);
     }
-    let norm = f64::try_from(Tensor::f_stack(&squares, 0)?.f_sum(Kind::Double)?)?.sqrt();
-    if norm.is_finite() { Ok(norm) } else { Err(TorchError::NonFinite { what: "the gradient norm".into() }) }
+    Ok(f64::try_from(Tensor::f_stack(scalars, 0)?.f_sum(Kind::Double)?)?)
 }
 
 /// Sum of absolute values of a list of gradients, in float64.
@@ -266,11 +310,11 @@ pub fn norm(gradients: &[Tensor]) -> Result<f64, TorchError> {
 /// # Errors
 /// When memory runs out.
 pub fn absolute_sum(gradients: &[Tensor]) -> Result<f64, TorchError> {
-    let mut total = 0.0;
+    let mut sums = Vec::with_capacity(gradients.len());
     for gradient in gradients.iter().filter(|gradient| gradient.numel() > 0) {
-        total += f64::try_from(gradient.f_abs()?.f_sum(Kind::Double)?)?;
+        sums.push(gradient.f_abs()?.f_sum(Kind::Double)?);
     }
-    Ok(total)
+    total_of(&sums)
 }
 
 /// torch's clip coefficient: `min(1, limit / (norm + 1e-6))`; a limit of zero clips nothing.
@@ -285,7 +329,7 @@ pub fn clip_scale(norm: f64, limit: f64) -> f64 {
 pub fn likelihood(model: &Model, rollouts: &[Rollout], mean: bool) -> Result<Tensor, TorchError> {
     let tokens: usize = rollouts.iter().map(Rollout::length).sum();
     let weight = if mean { token_weight(Normaliser::Token, 1, 1, tokens) } else { 1.0 };
-    let packed = pack(model, rollouts, &vec![0.0; rollouts.len()], &vec![weight; rollouts.len()])?;
+    let packed = pack(model, &rollouts.iter().map(|rollout| plain(rollout, weight)).collect::<Vec<_>>())?;
     let (logprob_n, _) = logprobs(model, &packed, 1.0)?;
     Ok(logprob_n.f_mul(&packed.weight_n)?.f_sum(Kind::Float)?.f_neg()?)
 }

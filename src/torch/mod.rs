@@ -23,7 +23,7 @@ mod weights;
 pub use error::TorchError;
 pub use export::export_files;
 pub use generate::{Completion, Row, generate};
-pub use loss::{Batch, LossStats, Packed, gradients, norm, objective, pack, score};
+pub use loss::{Batch, Item, LossStats, Packed, gradients, norm, objective, pack, score};
 pub use model::{KvCache, Model};
 pub use pretrain::{WarmStart, directory, warm_start};
 pub use rollout::{Draws, Rollout, demonstrate, play};

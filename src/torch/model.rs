@@ -22,6 +22,7 @@ pub struct Model {
     /// The numbers.
     pub weights: Weights,
     cos_sd: Tensor,
+    /// The first half of each row negated: see [`rotate`].
     sin_sd: Tensor,
 }
 
@@ -46,10 +47,9 @@ impl KvCache {
                 .map(|tensor| {
                     let (_, heads, _, width) = tensor.size4()?;
                     let chosen = tensor.f_narrow(2, 0, self.len)?.f_index_select(0, rows)?;
-                    let grown = Tensor::f_zeros(
-                        [rows.size()[0], heads, capacity, width],
-                        (tensor.kind(), tensor.device()),
-                    )?;
+                    // What lies beyond `len` is written before it is read.
+                    let shape = [rows.size()[0], heads, capacity, width];
+                    let grown = Tensor::f_empty(shape, (tensor.kind(), tensor.device()))?;
                     grown.f_narrow(2, 0, self.len)?.f_copy_(&chosen)?;
                     Ok(grown)
                 })
@@ -73,8 +73,10 @@ impl Model {
         let half_d = Tensor::f_pow_scalar(rope_theta, &exponent_d)?.f_reciprocal()?.f_to_device(device)?;
         let position_s = Tensor::f_arange(max_positions as i64, (Kind::Float, device))?;
         let angle = position_s.f_outer(&half_d)?;
-        let angle = Tensor::f_cat(&[&angle, &angle], 1)?;
-        Ok(Self { cos_sd: angle.f_cos()?.f_to_kind(kind)?, sin_sd: angle.f_sin()?.f_to_kind(kind)?, weights })
+        let (cos, sin) = (angle.f_cos()?, angle.f_sin()?);
+        let cos_sd = Tensor::f_cat(&[&cos, &cos], 1)?.f_to_kind(kind)?;
+        let sin_sd = Tensor::f_cat(&[&sin.f_neg()?, &sin], 1)?.f_to_kind(kind)?;
+        Ok(Self { cos_sd, sin_sd, weights })
     }
 
     /// The decoder's shape.
@@ -101,7 +103,7 @@ impl Model {
         let (heads, width) = (shape.kv_heads as i64, shape.head_dim as i64);
         let make = || -> Result<Vec<Tensor>, TorchError> {
             (0..shape.layers)
-                .map(|_| Ok(Tensor::f_zeros([rows, heads, capacity, width], (self.kind(), self.device()))?))
+                .map(|_| Ok(Tensor::f_empty([rows, heads, capacity, width], (self.kind(), self.device()))?))
                 .collect()
         };
         Ok(KvCache { keys: make()?, values: make()?, len: 0 })
@@ -110,32 +112,66 @@ impl Model {
     /// Final hidden states of new tokens.
     ///
     /// # Shapes
-    /// `tokens_bt`, `positions_bt`: int64 `[b, t]`. `mask`: additive, broadcastable to `[b, 1, t, s]`, see
-    /// [`Model::causal_mask`]. Result: `[b, t, h]`. With a cache, the new tokens are appended to it.
+    /// `tokens_bt`: int64 `[b, t]`; `positions`: int64 `[b, t]`, or `[1, t]` when all rows have the same. `mask`:
+    /// additive, broadcastable to `[b, 1, t, s]`, see [`Model::causal_mask`]. Result: `[b, t, h]`. With a cache, the new
+    /// tokens are appended to it.
     ///
     /// # Errors
     /// When a position is beyond the model's, or memory runs out.
     pub fn hidden(
         &self,
         tokens_bt: &Tensor,
-        positions_bt: &Tensor,
+        positions: &Tensor,
+        mask: &Tensor,
+        cache: Option<&mut KvCache>,
+    ) -> Result<Tensor, TorchError> {
+        self.decode(tokens_bt, positions, mask, cache, None)
+    }
+
+    /// The hidden states of [`Model::hidden`] at some places only, `[n, h]`: what no later token attends to, the last
+    /// layer's MLP, is not computed for the others.
+    ///
+    /// # Shapes
+    /// `places_n`: int64 `[n]`, flat indices into `[b, t]`.
+    ///
+    /// # Errors
+    /// As [`Model::hidden`].
+    pub fn hidden_at(
+        &self,
+        tokens_bt: &Tensor,
+        positions: &Tensor,
+        mask: &Tensor,
+        cache: Option<&mut KvCache>,
+        places_n: &Tensor,
+    ) -> Result<Tensor, TorchError> {
+        self.decode(tokens_bt, positions, mask, cache, Some(places_n))
+    }
+
+    fn decode(
+        &self,
+        tokens_bt: &Tensor,
+        positions: &Tensor,
         mask: &Tensor,
         mut cache: Option<&mut KvCache>,
+        places_n: Option<&Tensor>,
     ) -> Result<Tensor, TorchError> {
-        let (rows, new) = tokens_bt.size2()?;
-        let width = self.architecture().head_dim as i64;
-        let flat = positions_bt.f_reshape([-1])?;
-        let cos = self.cos_sd.f_index_select(0, &flat)?.f_view([rows, 1, new, width])?;
-        let sin = self.sin_sd.f_index_select(0, &flat)?.f_view([rows, 1, new, width])?;
+        let (rows, new) = positions.size2()?;
+        let Architecture { head_dim, hidden_size, layers, .. } = *self.architecture();
+        let flat = positions.f_reshape([-1])?;
+        let table = |table: &Tensor| table.f_index_select(0, &flat)?.f_view([rows, 1, new, head_dim as i64]);
+        let (cos, sin) = (table(&self.cos_sd)?, table(&self.sin_sd)?);
         let mut x = Tensor::f_embedding(&self.weights.tensors[0], tokens_bt, -1, false, false)?;
-        for layer in 0..self.architecture().layers {
-            x = self.layer(layer, &x, (&cos, &sin), mask, cache.as_deref_mut())?;
+        for layer in 0..layers {
+            x = self.attend(layer, &x, (&cos, &sin), mask, cache.as_deref_mut())?;
+            if let (Some(places_n), true) = (places_n, layer + 1 == layers) {
+                x = x.f_reshape([-1, hidden_size as i64])?.f_index_select(0, places_n)?;
+            }
+            x = self.mlp(layer, &x)?;
         }
         if let Some(cache) = cache {
             cache.len += new;
         }
-        let norm = &self.weights.tensors[1 + PER_LAYER * self.architecture().layers];
-        self.rms_norm(&x, norm)
+        self.rms_norm(&x, &self.weights.tensors[1 + PER_LAYER * layers])
     }
 
     /// Next-token logits in float32: `[.., h]` to `[.., v]`.
@@ -167,7 +203,12 @@ impl Model {
         Ok(hidden.f_to_kind(Kind::Float)?.f_mul_scalar(MASKED)?.f_to_kind(self.kind())?)
     }
 
-    fn layer(
+    fn weight(&self, layer: usize, i: usize) -> &Tensor {
+        &self.weights.tensors[1 + PER_LAYER * layer + i]
+    }
+
+    /// The attention half of a layer, residual included.
+    fn attend(
         &self,
         layer: usize,
         x: &Tensor,
@@ -175,7 +216,7 @@ impl Model {
         mask: &Tensor,
         cache: Option<&mut KvCache>,
     ) -> Result<Tensor, TorchError> {
-        let weight = |i: usize| &self.weights.tensors[1 + PER_LAYER * layer + i];
+        let weight = |i: usize| self.weight(layer, i);
         let shape = self.architecture();
         let (b, t, _) = x.size3()?;
         let width = shape.head_dim as i64;
@@ -198,11 +239,16 @@ impl Model {
         let mixed = attention(&query, &key, &value, mask)?;
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([b, t, shape.heads as i64 * width])?;
         let no_bias: Option<&Tensor> = None;
-        let x = x.f_add(&mixed.f_linear(weight(6), no_bias)?)?;
-        let normed = self.rms_norm(&x, weight(11))?;
-        let gate = normed.f_linear(weight(7), no_bias)?.f_silu()?;
-        let up = normed.f_linear(weight(8), no_bias)?;
-        Ok(x.f_add(&gate.f_mul(&up)?.f_linear(weight(9), no_bias)?)?)
+        Ok(x.f_add(&mixed.f_linear(weight(6), no_bias)?)?)
+    }
+
+    /// The SwiGLU half of a layer, residual included; `x [.., h]`.
+    fn mlp(&self, layer: usize, x: &Tensor) -> Result<Tensor, TorchError> {
+        let no_bias: Option<&Tensor> = None;
+        let normed = self.rms_norm(x, self.weight(layer, 11))?;
+        let gate = normed.f_linear(self.weight(layer, 7), no_bias)?.f_silu()?;
+        let up = normed.f_linear(self.weight(layer, 8), no_bias)?;
+        Ok(x.f_add(&gate.f_mul(&up)?.f_linear(self.weight(layer, 9), no_bias)?)?)
     }
 
     /// `x / sqrt(mean(x^2) + eps) * weight`, the quotient in float32.
@@ -215,12 +261,11 @@ impl Model {
     }
 }
 
-/// Rotary embedding: the two halves of each head form the planes that are turned.
+/// Rotary embedding: the two halves `(a, b)` of each head form the planes that are turned, to
+/// `(a cos - b sin, b cos + a sin)`. Halves are swapped and the sign is in the table.
 fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, TorchError> {
     let half = x.size()[3] / 2;
-    let (low, high) = (x.f_narrow(3, 0, half)?, x.f_narrow(3, half, half)?);
-    let turned = Tensor::f_cat(&[&high.f_neg()?, &low], 3)?;
-    Ok(x.f_mul(cos)?.f_add(&turned.f_mul(sin)?)?)
+    Ok(x.f_mul(cos)?.f_add(&x.f_roll(half, 3)?.f_mul(sin)?)?)
 }
 
 /// Grouped-query attention: `query [b, n, t, d]`, `key`, `value [b, k, s, d]` to `[b, n, t, d]`.

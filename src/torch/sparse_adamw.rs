@@ -146,8 +146,7 @@ impl SparseAdamW {
     /// When memory runs out.
     pub fn movement(&self, total: usize) -> Result<Movement, TorchError> {
         let _guard = tch::no_grad_guard();
-        let mut sums = [0.0f64; 4];
-        let mut linf = 0.0f64;
+        let mut rows = Vec::with_capacity(self.active.len());
         for active in self.active.iter().filter(|active| active.master.numel() > 0) {
             let moved = active.master.f_sub(&active.base)?.f_abs_()?;
             let rounded = active
@@ -155,7 +154,7 @@ impl SparseAdamW {
                 .f_to_kind(Kind::BFloat16)?
                 .f_ne_tensor(&active.base.f_to_kind(Kind::BFloat16)?)?;
             let count = |flags: &Tensor| flags.f_sum(Kind::Double);
-            let stats = Tensor::f_stack(
+            rows.push(Tensor::f_stack(
                 &[
                     moved.f_mul(&moved)?.f_sum(Kind::Double)?,
                     count(&moved.f_gt(0.0)?)?,
@@ -164,10 +163,15 @@ impl SparseAdamW {
                     moved.f_max()?.f_to_kind(Kind::Double)?,
                 ],
                 0,
-            )?;
-            let stats = Vec::<f64>::try_from(&stats)?;
-            sums.iter_mut().zip(&stats).for_each(|(sum, value)| *sum += value);
-            linf = linf.max(stats[4]);
+            )?);
+        }
+        let (mut sums, mut linf) = ([0.0f64; 4], 0.0f64);
+        // All tensors' numbers in one transfer.
+        let numbers =
+            if rows.is_empty() { Vec::new() } else { Vec::<f64>::try_from(&Tensor::f_cat(&rows, 0)?)? };
+        for row in numbers.chunks_exact(5) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            linf = linf.max(row[4]);
         }
         let total = total as f64;
         Ok(Movement {

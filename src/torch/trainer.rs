@@ -1,9 +1,12 @@
 //! The stages of a run, as the executor calls them: base, scores, and the run itself.
 
-use serde_json::json;
+use std::path::Path;
 
-use crate::data::open_task;
+use serde_json::json;
+use tch::Device;
+
 use crate::data::safetensors::to_bytes;
+use crate::data::{Parameter, open_task};
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
@@ -37,11 +40,14 @@ fn interrupted() -> StageFailure {
 }
 
 fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
-    let ModelSource::Pretrain(spec) = &run.config.model.source else { return Ok(Some(())) };
     if cx.store.artifact(Stage::Base, &run.stages.base)?.is_some() {
         return Ok(Some(()));
     }
     let device = setup::device(&run.config)?;
+    let spec = match &run.config.model.source {
+        ModelSource::Pretrain(spec) => spec,
+        ModelSource::Directory { path, digest } => return checked(run, path, digest, device, cx).map(Some),
+    };
     let task = open_task(&run.config.task)?;
     (cx.events)(Event::Phase { name: "warm start".into(), steps: spec.steps });
     let progress = |step, message| (cx.events)(Event::Progress { step, message });
@@ -50,6 +56,19 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     let views: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     cx.store.publish(Stage::Base, &run.stages.base, &views, warm.meta)?;
     Ok(Some(()))
+}
+
+/// Opens a model directory once, so that what is wrong with it is said once and not by every run. The artifact is a
+/// record of that; the directory itself stays where it is.
+fn checked(run: &RunSpec, path: &Path, digest: &str, device: Device, cx: &Context) -> Result<(), RunError> {
+    let (model, _) = setup::base(run, path, device)?;
+    let parameters = &model.weights.parameters;
+    let tensors: Vec<_> =
+        parameters.iter().map(|found| json!({ "name": found.name, "shape": found.shape })).collect();
+    let meta = json!({ "model_digest": digest, "parameters": parameters.iter().map(Parameter::elements).sum::<usize>() });
+    let record = format!("{:#}\n", json!({ "tensors": tensors }));
+    cx.store.publish(Stage::Base, &run.stages.base, &[("checked.json", record.as_bytes())], meta)?;
+    Ok(())
 }
 
 fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {

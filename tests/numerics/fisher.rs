@@ -45,7 +45,8 @@ fn batch_is_the_square_of_the_clipped_policy_gradient() {
         }
     }
     let length = norm(&sum).unwrap();
-    assert!(length > 0.0, "the rewards of a group differ");
+    let answers: Vec<_> = rollouts.iter().map(|rollout| &rollout.answers).collect();
+    assert!(length > 0.0, "the rewards of a group differ: {answers:?}");
     for clip_norm in [length / 3.0, length * 3.0, 0.0] {
         config.optimizer.clip_norm = clip_norm;
         let scale = if clip_norm == 0.0 { 1.0 } else { (clip_norm / (length + 1e-6)).min(1.0) };

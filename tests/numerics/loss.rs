@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use tickets::counter::Counter;
 use tickets::grpo::{Normaliser, RatioRule, token_term, token_weight};
-use tickets::torch::{Batch, Model, Rollout, gradients, objective, pack, score};
+use tickets::torch::{Batch, Item, Model, Rollout, gradients, objective, pack, score};
 
 use super::support::{distance, grpo, model, relative, rollout};
 
@@ -54,7 +54,6 @@ fn terms_and_derivatives_are_those_of_the_scalar_reference() {
             .iter()
             .map(|rollout| token_weight(normaliser, rollout.length(), rollouts.len(), tokens))
             .collect();
-        let packed = pack(&model, &rollouts, &ADVANTAGES, &weights).unwrap();
         for rule in RULES {
             for kl_coef in [0.0, 0.2] {
                 let mut counter = Counter::new(3, "test/logprobs", &[]);
@@ -77,8 +76,17 @@ fn terms_and_derivatives_are_those_of_the_scalar_reference() {
                     }
                 }
                 let policy = Tensor::from_slice(&policy).set_requires_grad(true);
-                let base = Tensor::from_slice(&base);
-                let (tensor, stats) = objective(&policy, &packed, Some(&base), rule, kl_coef).unwrap();
+                let mut at = 0;
+                let items: Vec<Item<'_>> = (0..rollouts.len())
+                    .map(|i| {
+                        let from = at;
+                        at += rollouts[i].length();
+                        let (advantage, weight) = (ADVANTAGES[i], weights[i]);
+                        Item { rollout: &rollouts[i], advantage, weight, reference: Some(&base[from..at]) }
+                    })
+                    .collect();
+                let packed = pack(&model, &items).unwrap();
+                let (tensor, stats) = objective(&policy, &packed, rule, kl_coef).unwrap();
                 tensor.backward();
                 assert!((stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0), "{} and {loss}", stats.loss);
                 assert!((stats.clipped - clipped as f64).abs() < 0.5, "{} and {clipped}", stats.clipped);

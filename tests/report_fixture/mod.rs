@@ -1,5 +1,3 @@
-#![expect(dead_code, reason = "each test file uses a part of it")]
-
 //! Results that look like those of a quickstart: full, Fisher and random masks, several rates and seeds, one failed
 //! run, one pending. Deterministic: noise comes from the counter-based generator.
 

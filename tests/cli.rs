@@ -85,8 +85,8 @@ fn a_grid_is_planned_run_reported_and_not_run_again() {
 }
 
 fn only_report(bench: &Bench, results: &str) -> std::path::PathBuf {
-    let folders = fs::read_dir(bench.path(results)).unwrap().map(|entry| entry.unwrap().path());
-    folders.filter(|path| !path.ends_with(".store")).next().unwrap()
+    let mut folders = fs::read_dir(bench.path(results)).unwrap().map(|entry| entry.unwrap().path());
+    folders.find(|path| !path.ends_with(".store")).unwrap()
 }
 
 /// Sets every element of a float32 tensor of a safetensors file.

@@ -1,15 +1,13 @@
 //! The command line: arguments in, output and exit codes out. One file per command.
 
-use std::io::Write;
 #[cfg(not(feature = "tables"))]
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
+use std::io::Write;
 
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
-use crate::plan::{Plan, RunSpec};
-#[cfg(not(feature = "tables"))]
+use crate::plan::RunSpec;
+#[cfg(all(feature = "torch", not(feature = "tables")))]
 use crate::store::Store;
 
 pub mod args;
@@ -99,13 +97,13 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
     }
 }
 
-#[cfg(feature = "tables")]
+#[cfg(all(feature = "torch", feature = "tables"))]
 use report::write_report;
 
 /// Without tables the results are all there is.
-#[cfg(not(feature = "tables"))]
+#[cfg(all(feature = "torch", not(feature = "tables")))]
 #[expect(clippy::unnecessary_wraps, reason = "the full program's report can fail")]
-fn write_report(_: &Plan, store: &Store) -> Result<PathBuf, Failure> {
+fn write_report(_: &crate::plan::Plan, store: &Store) -> Result<std::path::PathBuf, Failure> {
     Ok(store.results().to_path_buf())
 }
 
@@ -125,7 +123,7 @@ fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
 
 /// Whether the plan's workers will use a GPU. One that is asked for and absent is said before anything is begun.
 #[cfg(feature = "torch")]
-fn uses_cuda(plan: &Plan) -> Result<bool, Failure> {
+fn uses_cuda(plan: &crate::plan::Plan) -> Result<bool, Failure> {
     use crate::manifest::DeviceChoice;
     use crate::torch::device;
     let Some(run) = plan.runs.first() else { return Ok(false) };
@@ -133,10 +131,4 @@ fn uses_cuda(plan: &Plan) -> Result<bool, Failure> {
         device::probe_cuda()?;
     }
     Ok(device::would_use_cuda(run.config.exec.device))
-}
-
-#[cfg(not(feature = "torch"))]
-#[expect(clippy::unnecessary_wraps, reason = "the full program's choice can fail")]
-fn uses_cuda(_: &Plan) -> Result<bool, Failure> {
-    Ok(false)
 }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-#[cfg(feature = "torch")]
-use super::Tokenizer;
 use super::error::read;
-use super::{Architecture, ChatTemplate, DataError, Message};
+use super::{Architecture, ChatTemplate, DataError};
+#[cfg(feature = "torch")]
+use super::{Message, Tokenizer};
 
 /// A model directory, opened.
 #[derive(Debug)]

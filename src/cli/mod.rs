@@ -1,8 +1,8 @@
 //! The command line: arguments in, output and exit codes out. One file per command.
 
-#[cfg(not(feature = "tables"))]
-use clap::{Parser, Subcommand};
 use std::io::Write;
+
+use clap::{Parser, Subcommand};
 
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};

@@ -1,6 +1,6 @@
 //! The program: parse, call the command, print its failure, end with its code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,7 +11,11 @@ fn main() -> ExitCode {
     match cli::run(cli.command, &mut std::io::stdout().lock()) {
         Ok(code) => code.into(),
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "{failure}");
+            let stderr = std::io::stderr();
+            // What is wrong with a manifest is underlined where it stands; see https://no-color.org for the variable.
+            let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+            let text = cli::args::drawn(&failure, color).unwrap_or_else(|| failure.to_string());
+            let _ = writeln!(stderr.lock(), "{}", text.trim_end());
             failure.code.into()
         }
     }

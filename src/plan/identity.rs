@@ -26,6 +26,8 @@ const SCORES_REV: u32 = 1;
 const MASK_REV: u32 = 1;
 /// Revision of training.
 const TRAIN_REV: u32 = 1;
+/// Revision of an evaluation.
+const EVAL_REV: u32 = 1;
 /// Revision of a run: training and its evaluations.
 const RUN_REV: u32 = 1;
 
@@ -49,16 +51,24 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     train.text("mask", mask.as_deref().unwrap_or("full"));
     train.whole("seed", *seed);
     put_task(&mut train, task);
-    put_grpo(&mut train, grpo);
+    put_loop(&mut train, grpo);
     put_optimizer(&mut train, optimizer);
     put_sampling(&mut train, "sampling", sampling);
+    // At a constant learning rate the state after a step does not depend on how many will follow.
+    let trajectory = train.id("tickets/v1/trajectory");
+    train.whole("grpo.steps", grpo.steps);
     let train = train.id("tickets/v1/train");
+
+    let mut score = Canon::new(EVAL_REV);
+    score.text("trajectory", &trajectory);
+    put_score(&mut score, "eval", eval);
+    let eval_id = score.id("tickets/v1/eval");
 
     let mut run = Canon::new(RUN_REV);
     run.text("train", &train);
     put_eval(&mut run, eval);
     let run = RunId::new(run.id("tickets/v1/run"));
-    (run, StageIds { base, scores, mask, train })
+    (run, StageIds { base, scores, mask, trajectory, train, eval: eval_id })
 }
 
 /// A configuration as dotted keys and plain values, in the order of the manifest's tables, for readers: equal runs have
@@ -69,7 +79,8 @@ pub fn settings(config: &RunConfig) -> Vec<(String, Value)> {
     canon.whole("seed", *seed);
     put_model(&mut canon, model);
     put_task(&mut canon, task);
-    put_grpo(&mut canon, grpo);
+    canon.whole("grpo.steps", grpo.steps);
+    put_loop(&mut canon, grpo);
     put_optimizer(&mut canon, optimizer);
     put_sampling(&mut canon, "sampling", sampling);
     put_mask(&mut canon, mask);
@@ -259,9 +270,10 @@ fn put_task(canon: &mut Canon, task: &TaskSpec) {
     canon.text("task.prompts.later", later);
 }
 
-fn put_grpo(canon: &mut Canon, grpo: &GrpoSpec) {
+/// The GRPO loop but for the number of its steps.
+fn put_loop(canon: &mut Canon, grpo: &GrpoSpec) {
     let GrpoSpec {
-        steps,
+        steps: _,
         rollouts_per_step,
         group_size,
         advantage,
@@ -272,7 +284,6 @@ fn put_grpo(canon: &mut Canon, grpo: &GrpoSpec) {
         updates_per_batch,
         micro_batch,
     } = grpo;
-    canon.whole("grpo.steps", *steps);
     canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
     canon.whole("grpo.group_size", *group_size);
     canon.text("grpo.advantage", advantage_word(*advantage));
@@ -322,11 +333,16 @@ fn put_sampling(canon: &mut Canon, table: &str, sampling: &SamplingSpec) {
 }
 
 fn put_eval(canon: &mut Canon, eval: &EvalSpec) {
-    let EvalSpec { examples, seed, every, sampling } = eval;
-    canon.whole("eval.examples", *examples);
-    canon.whole("eval.seed", *seed);
-    canon.whole("eval.every", *every);
-    put_sampling(canon, "eval.sampling", sampling);
+    canon.whole("eval.every", eval.every);
+    put_score(canon, "eval", eval);
+}
+
+/// What moves the score of one evaluation: not how often there is one.
+fn put_score(canon: &mut Canon, table: &str, eval: &EvalSpec) {
+    let EvalSpec { examples, seed, every: _, sampling } = eval;
+    canon.whole(&format!("{table}.examples"), *examples);
+    canon.whole(&format!("{table}.seed"), *seed);
+    put_sampling(canon, &format!("{table}.sampling"), sampling);
 }
 
 fn dtype_word(dtype: Dtype) -> &'static str {

@@ -40,8 +40,12 @@ pub struct StageIds {
     pub scores: Option<String>,
     /// The mask; full runs have none.
     pub mask: Option<String>,
+    /// Everything but the evaluation and the number of steps: runs that share it share every step that both have.
+    pub trajectory: String,
     /// Everything but the evaluation.
     pub train: String,
+    /// One evaluation of the trajectory, whenever it is made.
+    pub eval: String,
 }
 
 /// A run: what it is called, what it is, what it stands on.

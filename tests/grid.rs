@@ -199,7 +199,7 @@ fn a_grid_is_never_cut_but_can_be_too_large() {
     let list = (0..400).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let (text, _) =
         refused(&format!("[[grid]]\nseed = [{list}]\neval.seed = [{}]\n", list.replace("0,", "9000,")), &[]);
-    assert_eq!(text, "the grid of `m` has 160000 points, more than the 100000 that a plan may have");
+    assert_eq!(text, "the grid of `m` has 160000 points, more than the 1000 runs that it may have");
 }
 
 #[test]
@@ -232,7 +232,10 @@ fn runs_are_found_by_label_id_and_prefix() {
 fn ten_thousand_runs_are_planned_in_order() {
     let seeds = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let rates = (1..=100).map(|n| format!("{n}e-6")).collect::<Vec<_>>().join(", ");
-    let text = format!("{}[[grid]]\nseed = [{seeds}]\noptimizer.lr = [{rates}]\n", manifest_support::HEAD);
+    let text = format!(
+        "{}[exec]\nmax_runs = 10000\n[[grid]]\nseed = [{seeds}]\noptimizer.lr = [{rates}]\n",
+        manifest_support::HEAD
+    );
     let started = std::time::Instant::now();
     let plan = plan(&text, &[]).expect("planned");
     assert_eq!(plan.runs.len(), 10_000);

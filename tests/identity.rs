@@ -16,10 +16,15 @@ enum Stage {
     Base,
     Scores,
     Mask,
+    Trajectory,
     Train,
+    Eval,
     Run,
 }
-use Stage::{Base, Mask, Run, Scores, Train};
+use Stage::{Base, Eval, Mask, Run, Scores, Train, Trajectory};
+
+/// Everything that stands on a mask.
+const TRAINED: [Stage; 4] = [Trajectory, Train, Eval, Run];
 
 fn only_run(text: &str, set: &[&str]) -> RunSpec {
     let mut plan = plan(text, set).unwrap_or_else(|error| panic!("{set:?}: {error}"));
@@ -34,7 +39,9 @@ fn moved(left: &RunSpec, right: &RunSpec) -> BTreeSet<Stage> {
     note(Base, left.stages.base != right.stages.base);
     note(Scores, left.stages.scores != right.stages.scores);
     note(Mask, left.stages.mask != right.stages.mask);
+    note(Trajectory, left.stages.trajectory != right.stages.trajectory);
     note(Train, left.stages.train != right.stages.train);
+    note(Eval, left.stages.eval != right.stages.eval);
     note(Run, left.id != right.id);
     stages
 }
@@ -45,7 +52,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
     use Influence::*;
     &[
         ("seed", "1", Training),
-        ("model.dtype", "bfloat16", Everything),
+        ("model.dtype", "bfloat16", Typing),
         ("model.pretrain.hidden_size", "64", Everything),
         ("model.pretrain.intermediate_size", "351", Everything),
         ("model.pretrain.layers", "3", Everything),
@@ -68,7 +75,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("task.prompts.first", "another wording", Everything),
         ("task.prompts.second", "another wording", Everything),
         ("task.prompts.later", "another wording", Everything),
-        ("grpo.steps", "99", Training),
+        ("grpo.steps", "99", Lasting),
         ("grpo.rollouts_per_step", "64", Training),
         ("grpo.group_size", "4", BatchGradient),
         ("grpo.advantage", "mean_std", BatchGradient),
@@ -103,7 +110,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("fisher.seed", "1", Scoring),
         ("eval.examples", "127", Evaluating),
         ("eval.seed", "2002", Evaluating),
-        ("eval.every", "5", Evaluating),
+        ("eval.every", "5", Pacing),
         ("eval.sampling.temperature", "0", Evaluating),
         ("eval.sampling.top_p", "0.9", Evaluating),
         ("eval.sampling.top_k", "5", Evaluating),
@@ -115,38 +122,116 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("exec.threads", "2", Nothing),
         ("exec.checkpoint_every", "5", Nothing),
         ("exec.keep_checkpoints", "3", Nothing),
+        ("exec.max_runs", "3", Nothing),
     ]
 };
 
 /// Keys that have tests of their own: files, and the choice of the mask.
 const ELSEWHERE: [&str; 5] = ["model.path", "task.names", "task.row_names", "task.type", "mask.type"];
 
+/// The keys of inputs from a hub, of tasks of questions and of masks without a sparsity: a manifest, another value, the
+/// stages that move.
+#[rustfmt::skip]
+const FROM_A_HUB: &[(&str, &str, &[Stage])] = &[
+    ("model.id", "Qwen/Qwen2.5-1.5B", &[Base, Mask, Trajectory, Train, Eval, Run]),
+    ("model.revision", "0000000000000000000000000000000000000002", &[Base, Mask, Trajectory, Train, Eval, Run]),
+    ("model.dtype", "bfloat16", &[Base, Mask, Trajectory, Train, Eval, Run]),
+    ("mask.layers", "last", &[Mask, Trajectory, Train, Eval, Run]),
+    ("mask.count", "2", &[Mask, Trajectory, Train, Eval, Run]),
+    ("task.dataset", "openai/other", &[Trajectory, Train, Eval, Run]),
+    ("task.revision", "0000000000000000000000000000000000000003", &[Trajectory, Train, Eval, Run]),
+    ("task.subset", "socratic", &[Trajectory, Train, Eval, Run]),
+    ("task.split", "test", &[Trajectory, Train, Eval, Run]),
+    ("task.system_prompt", "Think.", &[Trajectory, Train, Eval, Run]),
+    ("eval.one.examples", "9", &[Eval, Run]),
+    ("eval.one.seed", "9", &[Eval, Run]),
+    ("eval.one.sampling.temperature", "0.9", &[Eval, Run]),
+    ("eval.one.task.split", "validation", &[Eval, Run]),
+    ("eval.one.every", "9", &[Run]),
+    ("eval.two.examples", "9", &[Eval, Run]),
+    // Where there are named evaluations, the plain one is only their default.
+    ("eval.examples", "9", &[Eval, Run]),
+];
+
+const HUB: &str = "[model]\nid = \"Qwen/Qwen2.5-0.5B\"\nrevision = \"0000000000000000000000000000000000000001\"\n\
+    [task]\ntype = \"gsm8k\"\ndataset = \"openai/gsm8k\"\nrevision = \"0000000000000000000000000000000000000002\"\n\
+    subset = \"main\"\n[mask]\ntype = \"layers\"\n[eval.one]\nexamples = 5\ntask.split = \"test\"\n[eval.two]\nseed = 7\n";
+
+#[test]
+fn inputs_of_a_hub_are_their_repository_and_commit() {
+    let before = only_run(HUB, &[]);
+    assert!(before.provisional.is_empty(), "{:?}", before.provisional);
+    for (key, value, stages) in FROM_A_HUB {
+        let after = only_run(HUB, &[&format!("{key}={value}")]);
+        assert_eq!(moved(&before, &after), stages.iter().copied().collect(), "{key}={value}");
+    }
+    // A key that both evaluations set for themselves is nobody's default.
+    let text = format!("{HUB}examples = 4\n");
+    assert_eq!(moved(&only_run(&text, &[]), &only_run(&text, &["eval.examples=9"])), BTreeSet::new());
+}
+
+#[test]
+fn what_is_not_pinned_is_provisional_and_another_repository_has_no_inherited_revision() {
+    let run = only_run(HUB, &["model.id=Qwen/Qwen2.5-1.5B"]);
+    assert_eq!(run.provisional, ["model.revision"]);
+    let run = only_run(HUB, &["task.dataset=openai/other"]);
+    assert_eq!(run.provisional, ["task.revision", "eval.one.task.revision", "eval.two.task.revision"]);
+    let run = only_run(HUB, &["eval.two.task.dataset=openai/other"]);
+    assert_eq!(run.provisional, ["eval.two.task.revision"]);
+    // A provisional id is never that of a pinned run.
+    let pinned = only_run(
+        HUB,
+        &["model.id=Qwen/Qwen2.5-1.5B", "model.revision=0000000000000000000000000000000000000001"],
+    );
+    assert!(pinned.provisional.is_empty());
+    assert_ne!(pinned.id, only_run(HUB, &["model.id=Qwen/Qwen2.5-1.5B"]).id);
+}
+
+#[test]
+fn episodes_of_the_original_environment_have_a_seed_and_those_of_the_counter_have_none() {
+    let plain = only_run(HEAD, &[]);
+    let python = only_run(HEAD, &["task.episodes=python"]);
+    let wanted = BTreeSet::from([Base, Trajectory, Train, Eval, Run]);
+    assert_eq!(moved(&plain, &python), wanted);
+    assert_eq!(moved(&python, &only_run(HEAD, &["task.episodes=python", "task.seed=1"])), wanted);
+    assert_eq!(moved(&plain, &only_run(HEAD, &["task.episodes=counter"])), BTreeSet::new());
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Influence {
     Everything,
+    /// The type of the weights: the built-in base learns in float32 whatever it is.
+    Typing,
     BatchGradient,
     Scoring,
     Selecting,
     Training,
+    /// The number of steps: the trajectory is the same, there is more of it.
+    Lasting,
     Evaluating,
+    /// How often is evaluated, not what.
+    Pacing,
     Nothing,
 }
 
 /// The stages of a run with this mask that an influence must move.
 fn expected(influence: Influence, mask: &str) -> BTreeSet<Stage> {
     let fisher = mask.starts_with("fisher");
-    let stages: &[Stage] = match influence {
-        Influence::Everything if fisher => &[Base, Scores, Mask, Train, Run],
-        Influence::Everything if mask == "full" => &[Base, Train, Run],
-        Influence::Everything => &[Base, Mask, Train, Run],
-        Influence::BatchGradient if mask == "fisher batch" => &[Scores, Mask, Train, Run],
-        Influence::Scoring => &[Scores, Mask, Train, Run],
-        Influence::Selecting => &[Mask, Train, Run],
-        Influence::BatchGradient | Influence::Training => &[Train, Run],
-        Influence::Evaluating => &[Run],
-        Influence::Nothing => &[],
+    let below: &[Stage] = match influence {
+        Influence::Everything if fisher => &[Base, Scores, Mask],
+        Influence::Everything if mask == "full" => &[Base],
+        Influence::Everything => &[Base, Mask],
+        Influence::Typing | Influence::Scoring if fisher => &[Scores, Mask],
+        Influence::Typing if mask == "magnitude" => &[Mask],
+        Influence::BatchGradient if mask == "fisher batch" => &[Scores, Mask],
+        Influence::Selecting => &[Mask],
+        Influence::Lasting => return BTreeSet::from([Train, Run]),
+        Influence::Evaluating => return BTreeSet::from([Eval, Run]),
+        Influence::Pacing => return BTreeSet::from([Run]),
+        Influence::Nothing => return BTreeSet::new(),
+        Influence::Typing | Influence::Scoring | Influence::BatchGradient | Influence::Training => &[],
     };
-    stages.iter().copied().collect()
+    below.iter().copied().chain(TRAINED).collect()
 }
 
 fn base_of(mask: &str, ratio: &str) -> String {
@@ -190,8 +275,11 @@ fn every_setting_moves_its_stages_and_no_others() {
             }
         }
     }
-    let all =
-        KEYS.iter().map(|key| key.path).filter(|path| !ELSEWHERE.contains(path)).collect::<BTreeSet<_>>();
+    let elsewhere = |path: &str| {
+        let hub = FROM_A_HUB.iter().any(|(key, ..)| *key == path) && !tried.contains(path);
+        hub || ELSEWHERE.contains(&path) || ["task.episodes", "task.seed", "task.file"].contains(&path)
+    };
+    let all = KEYS.iter().map(|key| key.path).filter(|path| !elsewhere(path)).collect::<BTreeSet<_>>();
     assert_eq!(tried, all, "a key without a test of its influence");
 }
 
@@ -242,10 +330,10 @@ fn files_count_by_content_and_not_by_name() {
     let [shipped, a, b, c] =
         ["", "names = \"a.jsonl\"\n", "names = \"b.jsonl\"\n", "names = \"c.jsonl\"\n"].map(of);
     assert_eq!(moved(&a, &b), BTreeSet::new());
-    assert_eq!(moved(&a, &c), BTreeSet::from([Base, Train, Run]));
-    assert_eq!(moved(&a, &shipped), BTreeSet::from([Base, Train, Run]));
+    assert_eq!(moved(&a, &c), BTreeSet::from([Base, Trajectory, Train, Eval, Run]));
+    assert_eq!(moved(&a, &shipped), BTreeSet::from([Base, Trajectory, Train, Eval, Run]));
     let sampled = of("names = \"a.jsonl\"\nrow_names = \"sample\"\n");
-    assert_eq!(moved(&a, &sampled), BTreeSet::from([Base, Train, Run]));
+    assert_eq!(moved(&a, &sampled), BTreeSet::from([Base, Trajectory, Train, Eval, Run]));
 
     // A model folder does not learn from the task, so the task moves only what trains on it.
     for (name, weights) in [("m1", "w"), ("m2", "w"), ("m3", "v")] {
@@ -258,9 +346,12 @@ fn files_count_by_content_and_not_by_name() {
         plan_of(&folder.write("n.toml", text), set, &[]).expect("planned").runs.remove(0)
     };
     assert_eq!(moved(&model("m1", &[]), &model("m2", &[])), BTreeSet::new());
-    assert_eq!(moved(&model("m1", &[]), &model("m3", &[])), BTreeSet::from([Base, Train, Run]));
+    assert_eq!(
+        moved(&model("m1", &[]), &model("m3", &[])),
+        BTreeSet::from([Base, Trajectory, Train, Eval, Run])
+    );
     let task = model("m1", &["task.max_turns=2"]);
-    assert_eq!(moved(&model("m1", &[]), &task), BTreeSet::from([Train, Run]));
+    assert_eq!(moved(&model("m1", &[]), &task), BTreeSet::from(TRAINED));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn parents_are_merged_below_their_children() {
     assert_eq!(config.optimizer.lr.to_bits(), 1e-3_f64.to_bits());
     assert_eq!(config.optimizer.eps.to_bits(), 1e-6_f64.to_bits());
     assert_eq!(config.mask, MaskSpec::Full, "the parent's seed and sparsity are dropped");
-    let TaskSpec::AlphabetSort(task) = &config.task;
+    let TaskSpec::AlphabetSort(task) = &config.task else { panic!("alphabet-sort") };
     let NamesSpec::File { path: names, digest } = &task.names else { panic!("a file") };
     assert_eq!(names, &folder.path("base/list.jsonl"), "relative to the file that wrote it");
     assert_eq!(digest, &blake3::hash(b"x").to_hex().to_string());
@@ -82,7 +82,7 @@ fn overrides_stand_above_everything_that_is_not_swept() {
     let config = &plan.runs[0].config;
     assert_eq!(config.optimizer.lr.to_bits(), 1e-4_f64.to_bits());
     assert_eq!(config.grpo.steps, 9, "--set is above the environment, and both are above a block");
-    let TaskSpec::AlphabetSort(task) = &config.task;
+    let TaskSpec::AlphabetSort(task) = &config.task else { panic!("alphabet-sort") };
     assert_eq!(task.prompts.first, "2001", "a text stays a text");
     let listed = plan.manifest.overridden();
     let listed = listed.iter().map(|o| format!("{} = {} ({})", o.key, o.value, o.origin)).collect::<Vec<_>>();

@@ -17,7 +17,6 @@ use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, Swee
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Plan};
-use crate::sparsity::{MaskRng, MaskSpec};
 use crate::store::{Lock, RunState, Store, StoreError};
 
 /// Arguments of `tickets sweep`.
@@ -49,9 +48,12 @@ pub struct SweepHooks<'a> {
 /// and templates that do not serve.
 fn check(plan: &Plan) -> Result<(), Failure> {
     for (i, run) in plan.runs.iter().enumerate() {
-        if let MaskSpec::Random { rng: MaskRng::Numpy, .. } = run.config.mask {
-            let error = format!("run {}: `mask.rng = \"numpy\"` is not built yet", run.label);
-            return Err(Failure::new(Code::Plan, error, Some("use `mask.rng = \"chacha\"`".into())));
+        let missing = plan::unbuilt(&run.config);
+        if !missing.is_empty() {
+            let error = format!("run {}: not built yet: {}", run.label, missing.join(", "));
+            let hint =
+                "this version plans such runs, so that manifests can be written, and cannot execute them";
+            return Err(Failure::new(Code::Plan, error, Some(hint.into())));
         }
         if plan.runs[..i].iter().all(|earlier| earlier.config.task != run.config.task) {
             open_task(&run.config.task)?;

@@ -62,6 +62,10 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
     let template = match &config.model.source {
         ModelSource::Pretrain(_) => ChatTemplate::built_in()?,
         ModelSource::Directory { path, .. } => ModelDir::open(path)?.chat_template()?,
+        ModelSource::Hub { .. } => {
+            let error = "`model.id` is not built yet: its chat template cannot be had";
+            return Err(Failure::new(Code::Plan, error, Some("use `model.path` with a local copy".into())));
+        }
     };
     for index in 0..args.number {
         let episode = task.episode(seed, stream, index).map_err(Failure::from)?;

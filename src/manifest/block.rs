@@ -9,6 +9,8 @@ use toml::de::DeValue;
 
 use super::document::{Walk, unknown};
 use super::keys::{self, Key, Kind};
+use super::range;
+use super::selector::{self, Selector};
 use super::source::{Issue, Source, Span};
 use super::value::{self, Value};
 
@@ -26,7 +28,7 @@ pub struct Block {
     /// `zip`: groups of keys that advance together.
     pub zip: Vec<Zip>,
     /// `exclude`: partial points that are left out.
-    pub exclude: Vec<Exclude>,
+    pub exclude: Vec<Selector>,
     /// The table `model.pretrain`, when the block names it.
     pub pretrain: Option<Span>,
 }
@@ -51,15 +53,6 @@ pub struct Zip {
     pub span: Span,
     /// The keys.
     pub keys: Vec<(&'static Key, Span)>,
-}
-
-/// A partial point.
-#[derive(Clone, Debug)]
-pub struct Exclude {
-    /// Where it stands.
-    pub span: Span,
-    /// What a point must have to be left out.
-    pub wanted: Vec<(&'static Key, Value, Span)>,
 }
 
 impl Block {
@@ -133,13 +126,16 @@ fn read(number: usize, item: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues
     block
 }
 
-/// A list is an axis, except for keys whose type is a list, where a list of lists is.
+/// A list is an axis, and so is a range; for keys whose type is a list, a list of lists is.
 fn read_entry(
     key: &'static Key,
     value: &Spanned<DeValue<'_>>,
     source: &Arc<Source>,
 ) -> Result<Entry, Vec<Issue>> {
     let span = value.span();
+    if let Some(values) = range::read(key, value, source) {
+        return values.map(|values| Entry { key, span, values, swept: true }).map_err(|issue| vec![issue]);
+    }
     let axis = value.get_ref().as_array().filter(|items| {
         let listed = matches!(key.kind, Kind::Pair(_));
         !listed || items.iter().next().is_none_or(|first| first.get_ref().is_array())
@@ -196,30 +192,22 @@ fn read_zip(value: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut Vec
     zips
 }
 
-fn read_exclude(value: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut Vec<Issue>) -> Vec<Exclude> {
+fn read_exclude(
+    value: &Spanned<DeValue<'_>>,
+    source: &Arc<Source>,
+    issues: &mut Vec<Issue>,
+) -> Vec<Selector> {
     let help = "exclude is a list of tables, such as [{ mask.sparsity = 0.999, optimizer.lr = 1e-5 }]";
-    let mut excludes = Vec::new();
     let Some(items) = value.get_ref().as_array() else {
         issues.push(Issue::new(source, &value.span(), "`exclude` is not a list").help(help));
-        return excludes;
+        return Vec::new();
     };
-    for item in items {
-        let Some(table) = item.get_ref().as_table().filter(|table| !table.is_empty()) else {
+    let read = |item: &Spanned<DeValue<'_>>| {
+        let wrong = || {
             let written = source.excerpt(&item.span());
-            issues.push(Issue::new(source, &item.span(), format!("exclude holds {written}")).help(help));
-            continue;
+            Issue::new(source, &item.span(), format!("exclude holds {written}")).help(help)
         };
-        let mut walk = Walk::new(source, &[], issues);
-        walk.table(table, "", &mut |_, _, _| ());
-        let found = walk.found;
-        let mut exclude = Exclude { span: item.span(), wanted: Vec::new() };
-        for (key, _, value) in found {
-            match value::read(key, value.get_ref(), &value.span(), source) {
-                Ok(checked) => exclude.wanted.push((key, checked, value.span())),
-                Err(issue) => issues.push(issue),
-            }
-        }
-        excludes.push(exclude);
-    }
-    excludes
+        selector::read(item, source, issues, wrong)
+    };
+    items.iter().filter_map(read).collect()
 }

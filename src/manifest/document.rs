@@ -2,6 +2,7 @@
 //!
 //! In: TOML text. Out: a [`Document`] in the order of the text. All issues of a text are found, not only the first.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::block::{self, Block};
+use super::claim::{self, Claim};
+use super::figure::{self, Figure};
 use super::keys::{self, Key};
+use super::named;
 use super::source::{Issue, Source, Span, nearest};
 use super::value::{self, Value};
 
@@ -58,6 +62,10 @@ pub struct FileDocument {
     pub extends: Option<(String, Span)>,
     /// The `[[grid]]` blocks; `None` when the file has no key `grid`.
     pub blocks: Option<Vec<Block>>,
+    /// The `[[figure]]` blocks; `None` when the file has no key `figure`.
+    pub figures: Option<Vec<Figure>>,
+    /// The `[[claim]]` blocks; `None` when the file has no key `claim`.
+    pub claims: Option<Vec<Claim>>,
 }
 
 /// Parses TOML, reporting every syntax error.
@@ -74,18 +82,23 @@ pub fn parse(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>, Vec<Issue>> {
     Err(errors.iter().take(20).map(issue).collect())
 }
 
-/// Reads a manifest file.
-pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> Result<FileDocument, Vec<Issue>> {
-    let table = parse(source)?;
-    let mut issues = Vec::new();
+/// Reads a manifest file, and all that is wrong with it.
+pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> (FileDocument, Vec<Issue>) {
     let mut file = FileDocument {
         settings: Document { source: Arc::clone(source), folder, settings: Vec::new(), pretrain: None },
         title: None,
         question: None,
         extends: None,
         blocks: None,
+        figures: None,
+        claims: None,
     };
-    let mut walk = Walk::new(source, &["title", "question", "extends", "grid"], &mut issues);
+    let table = match parse(source) {
+        Ok(table) => table,
+        Err(issues) => return (file, issues),
+    };
+    let mut issues = Vec::new();
+    let mut walk = Walk::new(source, &RESERVED, &mut issues);
     walk.table(table.get_ref(), "", &mut |name, value, issues| {
         let text = || value.get_ref().as_str().map(str::to_owned);
         let needs_text = |issues: &mut Vec<Issue>| {
@@ -95,6 +108,8 @@ pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> Result<FileDocument, 
         };
         match name {
             "grid" => file.blocks = Some(block::read_all(value, source, issues)),
+            "figure" => file.figures = Some(figure::read_all(value, source, issues)),
+            "claim" => file.claims = Some(claim::read_all(value, source, issues)),
             _ if text().is_none() => needs_text(issues),
             "title" => file.title = text(),
             "question" => file.question = text(),
@@ -109,16 +124,15 @@ pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> Result<FileDocument, 
         }
     }
     file.settings.pretrain = pretrain;
-    if issues.is_empty() {
-        Ok(file)
-    } else {
-        issues.sort_by_key(|issue| issue.span.start);
-        Err(issues)
-    }
+    issues.sort_by_key(|issue| issue.span.start);
+    (file, issues)
 }
 
-/// A text with more issues than this is not looked at further.
-const MOST_ISSUES: usize = 100;
+/// The names at the top of a file that are not settings.
+const RESERVED: [&str; 6] = ["title", "question", "extends", "grid", "figure", "claim"];
+
+/// More issues than this are not looked for, nor shown.
+pub const MOST_ISSUES: usize = 100;
 
 /// What a walk does with a name that is not a setting.
 pub type OnReserved<'f, 'v, 't> = dyn FnMut(&str, &'v Spanned<DeValue<'t>>, &mut Vec<Issue>) + 'f;
@@ -165,7 +179,15 @@ impl<'w, 'v, 't> Walk<'w, 'v, 't> {
                     self.pretrain = Some(name.span());
                 }
                 if let DeValue::Table(inner) = value.get_ref() {
+                    if inner.is_empty() && matches!(named::split(&path), Some((_, ""))) {
+                        let text = format!("the evaluation `{path}` has no settings");
+                        let help = "give it at least one of its own, such as `seed`: the others come from [eval] and [task]";
+                        self.issues.push(Issue::new(self.source, &name.span(), text).help(help));
+                    }
                     self.table(inner, &path, reserved);
+                } else if matches!(named::split(&path), Some((_, ""))) {
+                    // A value is no evaluation of that name, but a misspelt key.
+                    self.issues.push(unknown(self.source, &name.span(), &path, self.reserved));
                 } else {
                     let written = self.source.excerpt(&value.span());
                     let issue =
@@ -197,12 +219,30 @@ pub fn unknown(source: &Arc<Source>, span: &Span, path: &str, reserved: &[&'stat
     let siblings = candidates.iter().copied().filter(|name| near(name)).collect::<Vec<_>>();
     let meant = nearest(path, siblings).or_else(|| nearest(path, candidates.iter().copied()));
     let joined = candidates.iter().find(|name| name.contains('.') && name.replace('.', "_") == path);
-    let help = match joined.copied().or(meant) {
+    let meant = joined.copied().or(meant);
+    if let Some(issue) = unknown_of_named(source, span, path) {
+        return issue;
+    }
+    let help = match meant {
         Some(name) => format!("did you mean `{name}`?"),
         None if keys::is_section(table) => format!("[{table}] has the keys {}", members(table)),
         None => format!("the tables are {}", TABLES.join(", ")),
     };
-    Issue::new(source, span, format!("unknown key `{path}`")).help(help)
+    Issue::new(source, span, format!("unknown key `{path}`")).help(help).about(meant.as_slice())
+}
+
+/// The issue of a key that no named evaluation has.
+fn unknown_of_named(source: &Arc<Source>, span: &Span, path: &str) -> Option<Issue> {
+    let (name, rest) = named::split(path).filter(|(_, rest)| !rest.is_empty())?;
+    let issue = Issue::new(source, span, format!("unknown key `{path}`"));
+    if nearest(name, ["sampling"]).is_some() && keys::find(&format!("eval.sampling.{rest}")).is_some() {
+        return Some(issue.help(format!("did you mean `eval.sampling.{rest}`?")));
+    }
+    let of_task = rest.starts_with("task.");
+    let own = keys::KEYS.iter().filter(|key| key.path.starts_with(if of_task { "task." } else { "eval." }));
+    let meant = nearest(&named::model(rest), own.map(|key| key.path))?;
+    let meant = if of_task { meant } else { meant.strip_prefix("eval.")? };
+    Some(issue.help(format!("did you mean `eval.{name}.{meant}`?")))
 }
 
 const TABLES: [&str; 9] =
@@ -211,8 +251,17 @@ const TABLES: [&str; 9] =
 /// The names directly in a table, tables included.
 fn members(table: &str) -> String {
     let mut names = Vec::new();
+    // An evaluation of a name has the keys of `[eval]`, and those of `[task]` in its table `task`.
+    let table = match named::split(table) {
+        Some((_, "")) => {
+            names.push("task");
+            Cow::Borrowed("eval")
+        }
+        Some((_, rest)) => Cow::Owned(named::model(rest)),
+        None => Cow::Borrowed(table),
+    };
     for key in keys::KEYS {
-        let rest = key.path.strip_prefix(table).and_then(|rest| rest.strip_prefix('.'));
+        let rest = key.path.strip_prefix(table.as_ref()).and_then(|rest| rest.strip_prefix('.'));
         if let Some(name) = rest.and_then(|rest| rest.split('.').next())
             && !names.contains(&name)
         {

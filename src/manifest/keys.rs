@@ -2,6 +2,7 @@
 //!
 //! Invariant: the table and the serde structs of `raw.rs` name the same keys (a test compares them).
 
+use super::named;
 use super::value::Value;
 
 /// A key that a manifest, a grid block or an override may set.
@@ -26,6 +27,10 @@ pub enum Kind {
     Text,
     /// A path, relative to the file that wrote it.
     Path,
+    /// A repository of a hub, `owner/name`.
+    Repository,
+    /// A full commit hash: 40 hexadecimal digits.
+    Commit,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number in this closed range.
@@ -90,11 +95,23 @@ impl std::fmt::Display for Range {
 }
 
 impl Kind {
+    /// Whether values are texts.
+    pub fn is_text(self) -> bool {
+        match self {
+            Self::Text | Self::Path | Self::Repository | Self::Commit | Self::Choice(_) => true,
+            Self::Integer(..) | Self::Number(_) | Self::Pair(_) | Self::Flag => false,
+        }
+    }
+
     /// What is allowed, as a phrase that completes "it must be ...".
     pub fn allowed(self) -> String {
         match self {
             Self::Text => "a text in quotes".into(),
             Self::Path => "a path in quotes".into(),
+            Self::Repository => "a repository in quotes, \"owner/name\"".into(),
+            Self::Commit => {
+                "the full commit hash in quotes, 40 hexadecimal digits: branches and tags move".into()
+            }
             Self::Choice(words) => {
                 format!("one of {}", words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", "))
             }
@@ -132,14 +149,22 @@ impl Key {
     }
 }
 
-/// Finds a key by its dotted path.
+/// Finds a key by its dotted path; those of named evaluations too.
 pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    KEYS.iter().find(|key| key.path == path).or_else(|| named::find(path))
 }
 
 /// Whether a dotted path is a table that holds keys.
 pub fn is_section(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    let holds = |path: &str| {
+        KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    };
+    holds(path)
+        || match named::split(path) {
+            Some((_, "")) => true,
+            Some((_, rest)) => holds(&named::model(rest)),
+            None => false,
+        }
 }
 
 const U32: i64 = u32::MAX as i64;
@@ -186,7 +211,9 @@ const fn word(
 pub static KEYS: &[Key] = &[
     seed("seed", "seed", 0, "seed of the training data order and of the rollouts"),
 
-    key("model.path", "", Kind::Path, Preset::Absent, "folder of a Hugging Face model; excludes [model.pretrain]"),
+    key("model.path", "", Kind::Path, Preset::Absent, "folder of a Hugging Face model; excludes `id` and [model.pretrain]"),
+    key("model.id", "", Kind::Repository, Preset::Absent, "model of a hub, owner/name; excludes `path` and [model.pretrain]"),
+    key("model.revision", "", Kind::Commit, Preset::Absent, "commit of `model.id`; absent: the ids of runs are provisional"),
     word("model.dtype", "", &["float32", "bfloat16"], "float32", "storage and compute type of the weights"),
     count("model.pretrain.hidden_size", "h", 1, 128, "width of the residual stream"),
     count("model.pretrain.intermediate_size", "ffn", 1, 352, "width of the SwiGLU layer"),
@@ -201,7 +228,7 @@ pub static KEYS: &[Key] = &[
     num("model.pretrain.target_reward", "target", above(0.0, 1.0), 1.0, "sampled reward that ends the warm start; 1 turns the check off"),
     seed("model.pretrain.seed", "base", 0, "seed of the initial weights and demonstrations"),
 
-    key("task.type", "", Kind::Choice(&["alphabet_sort"]), Preset::Absent, "the environment"),
+    key("task.type", "", Kind::Choice(&["alphabet_sort", "gsm8k", "math"]), Preset::Absent, "the environment"),
     key("task.min_turns", "minturns", Kind::Integer(1, 1000), Preset::Integer(1), "fewest turns of an episode"),
     key("task.max_turns", "turns", Kind::Integer(1, 1000), Preset::Integer(3), "most turns of an episode"),
     key("task.min_names_per_turn", "minnames", Kind::Integer(1, 1000), Preset::Integer(1), "fewest new names in a turn"),
@@ -211,9 +238,17 @@ pub static KEYS: &[Key] = &[
     key("task.power_per_turn", "powerperturn-", Kind::Flag, Preset::Flag(true), "raise each turn's similarity before averaging"),
     key("task.names", "", Kind::Path, Preset::Absent, "JSONL or Parquet file with a column `names`; absent: the shipped list"),
     word("task.row_names", "", &["first", "sample"], "first", "which names of a row an episode takes"),
+    word("task.episodes", "", &["counter", "python"], "counter", "generator of episodes: by counter, or as the original environment"),
+    seed("task.seed", "env", 1_337_420, "seed of the original environment's training episodes"),
     key("task.prompts.first", "first-", Kind::Text, Preset::Prompt, "template of the first turn's prompt"),
     key("task.prompts.second", "second-", Kind::Text, Preset::Prompt, "template of the second turn's prompt"),
     key("task.prompts.later", "later-", Kind::Text, Preset::Prompt, "template of later turns' prompts"),
+    key("task.dataset", "", Kind::Repository, Preset::Absent, "dataset of a hub, owner/name; excludes `names` and `file`"),
+    key("task.revision", "", Kind::Commit, Preset::Absent, "commit of `task.dataset`; absent: the ids of runs are provisional"),
+    key("task.subset", "", Kind::Text, Preset::Absent, "configuration of `task.dataset`, where it has several"),
+    key("task.split", "", Kind::Text, Preset::Text("train"), "split of `task.dataset`"),
+    key("task.file", "", Kind::Path, Preset::Absent, "JSONL or Parquet file of questions and answers; excludes `dataset`"),
+    key("task.system_prompt", "system-", Kind::Text, Preset::Text(""), "system message before every question; empty for none"),
 
     count("grpo.steps", "steps", 1, 100, "rollout-and-update steps"),
     count("grpo.rollouts_per_step", "rollouts", 2, 128, "rollouts of one step; a multiple of group_size"),
@@ -244,11 +279,13 @@ pub static KEYS: &[Key] = &[
     num("sampling.repetition_penalty", "rep", above(0.0, 100.0), 1.0, "penalty on tokens already in the context; 1 is off"),
     key("sampling.max_tokens", "tokens", Kind::Integer(1, 1_000_000), Preset::Integer(128), "most new tokens in a turn"),
 
-    word("mask.type", "", &["full", "random", "fisher", "magnitude"], "full", "which parameters are trained"),
+    word("mask.type", "", &["full", "random", "fisher", "magnitude", "layers"], "full", "which parameters are trained"),
     key("mask.sparsity", "", Kind::Number(open(0.0, 1.0)), Preset::Absent, "share of entries that stay untouched"),
     seed("mask.seed", "s", 0, "seed of a random mask"),
     word("mask.rng", "", &["chacha", "numpy"], "chacha", "generator of a random mask"),
     word("mask.rounding", "", &["floor", "ceil"], "floor", "rounding of the kept count"),
+    word("mask.layers", "", &["first", "last"], "first", "which decoder layers are trained, whole"),
+    count("mask.count", "x", 1, 1, "decoder layers that are trained"),
 
     word("fisher.estimator", "", &["batch", "sample"], "batch", "estimator of the Fisher scores"),
     count("fisher.episodes", "episodes", 1, 1024, "rollouts (batch) or demonstrations (sample) of the estimate"),
@@ -269,4 +306,5 @@ pub static KEYS: &[Key] = &[
     key("exec.threads", "", Kind::Integer(1, 4096), Preset::Integer(1), "libtorch threads of a run"),
     count("exec.checkpoint_every", "", 1, 10, "steps between checkpoints"),
     count("exec.keep_checkpoints", "", 1, 2, "checkpoints kept while a run is under way"),
+    key("exec.max_runs", "", Kind::Integer(1, 1_000_000), Preset::Integer(1000), "most runs that the grid may have"),
 ];

@@ -14,6 +14,7 @@ use super::document::{self, Document, FileDocument, Setting, Walk, unknown};
 use super::error::ManifestError;
 use super::files;
 use super::keys::{self, KEYS, Kind};
+use super::named;
 use super::source::{Issue, Source};
 use super::value;
 
@@ -56,7 +57,7 @@ impl Provider for &Document {
                 (value::Value::Text(text), Kind::Path) => resolve(&self.folder, text).map_err(|e| *e)?.into(),
                 (value, _) => value.figment(),
             };
-            insert(&mut dict, setting.key.path, value);
+            insert(&mut dict, &named::place(setting.key.path), value);
         }
         Ok(Profile::Default.collect(dict))
     }
@@ -98,21 +99,25 @@ pub fn remove(dict: &mut Dict, path: &str) {
     }
 }
 
-/// Reads a manifest and everything it extends, the manifest last.
-pub fn read_chain(path: &Path) -> Result<Vec<FileDocument>, ManifestError> {
+/// Reads a manifest and everything it extends, the manifest last; what is wrong with them, the manifest first.
+pub fn read_chain(path: &Path) -> Result<(Vec<FileDocument>, Vec<Issue>), ManifestError> {
     let mut chain = Vec::new();
+    let mut issues = Vec::new();
     let mut visited = BTreeSet::new();
     let mut next = (path.to_path_buf(), None::<Issue>);
     loop {
         let (path, asked) = next;
-        let file = read_one(&path).map_err(|error| match asked {
+        let (file, found) = match (read_one(&path), asked) {
+            (Ok(read), _) => read,
             // A parent that cannot be read is the fault of the line that names it.
-            Some(issue) if !matches!(error, ManifestError::Invalid(_)) => {
+            (Err(error), Some(issue)) => {
                 let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
-                Issue { text: format!("{}: {error}{cause}", issue.text), ..issue }.into()
+                issues.push(Issue { text: format!("{}: {error}{cause}", issue.text), ..issue });
+                break;
             }
-            _ => error,
-        })?;
+            (Err(error), None) => return Err(error),
+        };
+        issues.extend(found);
         visited.insert(files::canonical(&path)?);
         let parent = file.extends.clone();
         let (source, folder) = (Arc::clone(&file.settings.source), file.settings.folder.clone());
@@ -121,30 +126,35 @@ pub fn read_chain(path: &Path) -> Result<Vec<FileDocument>, ManifestError> {
         let issue = |what: &str| Issue::new(&source, &span, format!("`extends` = \"{text}\"{what}"));
         let parent = folder.join(&text);
         if parent.canonicalize().is_ok_and(|found| visited.contains(&found)) {
-            return Err(issue(" closes a cycle").help("a manifest cannot extend itself").into());
+            issues.push(issue(" closes a cycle").help("a manifest cannot extend itself"));
+            break;
         }
         if chain.len() > MOST_PARENTS {
-            return Err(issue(&format!(" is more than {MOST_PARENTS} files away")).into());
+            issues.push(issue(&format!(" is more than {MOST_PARENTS} files away")));
+            break;
         }
         next = (parent, Some(issue("")));
     }
     chain.reverse();
-    Ok(chain)
+    Ok((chain, issues))
 }
 
-fn read_one(path: &Path) -> Result<FileDocument, ManifestError> {
+fn read_one(path: &Path) -> Result<(FileDocument, Vec<Issue>), ManifestError> {
     let text = files::read(path)?;
     let source = Arc::new(Source { name: path.display().to_string(), text });
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    document::read_file(&source, folder).map_err(ManifestError::Invalid)
+    Ok(document::read_file(&source, folder))
 }
 
 /// Reads overrides: environment variables first, sorted by name, then `--set` in the order given.
 ///
 /// Values are read as TOML; what is not TOML is a text.
-pub fn read_overrides(set: &[String], env: &[(String, String)]) -> Result<Vec<Document>, ManifestError> {
+pub fn read_overrides(
+    set: &[String],
+    env: &[(String, String)],
+) -> Result<(Vec<Document>, Vec<Issue>), ManifestError> {
     if set.is_empty() && env.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let folder = files::working_directory()?;
     let mut issues = Vec::new();
@@ -172,7 +182,7 @@ pub fn read_overrides(set: &[String], env: &[(String, String)]) -> Result<Vec<Do
             issues.push(issue.help("write --set key=value, such as --set optimizer.lr=1e-4"));
         }
     }
-    if issues.is_empty() { Ok(layers) } else { Err(ManifestError::Invalid(issues)) }
+    Ok((layers, issues))
 }
 
 fn read_override(
@@ -196,7 +206,7 @@ fn read_override(
         return;
     }
     // Keys that take a text take any text: `--set task.names=2001` is a file of that name.
-    let wants_text = known.is_some_and(|key| matches!(key.kind, Kind::Text | Kind::Path | Kind::Choice(_)));
+    let wants_text = known.is_some_and(|key| key.kind.is_text());
     let plain = match DeValue::parse(value) {
         Ok(parsed) => !wants_text || parsed.get_ref().is_str(),
         Err(_) => false,

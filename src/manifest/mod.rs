@@ -4,31 +4,46 @@
 //! [`Resolver`] merges them for a grid point. Invariant: a [`RunConfig`] that exists is complete and valid.
 
 mod block;
+mod choice;
+mod claim;
 mod document;
 mod error;
+mod fields;
+mod figure;
 mod files;
 mod keys;
 mod layers;
+mod named;
+mod origin;
+mod range;
 mod raw;
 mod resolve;
+mod selector;
 mod source;
 mod spec;
 mod valid;
+mod valid_task;
 mod value;
 mod variant;
 
 use std::path::PathBuf;
 
-pub use block::{Block, Entry, Exclude, Zip};
-pub use document::{Document, Setting};
+pub use block::{Block, Entry, Zip};
+pub use claim::{Claim, ClaimTest};
+pub use document::{Document, MOST_ISSUES, Setting};
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
+pub use figure::{Figure, FigureKind, Measure};
 pub use files::{file_digest, model_digest};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
+pub use origin::Origin;
 pub use resolve::{BlockResolver, Resolver};
+pub use selector::Selector;
 pub use source::{Issue, Source, Span, nearest, render};
-pub use spec::{DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
+pub use spec::{
+    DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig,
+};
 pub use value::{Value, short_number};
 pub use variant::Selection;
 
@@ -45,6 +60,10 @@ pub struct Manifest {
     pub question: String,
     /// The `[[grid]]` blocks of the last file that has any.
     pub blocks: Vec<Block>,
+    /// The `[[figure]]` blocks of the last file that has any.
+    pub figures: Vec<Figure>,
+    /// The `[[claim]]` blocks of the last file that has any.
+    pub claims: Vec<Claim>,
     /// The files, the most remote parent first, the manifest last.
     pub files: Vec<Document>,
     /// The overrides, the strongest last.
@@ -92,13 +111,16 @@ pub fn load_with(
         title: String::new(),
         question: String::new(),
         blocks: Vec::new(),
+        figures: Vec::new(),
+        claims: Vec::new(),
         files: Vec::new(),
         overrides: Vec::new(),
         block_folder: PathBuf::new(),
     };
     manifest.name = files::name(&manifest.path);
     manifest.title.clone_from(&manifest.name);
-    for file in layers::read_chain(&found)? {
+    let (files, mut issues) = layers::read_chain(&found)?;
+    for file in files {
         if let Some(title) = file.title {
             manifest.title = title;
         }
@@ -109,16 +131,42 @@ pub fn load_with(
             manifest.blocks = blocks;
             manifest.block_folder.clone_from(&file.settings.folder);
         }
+        if let Some(figures) = file.figures {
+            manifest.figures = figures;
+        }
+        if let Some(claims) = file.claims {
+            manifest.claims = claims;
+        }
         manifest.files.push(file.settings);
     }
-    manifest.overrides = layers::read_overrides(set, env)?;
-    Ok(manifest)
+    let (overrides, found) = layers::read_overrides(set, env)?;
+    manifest.overrides = overrides;
+    issues.extend(found);
+    if issues.is_empty() {
+        return Ok(manifest);
+    }
+    // What could be read is looked at too, so that everything is said at once.
+    let further = resolve::further_issues(&manifest, &issues)?;
+    issues.extend(further);
+    Err(ManifestError::Invalid(manifest.in_order(issues)))
 }
 
 impl Manifest {
     /// The settings of the manifest itself.
     pub fn main(&self) -> &Document {
         self.files.last().expect("a manifest has at least its own file")
+    }
+
+    /// Issues in the order in which a reader meets them, each once: the manifest, its parents, the overrides.
+    pub fn in_order(&self, mut issues: Vec<Issue>) -> Vec<Issue> {
+        let files = self.files.iter().rev();
+        let sources = files.chain(&self.overrides).map(|layer| &layer.source).collect::<Vec<_>>();
+        let place = |issue: &Issue| sources.iter().position(|source| **source == issue.source);
+        issues
+            .sort_by_cached_key(|issue| (place(issue), issue.span.start, issue.span.end, issue.text.clone()));
+        issues.dedup();
+        issues.truncate(MOST_ISSUES);
+        issues
     }
 
     /// Every override with its layer.

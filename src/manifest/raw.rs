@@ -3,11 +3,13 @@
 //! Every key is known and in range when it gets here (`keys.rs`), and every default is filled in. Fields of
 //! variants that are not chosen are present and ignored by `valid.rs`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::grpo::{Advantage, ClipDomain, Normaliser};
 use crate::manifest::{DeviceChoice, Dtype};
-use crate::sparsity::{FisherEstimator, MaskRng, Rounding};
+use crate::sparsity::{FisherEstimator, MaskRng, Rounding, Side};
 use crate::task::{RowNames, SortBy};
 
 /// Mirrors enums of the pure rooms, which do not know serde.
@@ -25,6 +27,7 @@ mirror! {
     DtypeWord => "Dtype" { Float32, Bfloat16 }
     DeviceWord => "DeviceChoice" { Auto, Cpu, Cuda }
     MaskRngWord => "MaskRng" { Chacha, Numpy }
+    SideWord => "Side" { First, Last }
     RoundingWord => "Rounding" { Floor, Ceil }
     EstimatorWord => "FisherEstimator" { Batch, Sample }
     SortByWord => "SortBy" { First, Last, Either }
@@ -44,13 +47,25 @@ pub struct Raw {
     pub mask: RawMask,
     pub fisher: RawFisher,
     pub eval: RawEval,
+    #[serde(default)]
+    pub evals: BTreeMap<String, RawNamedEval>,
     pub exec: RawExec,
+}
+
+/// A named evaluation, its settings laid over the common ones.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawNamedEval {
+    pub eval: RawEval,
+    pub task: RawTask,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawModel {
     pub path: Option<String>,
+    pub id: Option<String>,
+    pub revision: Option<String>,
     pub pretrain: RawPretrain,
     #[serde(with = "DtypeWord")]
     pub dtype: Dtype,
@@ -73,10 +88,19 @@ pub struct RawPretrain {
     pub seed: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskType {
     AlphabetSort,
+    Gsm8k,
+    Math,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generator {
+    Counter,
+    Python,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +118,15 @@ pub struct RawTask {
     pub names: Option<String>,
     #[serde(with = "RowNamesWord")]
     pub row_names: RowNames,
+    pub episodes: Generator,
+    pub seed: u64,
     pub prompts: RawPrompts,
+    pub dataset: Option<String>,
+    pub revision: Option<String>,
+    pub subset: Option<String>,
+    pub split: String,
+    pub file: Option<String>,
+    pub system_prompt: String,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +195,7 @@ pub enum MaskType {
     Random,
     Fisher,
     Magnitude,
+    Layers,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +208,9 @@ pub struct RawMask {
     pub rng: MaskRng,
     #[serde(with = "RoundingWord")]
     pub rounding: Rounding,
+    #[serde(with = "SideWord")]
+    pub layers: Side,
+    pub count: u32,
 }
 
 #[derive(Deserialize)]
@@ -204,4 +240,5 @@ pub struct RawExec {
     pub threads: u32,
     pub checkpoint_every: u32,
     pub keep_checkpoints: u32,
+    pub max_runs: u32,
 }

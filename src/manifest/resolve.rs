@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use figment::value::Dict;
+use figment::value::{Dict, Value as Figured};
 use figment::{Figment, Profile};
 
 use super::Manifest;
 use super::block::Block;
-use super::document::{Document, Setting};
+use super::choice::{self, Layers};
+use super::document::{Document, MOST_ISSUES, Setting};
 use super::error::ManifestError;
 use super::keys::{Key, Kind};
 use super::layers::{self, Defaults};
+use super::named;
 use super::raw::Raw;
 use super::source::{Issue, Source, Span};
 use super::spec::RunConfig;
@@ -28,6 +30,10 @@ pub struct Resolver<'m> {
     manifest: &'m Manifest,
     base: Figment,
     digests: Digests,
+    /// Names of evaluations.
+    evals: Vec<String>,
+    /// What contradicts itself, whatever the runs.
+    contradictions: Vec<Issue>,
     /// Conditional keys that some run had a use for.
     used: BTreeSet<&'static str>,
     /// Settings of files that the runs so far had no use for.
@@ -35,26 +41,38 @@ pub struct Resolver<'m> {
 }
 
 /// Resolves the points of one block, or the single run of a manifest without a grid.
-#[derive(Debug)]
 pub struct BlockResolver<'r, 'm> {
     resolver: &'r mut Resolver<'m>,
-    block: Option<&'m Block>,
-    merged: figment::value::Value,
+    layers: Layers<'m>,
+    merged: Dict,
     checked: BTreeSet<&'static str>,
 }
 
 impl<'m> Resolver<'m> {
-    /// Merges what all blocks share, and checks every file against itself.
-    pub fn new(manifest: &'m Manifest) -> Result<Self, ManifestError> {
+    /// Merges what all blocks share, and checks every file and block against itself.
+    pub fn new(manifest: &'m Manifest) -> Self {
+        let evals = names_of_evals(manifest);
         let mut issues = Vec::new();
         for file in &manifest.files {
-            contradictions(file, &mut issues);
+            contradictions(file, &evals, &mut issues);
         }
-        if !issues.is_empty() {
-            return Err(ManifestError::Invalid(issues));
+        for block in &manifest.blocks {
+            let place = |path: &str| match path {
+                "model.pretrain" => block.pretrain.clone(),
+                _ => block.entry(path).map(|entry| entry.span.clone()),
+            };
+            choice::conflicts(&block.source, place, &evals, &mut issues);
         }
         let base = manifest.files.iter().fold(Figment::from(Defaults), Figment::merge);
-        Ok(Self { manifest, base, digests: Digests::default(), used: BTreeSet::new(), idle: BTreeMap::new() })
+        Self {
+            manifest,
+            base,
+            digests: Digests::default(),
+            evals,
+            contradictions: issues,
+            used: BTreeSet::new(),
+            idle: BTreeMap::new(),
+        }
     }
 
     /// Merges the layers of a block.
@@ -67,17 +85,20 @@ impl<'m> Resolver<'m> {
         }
         figment = self.manifest.overrides.iter().fold(figment, Figment::merge);
         let mut data = figment::Provider::data(&figment).map_err(|source| self.extract_error(source))?;
-        let mut dict = data.remove(&Profile::Default).unwrap_or_default();
-        if self.model_source(block)? == Model::Pretrain {
-            layers::remove(&mut dict, "model.path");
+        let mut merged = data.remove(&Profile::Default).unwrap_or_default();
+        let layers = Layers { manifest: self.manifest, block };
+        for path in layers.idle(&self.evals)? {
+            layers::remove(&mut merged, &named::place(&path));
         }
-        let merged = figment::value::Value::from(dict);
-        Ok(BlockResolver { resolver: self, block, merged, checked: BTreeSet::new() })
+        Ok(BlockResolver { resolver: self, layers, merged, checked: BTreeSet::new() })
     }
 
-    /// Checks, after the last block, that every override and every conditional setting had a use.
-    pub fn finish(self) -> Result<(), ManifestError> {
-        let mut issues = Vec::new();
+    /// What is wrong with the manifest, after the last block: `issues` of its points, but for what only follows from a
+    /// contradiction; the contradictions; overrides and conditional settings without a use.
+    pub fn finish(self, mut issues: Vec<Issue>) -> Vec<Issue> {
+        let suspect = self.contradictions.iter().flat_map(|issue| &issue.keys).collect::<BTreeSet<_>>();
+        issues.retain(|issue| !issue.keys.iter().any(|key| suspect.contains(key)));
+        issues.extend(self.contradictions.iter().cloned());
         for layer in &self.manifest.overrides {
             for setting in &layer.settings {
                 let path = setting.key.path;
@@ -92,7 +113,7 @@ impl<'m> Resolver<'m> {
                 issues.push(issue);
             }
         }
-        if issues.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(issues)) }
+        issues
     }
 
     /// A block's fixed values as a layer. Paths are relative to the manifest.
@@ -124,58 +145,27 @@ impl<'m> Resolver<'m> {
         if issues.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(issues)) }
     }
 
-    /// Where the base model comes from: the highest layer that says so wins.
-    fn model_source(&self, block: Option<&Block>) -> Result<Model, ManifestError> {
-        for layer in self.manifest.overrides.iter().rev() {
-            match (layer.get("model.path"), &layer.pretrain) {
-                (Some(_), _) => return Ok(Model::Path),
-                (None, Some(_)) => return Ok(Model::Pretrain),
-                _ => (),
-            }
-        }
-        if let Some(block) = block {
-            match (block.entry("model.path"), &block.pretrain) {
-                (Some(entry), Some(_)) => return Err(both_models(&block.source, &entry.span).into()),
-                (Some(_), None) => return Ok(Model::Path),
-                (None, Some(_)) => return Ok(Model::Pretrain),
-                _ => (),
-            }
-        }
-        for file in self.manifest.files.iter().rev() {
-            match (file.get("model.path"), &file.pretrain) {
-                (Some(_), _) => return Ok(Model::Path),
-                (None, Some(_)) => return Ok(Model::Pretrain),
-                _ => (),
-            }
-        }
-        let file = self.manifest.main();
-        let help =
-            "write [model.pretrain] for the built-in base, or [model] with the path of a Hugging Face folder";
-        Err(Issue::new(&file.source, &(0..0), "there is no base model").help(help).into())
-    }
-
     fn extract_error(&self, source: impl Into<Box<figment::Error>>) -> ManifestError {
         ManifestError::Extract { path: self.manifest.path.clone(), source: source.into() }
     }
 }
 
-/// The two sources of a base model.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Model {
-    Path,
-    Pretrain,
+/// The names of evaluations that any layer or block knows, sorted.
+fn names_of_evals(manifest: &Manifest) -> Vec<String> {
+    let settings = manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| &layer.settings);
+    let entries = manifest.blocks.iter().flat_map(|block| &block.entries);
+    let keys = settings.map(|setting| setting.key).chain(entries.map(|entry| entry.key));
+    let names = keys.filter_map(|key| named::split(key.path)).map(|(name, _)| name.to_owned());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn both_models(source: &Arc<Source>, span: &Span) -> Issue {
-    let text = "`model.path` does not apply beside [model.pretrain]";
-    Issue::new(source, span, text).help(variant::advice("model.path"))
-}
-
-/// Settings of one table that exclude each other.
-fn contradictions(file: &Document, issues: &mut Vec<Issue>) {
-    if let (Some(setting), Some(_)) = (file.get("model.path"), &file.pretrain) {
-        issues.push(both_models(&file.source, &setting.span));
-    }
+/// Settings of one text that exclude each other, or that the choice beside them gives no meaning.
+fn contradictions(file: &Document, evals: &[String], issues: &mut Vec<Issue>) {
+    let place = |path: &str| match path {
+        "model.pretrain" => file.pretrain.clone(),
+        _ => file.get(path).map(|setting| setting.span.clone()),
+    };
+    choice::conflicts(&file.source, place, evals, issues);
     for setting in &file.settings {
         let path = setting.key.path;
         let Some(need) = variant::condition(path).filter(|need| same_table(path, need.chooser)) else {
@@ -185,13 +175,41 @@ fn contradictions(file: &Document, issues: &mut Vec<Issue>) {
             && !need.choices.contains(&chosen.as_str())
         {
             let text = variant::mismatch(path, need.chooser, chosen);
-            issues.push(Issue::new(&file.source, &setting.span, text).help(variant::advice(path)));
+            let issue = Issue::new(&file.source, &setting.span, text).help(variant::advice(path));
+            issues.push(issue.about(&[path]));
         }
     }
 }
 
 fn same_table(path: &str, chooser: &str) -> bool {
     path.split('.').next() == chooser.split('.').next() && chooser != "model"
+}
+
+/// What else is wrong with a manifest that could not be read whole, but for what may only follow from `known`.
+///
+/// # Errors
+/// When the layers cannot be merged at all.
+pub(super) fn further_issues(manifest: &Manifest, known: &[Issue]) -> Result<Vec<Issue>, ManifestError> {
+    let mut resolver = Resolver::new(manifest);
+    let mut issues = Vec::new();
+    let blocks = manifest.blocks.iter().map(Some);
+    let alone = manifest.blocks.is_empty().then_some(None);
+    for block in blocks.chain(alone) {
+        let entries = block.map(|block| block.entries.iter()).into_iter().flatten();
+        let first = |entry: &'_ super::block::Entry| Some((entry.key, entry.values.first()?.0.clone()));
+        let point = entries.filter(|entry| entry.swept).filter_map(first).collect::<Vec<_>>();
+        let point = point.iter().map(|(key, value)| (*key, value)).collect::<Vec<_>>();
+        let found = resolver.block(block).and_then(|mut resolved| resolved.run(&point).map(|_| ()));
+        match found {
+            Err(ManifestError::Invalid(found)) => issues.extend(found),
+            other => other?,
+        }
+    }
+    issues.extend(resolver.contradictions);
+    // What stands nowhere may be what could not be read; and a misspelt or unreadable key has no other faults.
+    let suspect = known.iter().flat_map(|issue| &issue.keys).collect::<BTreeSet<_>>();
+    issues.retain(|issue| !issue.span.is_empty() && !issue.keys.iter().any(|key| suspect.contains(key)));
+    Ok(issues)
 }
 
 impl BlockResolver<'_, '_> {
@@ -206,53 +224,59 @@ impl BlockResolver<'_, '_> {
                 }
                 (value, _) => value.figment(),
             };
-            layers::insert(self.dict(), key.path, value);
+            layers::insert(&mut self.merged, &named::place(key.path), value);
         }
-        let raw = self.merged.deserialize::<Raw>().map_err(|source| self.resolver.extract_error(source))?;
-        let selection = Selection::of_raw(&raw);
+        let merged = Figured::from(evaluations_spelled_out(&self.merged));
+        let raw = merged.deserialize::<Raw>().map_err(|source| self.resolver.extract_error(source))?;
         let mut issues = Vec::new();
-        self.check_conditions(selection, &mut issues);
+        self.check_evals(&raw, &mut issues);
+        self.check_conditions(Selection::of_raw(&raw), &mut issues);
         match valid::run_config(raw, &mut self.resolver.digests) {
             Ok(config) if issues.is_empty() => return Ok(config),
             Ok(_) => (),
             Err(problems) => issues.extend(problems.into_iter().map(|problem| self.placed(point, problem))),
         }
-        issues.sort_by_key(|issue| issue.span.start);
+        issues.truncate(MOST_ISSUES);
         Err(ManifestError::Invalid(issues))
     }
 
     /// The value of a key that the block does not sweep, as it was written; `None` when it has none.
     pub fn settled(&self, key: &Key) -> Option<Value> {
-        self.written(key.path).map(|(value, _, _)| value).or_else(|| key.preset())
+        self.layers.written(key.path).map(|(value, _, _)| value).or_else(|| key.preset())
     }
 
-    fn dict(&mut self) -> &mut Dict {
-        match &mut self.merged {
-            figment::value::Value::Dict(_, dict) => dict,
-            _ => unreachable!("the merged layers were put into a dictionary"),
+    /// Refuses task settings of named evaluations that their task does not have.
+    fn check_evals(&mut self, raw: &Raw, issues: &mut Vec<Issue>) {
+        if raw.evals.is_empty() || !self.checked.insert("named evaluations") {
+            return;
         }
-    }
-
-    /// The highest layer that sets a key.
-    fn written(&self, path: &str) -> Option<(Value, Arc<Source>, Span)> {
         let manifest = self.resolver.manifest;
-        let of = |layer: &Document| {
-            let setting = layer.get(path)?;
-            Some((setting.value.clone(), Arc::clone(&layer.source), setting.span.clone()))
-        };
-        let in_block = || {
-            let block = self.block?;
-            let entry = block.entry(path)?;
-            Some((entry.values.first()?.0.clone(), Arc::clone(&block.source), entry.span.clone()))
-        };
-        let overridden = manifest.overrides.iter().rev().find_map(of);
-        overridden.or_else(in_block).or_else(|| manifest.files.iter().rev().find_map(of))
+        let settings = manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| {
+            layer.settings.iter().map(|setting| (setting.key, &layer.source, &setting.span))
+        });
+        let entries = self
+            .layers
+            .block
+            .into_iter()
+            .flat_map(|block| block.entries.iter().map(|entry| (entry.key, &block.source, &entry.span)));
+        for (key, source, span) in settings.chain(entries) {
+            let Some((name, rest)) = named::split(key.path) else { continue };
+            let Some(eval) = raw.evals.get(name) else { continue };
+            let chosen = variant::task_word(&eval.task);
+            let need = variant::condition(rest).filter(|need| need.chooser == "task.type");
+            if need.is_some_and(|need| !need.choices.contains(&chosen)) {
+                let chooser = format!("eval.{name}.task.type");
+                let text = variant::mismatch(key.path, &chooser, chosen);
+                issues.push(Issue::new(source, span, text).help("remove the key"));
+            }
+        }
     }
 
     /// Notes which conditional keys this variant uses, and refuses those of the block that it does not.
     fn check_conditions(&mut self, selection: Selection, issues: &mut Vec<Issue>) {
         // Every condition depends on one choice, so a point whose choices were all seen brings nothing new.
-        let choices = [selection.mask, selection.ratio, selection.model];
+        let Selection { mask, ratio, model, task, episodes } = selection;
+        let choices = [mask, ratio, model, task, episodes];
         if choices.into_iter().filter(|choice| self.checked.insert(choice)).count() == 0 {
             return;
         }
@@ -267,16 +291,16 @@ impl BlockResolver<'_, '_> {
             let unmet = !selection.applies(path);
             unmet.then(|| Issue::new(source, span, text).help(variant::advice(path)))
         };
-        if let Some(block) = self.block {
+        if let Some(block) = self.layers.block {
             let entries = block.entries.iter();
             issues.extend(entries.filter_map(|entry| refuse(entry.key.path, &block.source, &entry.span)));
         }
         // Beside a type that a file chose (or the default), a setting of the same file or a later one is idle.
         let files = &self.resolver.manifest.files;
-        for chooser in ["mask.type", "grpo.ratio"] {
+        for chooser in variant::CHOOSERS {
             let overridden =
                 self.resolver.manifest.overrides.iter().any(|layer| layer.get(chooser).is_some());
-            if overridden || self.block.is_some_and(|block| block.entry(chooser).is_some()) {
+            if overridden || self.layers.block.is_some_and(|block| block.entry(chooser).is_some()) {
                 continue;
             }
             let from = files.iter().rposition(|file| file.get(chooser).is_some()).unwrap_or(0);
@@ -298,9 +322,9 @@ impl BlockResolver<'_, '_> {
     /// A broken rule at the place of the first of its keys that somebody wrote; axes show the value of the point.
     fn placed(&self, point: &[(&'static Key, &Value)], problem: Problem) -> Issue {
         let place = problem.keys.iter().find_map(|path| {
-            let (_, source, mut span) = self.written(path)?;
+            let (_, source, mut span) = self.layers.written(path)?;
             let swept = point.iter().find(|(key, _)| key.path == *path);
-            let entry = self.block.and_then(|block| block.entry(path));
+            let entry = self.layers.block.and_then(|block| block.entry(path));
             if let (Some((_, value)), Some(entry)) = (swept, entry)
                 && let Some((_, place)) = entry.values.iter().find(|(candidate, _)| candidate == *value)
             {
@@ -313,6 +337,47 @@ impl BlockResolver<'_, '_> {
             (Arc::clone(&main.source), 0..0)
         };
         let (source, span) = place.unwrap_or_else(whole);
-        Issue::new(&source, &span, problem.text).help(problem.help)
+        Issue::new(&source, &span, problem.text).help(problem.help).about(&problem.keys)
+    }
+}
+
+/// The merged values with every named evaluation complete: its own settings laid over those of `[eval]` and `[task]`.
+fn evaluations_spelled_out(merged: &Dict) -> Dict {
+    let mut whole = merged.clone();
+    let Some(Figured::Dict(tag, evals)) = whole.remove("evals") else { return whole };
+    let table = |name: &str| match merged.get(name) {
+        Some(Figured::Dict(_, dict)) => dict.clone(),
+        _ => Dict::new(),
+    };
+    let complete = evals.into_iter().map(|(name, own)| {
+        let (mut eval, mut task) = (table("eval"), table("task"));
+        if let Figured::Dict(_, mut own) = own {
+            if let Some(Figured::Dict(_, own)) = own.remove("task") {
+                // Other data has another revision, and a file is not a dataset.
+                let elsewhere = ["dataset", "file", "names"].iter().any(|key| own.contains_key(*key));
+                for key in ["dataset", "revision", "subset", "file", "names"].iter().filter(|_| elsewhere) {
+                    task.remove(*key);
+                }
+                lay(&mut task, own);
+            }
+            lay(&mut eval, own);
+        }
+        let both = [("eval".to_owned(), eval.into()), ("task".to_owned(), task.into())];
+        (name, Figured::from(both.into_iter().collect::<Dict>()))
+    });
+    let evals = complete.collect::<Dict>();
+    whole.insert("evals".to_owned(), Figured::Dict(tag, evals));
+    whole
+}
+
+/// Lays values over others, table by table.
+fn lay(below: &mut Dict, above: Dict) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Figured::Dict(_, below)), Figured::Dict(_, above)) => lay(below, above),
+            (_, value) => {
+                below.insert(key, value);
+            }
+        }
     }
 }

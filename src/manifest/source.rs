@@ -50,18 +50,33 @@ pub struct Issue {
     pub span: Span,
     /// What is allowed, or the likely intention.
     pub help: Option<String>,
+    /// The keys that it is about, or that were probably meant: what else is said about them may only follow from it.
+    pub keys: Vec<&'static str>,
 }
 
 impl Issue {
     /// An issue at a place.
     pub fn new(source: &Arc<Source>, span: &Span, text: impl Into<String>) -> Self {
-        Self { text: text.into(), source: Arc::clone(source), span: span.clone(), help: None }
+        Self {
+            text: text.into(),
+            source: Arc::clone(source),
+            span: span.clone(),
+            help: None,
+            keys: Vec::new(),
+        }
     }
 
     /// The same issue with advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same issue about keys.
+    #[must_use]
+    pub fn about(mut self, keys: &[&'static str]) -> Self {
+        self.keys.extend(keys);
         self
     }
 

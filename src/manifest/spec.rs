@@ -23,8 +23,10 @@ pub struct RunConfig {
     pub sampling: SamplingSpec,
     /// Which parameters are trained.
     pub mask: MaskSpec,
-    /// The held-out evaluation.
+    /// The held-out evaluation. When there are named ones, it is only what they have in common, and is not made.
     pub eval: EvalSpec,
+    /// The named evaluations, sorted by name.
+    pub evals: Vec<NamedEval>,
     /// Operational settings: never identity.
     pub exec: ExecSpec,
 }
@@ -47,6 +49,13 @@ pub enum ModelSource {
         path: PathBuf,
         /// blake3 over the directory's model files, in hex. Identity.
         digest: String,
+    },
+    /// A model of a hub: identified by repository and commit, so that planning needs no network. Not built yet.
+    Hub {
+        /// The repository, `owner/name`.
+        id: String,
+        /// The commit, 40 hexadecimal digits; without it ids are provisional.
+        revision: Option<String>,
     },
     /// The built-in tiny base, warm-started on the task's own demonstrations.
     Pretrain(PretrainSpec),
@@ -104,6 +113,17 @@ pub struct EvalSpec {
     pub sampling: SamplingSpec,
 }
 
+/// One of several evaluations, `[eval.NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedEval {
+    /// Its name, as in the columns of the results.
+    pub name: String,
+    /// Its settings.
+    pub eval: EvalSpec,
+    /// What it asks: the task of the training unless the manifest says otherwise.
+    pub task: TaskSpec,
+}
+
 /// Operational settings. None of them is part of a run's identity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecSpec {
@@ -117,6 +137,8 @@ pub struct ExecSpec {
     pub checkpoint_every: u32,
     /// Checkpoints kept while a run is under way, at least 1.
     pub keep_checkpoints: u32,
+    /// The most runs that the manifest may plan.
+    pub max_runs: u32,
 }
 
 /// Where tensors live.

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::files;
-use super::raw::{MaskType, Ratio, Raw, RawFisher, RawGrpo, RawMask, RawPretrain, RawSampling, RawTask};
-use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig};
+use super::raw::{MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawPretrain, RawSampling};
+use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig};
+use super::valid_task::task;
 use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
-use crate::task::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, TaskSpec};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub struct Digests {
 }
 
 impl Digests {
-    fn get(&mut self, path: &str, folder: bool) -> Result<String, String> {
+    /// blake3 of a file, or of a model folder, in hex.
+    pub(super) fn get(&mut self, path: &str, folder: bool) -> Result<String, String> {
         let path = PathBuf::from(path);
         let digest = self.known.entry((folder, path)).or_insert_with_key(|(folder, path)| {
             let digest = if *folder { files::model_digest(path) } else { files::file_digest(path) };
@@ -41,17 +42,23 @@ impl Digests {
 }
 
 /// Collects problems while fields are built.
-struct Rules<'d> {
+pub(super) struct Rules<'d> {
     problems: Vec<Problem>,
-    digests: &'d mut Digests,
+    pub(super) digests: &'d mut Digests,
 }
 
 impl Rules<'_> {
-    fn broken(&mut self, keys: &[&'static str], text: String, help: &str) {
+    pub(super) fn broken(&mut self, keys: &[&'static str], text: String, help: &str) {
         self.problems.push(Problem { keys: keys.to_vec(), text, help: help.into() });
     }
 
-    fn unless(&mut self, holds: bool, keys: &[&'static str], text: impl FnOnce() -> String, help: &str) {
+    pub(super) fn unless(
+        &mut self,
+        holds: bool,
+        keys: &[&'static str],
+        text: impl FnOnce() -> String,
+        help: &str,
+    ) {
         if !holds {
             self.broken(keys, text(), help);
         }
@@ -77,22 +84,37 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
                 ModelSource::Directory { path: path.into(), digest: String::new() }
             }
         },
-        None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
+        None => match raw.model.id {
+            Some(id) => ModelSource::Hub { id, revision: raw.model.revision },
+            None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
+        },
     };
     let grpo = grpo(&raw.grpo, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
-    let task = task(raw.task, &mut rules);
-    if raw.eval.seed == raw.seed {
-        let text = format!("`eval.seed` and `seed` are both {}", raw.seed);
-        rules.broken(&["eval.seed", "seed"], text, "held-out episodes need a seed of their own");
+    let trained_on = task(raw.task, "task", &mut rules);
+    let mut held_out = |key: &'static str, seed: u64| {
+        let text = || format!("`{key}` and `seed` are both {seed}");
+        let help = "held-out episodes need a seed of their own";
+        rules.unless(seed != raw.seed, &[key, "eval.seed", "seed"], text, help);
+    };
+    if raw.evals.is_empty() {
+        held_out("eval.seed", raw.eval.seed);
     }
+    for (name, named) in &raw.evals {
+        held_out(key_of(name, "seed"), named.eval.seed);
+    }
+    let named = raw.evals.into_iter().map(|(name, named)| {
+        let task = task(named.task, &format!("eval.{name}.task"), &mut rules);
+        NamedEval { eval: eval(&named.eval), task, name }
+    });
+    let evals = named.collect();
     if !rules.problems.is_empty() {
         return Err(rules.problems);
     }
     Ok(RunConfig {
         seed: raw.seed,
         model: ModelSpec { source, dtype: raw.model.dtype },
-        task,
+        task: trained_on,
         grpo,
         optimizer: OptimizerSpec {
             lr: raw.optimizer.lr,
@@ -104,20 +126,26 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         },
         sampling: sampling(&raw.sampling),
         mask,
-        eval: EvalSpec {
-            examples: raw.eval.examples,
-            seed: raw.eval.seed,
-            every: raw.eval.every,
-            sampling: sampling(&raw.eval.sampling),
-        },
+        eval: eval(&raw.eval),
+        evals,
         exec: ExecSpec {
             device: raw.exec.device,
             jobs: raw.exec.jobs,
             threads: raw.exec.threads,
             checkpoint_every: raw.exec.checkpoint_every,
             keep_checkpoints: raw.exec.keep_checkpoints,
+            max_runs: raw.exec.max_runs,
         },
     })
+}
+
+/// The key of a named evaluation, for a message.
+fn key_of(name: &str, rest: &str) -> &'static str {
+    super::keys::find(&format!("eval.{name}.{rest}")).map_or("eval.seed", |key| key.path)
+}
+
+fn eval(raw: &RawEval) -> EvalSpec {
+    EvalSpec { examples: raw.examples, seed: raw.seed, every: raw.every, sampling: sampling(&raw.sampling) }
 }
 
 fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
@@ -143,63 +171,6 @@ fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
         target_reward: raw.target_reward,
         seed: raw.seed,
     }
-}
-
-fn task(raw: RawTask, rules: &mut Rules<'_>) -> TaskSpec {
-    if raw.r#type.is_none() {
-        rules.broken(
-            &["task.type"],
-            "`task.type` is missing".into(),
-            "write [task] with type = \"alphabet_sort\"",
-        );
-    }
-    for (low, high, what) in [
-        (("task.min_turns", raw.min_turns), ("task.max_turns", raw.max_turns), "turns"),
-        (
-            ("task.min_names_per_turn", raw.min_names_per_turn),
-            ("task.max_names_per_turn", raw.max_names_per_turn),
-            "names",
-        ),
-    ] {
-        let text = || format!("`{}` = {} is more than `{}` = {}", low.0, low.1, high.0, high.1);
-        let help = format!("the fewest {what} cannot be more than the most");
-        rules.unless(low.1 <= high.1, &[low.0, high.0], text, &help);
-    }
-    if raw.names.is_none() && raw.row_names != RowNames::First {
-        let text = "`task.row_names` does not apply to the shipped names".into();
-        rules.broken(
-            &["task.row_names"],
-            text,
-            "rows are those of a file: set `task.names`, or remove the key",
-        );
-    }
-    let names = match raw.names {
-        None => NamesSpec::Shipped,
-        Some(path) => {
-            let digest = rules.digests.get(&path, false).unwrap_or_else(|error| {
-                let text = format!("`task.names` cannot be used: {path}: {error}");
-                rules.broken(&["task.names"], text, "it is a JSONL or Parquet file with a column `names`");
-                String::new()
-            });
-            NamesSpec::File { path: path.into(), digest }
-        }
-    };
-    TaskSpec::AlphabetSort(AlphabetSortSpec {
-        min_turns: raw.min_turns,
-        max_turns: raw.max_turns,
-        min_names_per_turn: raw.min_names_per_turn,
-        max_names_per_turn: raw.max_names_per_turn,
-        sort_by: raw.sort_by,
-        similarity_power: raw.similarity_power,
-        power_per_turn: raw.power_per_turn,
-        names,
-        row_names: raw.row_names,
-        prompts: PromptTemplates {
-            first: raw.prompts.first,
-            second: raw.prompts.second,
-            later: raw.prompts.later,
-        },
-    })
 }
 
 fn grpo(raw: &RawGrpo, rules: &mut Rules<'_>) -> GrpoSpec {
@@ -250,17 +221,19 @@ fn sampling(raw: &RawSampling) -> SamplingSpec {
 }
 
 fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_>) -> MaskSpec {
-    if matches!(raw.r#type, MaskType::Full) {
-        return MaskSpec::Full;
+    match raw.r#type {
+        MaskType::Full => return MaskSpec::Full,
+        MaskType::Layers => return MaskSpec::Layers { side: raw.layers, count: raw.count },
+        MaskType::Random | MaskType::Fisher | MaskType::Magnitude => {}
     }
     let sparsity = raw.sparsity.unwrap_or_else(|| {
         let help = "every mask but the full one needs the share of entries that it leaves untouched";
-        rules.broken(&["mask.type"], "`mask.sparsity` is missing".into(), help);
+        rules.broken(&["mask.sparsity", "mask.type"], "`mask.sparsity` is missing".into(), help);
         f64::NAN
     });
     let rounding = raw.rounding;
     match raw.r#type {
-        MaskType::Full => MaskSpec::Full,
+        MaskType::Full | MaskType::Layers => MaskSpec::Full,
         MaskType::Random => MaskSpec::Random { sparsity, seed: raw.seed, rng: raw.rng },
         MaskType::Magnitude => MaskSpec::Magnitude { sparsity, rounding },
         MaskType::Fisher => {

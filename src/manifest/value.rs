@@ -72,7 +72,16 @@ pub fn short_number(x: f64) -> String {
 }
 
 /// Reads the TOML value of a key and checks kind and range.
-pub fn read(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) -> Result<Value, Issue> {
+pub fn read(
+    key: &'static Key,
+    value: &DeValue<'_>,
+    span: &Span,
+    source: &Arc<Source>,
+) -> Result<Value, Issue> {
+    checked(key, value, span, source).map_err(|issue| issue.about(&[key.path]))
+}
+
+fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) -> Result<Value, Issue> {
     let allowed = || format!("it must be {}", key.kind.allowed());
     let wrong = |what: String| Issue::new(source, span, what).help(allowed());
     let written = source.excerpt(span);
@@ -94,6 +103,22 @@ pub fn read(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) -
                 return Err(wrong(format!("`{}` is not a path", key.path)));
             }
             Ok(Value::Text(text.to_string()))
+        }
+        (Kind::Repository, DeValue::String(text)) => {
+            let part = |part: &str| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                !part.is_empty() && part.chars().all(plain) && !part.starts_with('.')
+            };
+            match text.split_once('/') {
+                Some((owner, name)) if part(owner) && part(name) => Ok(Value::Text(text.to_string())),
+                _ => Err(wrong(format!("`{}` = {written} is not a repository", key.path))),
+            }
+        }
+        (Kind::Commit, DeValue::String(text)) => {
+            if text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                return Ok(Value::Text(text.to_string()));
+            }
+            Err(wrong(format!("`{}` = {written} is not a commit hash", key.path)))
         }
         (Kind::Choice(words), DeValue::String(text)) => {
             if words.contains(&text.as_ref()) {
@@ -134,13 +159,13 @@ pub fn read(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) -
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<i64> {
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let value = value.as_integer()?;
     i64::from_str_radix(value.as_str(), value.radix()).ok()
 }
 
 /// A finite number without negative zero.
-fn number(value: &DeValue<'_>) -> Option<f64> {
+pub(super) fn number(value: &DeValue<'_>) -> Option<f64> {
     let x = match value {
         DeValue::Integer(_) => integer(value)? as f64,
         DeValue::Float(float) => float.as_str().parse::<f64>().ok()?,

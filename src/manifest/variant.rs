@@ -3,10 +3,11 @@
 //! A key that does not apply to the chosen variant is dropped when it was inherited, and an error when it stands in
 //! the same table or grid block as the choice.
 
-use super::raw::{MaskType, Ratio, Raw};
+use super::raw::{Generator, MaskType, Ratio, Raw, RawTask, TaskType};
 use super::spec::{ModelSource, RunConfig};
 use crate::grpo::RatioRule;
 use crate::sparsity::MaskSpec;
+use crate::task::{Episodes, TaskSpec};
 
 /// Which variants a configuration has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +16,24 @@ pub struct Selection {
     pub mask: &'static str,
     /// Value of `grpo.ratio`.
     pub ratio: &'static str,
-    /// `path` or `pretrain`.
+    /// `path`, `id` or `pretrain`.
     pub model: &'static str,
+    /// Value of `task.type`.
+    pub task: &'static str,
+    /// Value of `task.episodes`.
+    pub episodes: &'static str,
 }
 
 /// What a conditional key depends on: the key that chooses, and the choices that have it.
 pub struct Condition {
-    /// `mask.type`, `grpo.ratio` or `model`.
+    /// One of [`CHOOSERS`], or `model`.
     pub chooser: &'static str,
     /// The values of the chooser that the key applies to.
     pub choices: &'static [&'static str],
 }
+
+/// The keys that choose between variants.
+pub const CHOOSERS: [&str; 4] = ["mask.type", "grpo.ratio", "task.type", "task.episodes"];
 
 /// The condition of a key, when it has one.
 pub fn condition(path: &str) -> Option<Condition> {
@@ -34,9 +42,26 @@ pub fn condition(path: &str) -> Option<Condition> {
         "mask.sparsity" => when("mask.type", &["random", "fisher", "magnitude"]),
         "mask.seed" | "mask.rng" => when("mask.type", &["random"]),
         "mask.rounding" => when("mask.type", &["fisher", "magnitude"]),
+        "mask.layers" | "mask.count" => when("mask.type", &["layers"]),
         "grpo.clip_low" | "grpo.clip_high" => when("grpo.ratio", &["clip"]),
         "grpo.mask_low" | "grpo.mask_high" => when("grpo.ratio", &["mask"]),
         "model.path" => when("model", &["path"]),
+        "model.id" | "model.revision" => when("model", &["id"]),
+        "task.seed" => when("task.episodes", &["python"]),
+        "task.file" | "task.system_prompt" => when("task.type", &["gsm8k", "math"]),
+        "task.min_turns"
+        | "task.max_turns"
+        | "task.min_names_per_turn"
+        | "task.max_names_per_turn"
+        | "task.sort_by"
+        | "task.similarity_power"
+        | "task.power_per_turn"
+        | "task.names"
+        | "task.row_names"
+        | "task.episodes"
+        | "task.prompts.first"
+        | "task.prompts.second"
+        | "task.prompts.later" => when("task.type", &["alphabet_sort"]),
         _ if path.starts_with("fisher.") => when("mask.type", &["fisher"]),
         _ if path.starts_with("model.pretrain.") => when("model", &["pretrain"]),
         _ => None,
@@ -52,12 +77,22 @@ impl Selection {
                 MaskType::Random => "random",
                 MaskType::Fisher => "fisher",
                 MaskType::Magnitude => "magnitude",
+                MaskType::Layers => "layers",
             },
             ratio: match raw.grpo.ratio {
                 Ratio::Clip => "clip",
                 Ratio::Mask => "mask",
             },
-            model: if raw.model.path.is_some() { "path" } else { "pretrain" },
+            model: match (&raw.model.path, &raw.model.id) {
+                (Some(_), _) => "path",
+                (None, Some(_)) => "id",
+                (None, None) => "pretrain",
+            },
+            task: task_word(&raw.task),
+            episodes: match raw.task.episodes {
+                Generator::Counter => "counter",
+                Generator::Python => "python",
+            },
         }
     }
 
@@ -69,6 +104,7 @@ impl Selection {
                 MaskSpec::Random { .. } => "random",
                 MaskSpec::Fisher { .. } => "fisher",
                 MaskSpec::Magnitude { .. } => "magnitude",
+                MaskSpec::Layers { .. } => "layers",
             },
             ratio: match config.grpo.ratio {
                 RatioRule::Clip { .. } => "clip",
@@ -76,7 +112,17 @@ impl Selection {
             },
             model: match config.model.source {
                 ModelSource::Directory { .. } => "path",
+                ModelSource::Hub { .. } => "id",
                 ModelSource::Pretrain(_) => "pretrain",
+            },
+            task: match config.task {
+                TaskSpec::AlphabetSort(_) => "alphabet_sort",
+                TaskSpec::Gsm8k(_) => "gsm8k",
+                TaskSpec::Math(_) => "math",
+            },
+            episodes: match &config.task {
+                TaskSpec::AlphabetSort(sort) if sort.episodes != Episodes::Counter => "python",
+                _ => "counter",
             },
         }
     }
@@ -86,6 +132,8 @@ impl Selection {
         match chooser {
             "mask.type" => self.mask,
             "grpo.ratio" => self.ratio,
+            "task.type" => self.task,
+            "task.episodes" => self.episodes,
             _ => self.model,
         }
     }
@@ -96,10 +144,20 @@ impl Selection {
     }
 }
 
+/// The value of `task.type`; a task without one is refused elsewhere.
+pub(super) fn task_word(task: &RawTask) -> &'static str {
+    match task.r#type {
+        Some(TaskType::AlphabetSort) | None => "alphabet_sort",
+        Some(TaskType::Gsm8k) => "gsm8k",
+        Some(TaskType::Math) => "math",
+    }
+}
+
 /// How a message states the choice that leaves a key without meaning.
 pub fn mismatch(path: &str, chooser: &str, chosen: &str) -> String {
     match (chooser, chosen) {
         ("model", "path") => format!("`{path}` does not apply beside `model.path`"),
+        ("model", "id") => format!("`{path}` does not apply beside `model.id`"),
         ("model", _) => format!("`{path}` does not apply beside [model.pretrain]"),
         _ => format!("`{path}` does not apply to `{chooser}` = \"{chosen}\""),
     }
@@ -109,7 +167,7 @@ pub fn mismatch(path: &str, chooser: &str, chosen: &str) -> String {
 pub fn advice(path: &str) -> String {
     match condition(path) {
         Some(Condition { chooser: "model", .. }) => {
-            "a model comes from a folder or is built in: choose one".into()
+            "a model comes from a folder or from a hub, or is built in: choose one".into()
         }
         Some(Condition { chooser, choices }) => {
             let words = choices.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");

@@ -13,14 +13,14 @@ pub enum PlanError {
     #[error("{}", manifest::list(.0))]
     Grid(Vec<Issue>),
     /// More points than can be meant.
-    #[error("the grid of `{manifest}` has {points} points, more than the {most} that a plan may have")]
+    #[error("the grid of `{manifest}` has {points} points, more than the {most} runs that it may have")]
     TooLarge {
         /// Name of the manifest.
         manifest: String,
-        /// Points before exclusion.
+        /// Points.
         points: u128,
         /// The most allowed.
-        most: usize,
+        most: u32,
     },
     /// No run has this label or id.
     #[error("`{manifest}` has no run `{wanted}`")]
@@ -52,7 +52,9 @@ impl PlanError {
         match self {
             Self::Manifest(error) => error.hint(),
             Self::Grid(issues) => manifest::advice(issues),
-            Self::TooLarge { .. } => Some("cut the axes, or split the grid into several manifests".into()),
+            Self::TooLarge { .. } => {
+                Some("cut the axes, or allow more with `exec.max_runs` (at most 1000000)".into())
+            }
             Self::NoSuchRun { near, .. } if near.is_empty() => Some("`tickets plan` lists the runs".into()),
             Self::NoSuchRun { near, .. } => Some(format!("runs like it: {}", near.join(", "))),
             Self::Ambiguous { .. } => Some("give more of the label or of the id".into()),

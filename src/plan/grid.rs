@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::manifest::{Block, Entry, Exclude, Issue, Key, Value};
+use crate::manifest::{Block, Entry, Issue, Key, Selector, Value};
 
 /// The points of one block.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub fn expand(block: &Block) -> Result<Points<'_>, Vec<Issue>> {
 }
 
 /// Whether a point has everything that an exclusion wants.
-fn matches(block: &Block, axes: &[&Entry], point: &[usize], exclude: &Exclude) -> bool {
+fn matches(block: &Block, axes: &[&Entry], point: &[usize], exclude: &Selector) -> bool {
     exclude.wanted.iter().all(|(key, wanted, _)| {
         let axis = axes.iter().zip(point).find(|(axis, _)| axis.key.path == key.path);
         let value = match axis {

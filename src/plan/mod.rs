@@ -3,24 +3,31 @@
 //! In: a [`Manifest`]. Out: a [`Plan`] in the order of the file; equal runs are one run and counted.
 //! Invariant: total and deterministic, and nothing outside `identity.rs` computes an id.
 
+mod built;
 mod canon;
 mod error;
 mod grid;
 mod identity;
 mod label;
+mod put;
 mod run_spec;
+mod select;
 
 use std::collections::BTreeMap;
 
+pub use built::unbuilt;
 pub use error::PlanError;
 pub use identity::{identify, settings};
 pub use run_spec::{RunId, RunSpec, StageIds};
+pub use select::{matches, selects};
 
-use crate::manifest::{BlockResolver, Key, Manifest, Resolver, Selection, Value, nearest};
+use crate::manifest::{
+    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, nearest,
+};
 use label::Values;
 
-/// The most points of a grid.
-pub const MOST_POINTS: usize = 100_000;
+/// The most points that are multiplied out to see what is left of them: `exec.max_runs` cannot be larger.
+const MOST_POINTS: u128 = 1_000_000;
 
 /// All runs of a manifest.
 #[derive(Debug)]
@@ -44,42 +51,74 @@ struct Collected {
     merged: usize,
 }
 
-/// Expands a manifest into its runs.
+/// Expands a manifest into its runs. Everything that is wrong is said at once.
 pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
-    let sizes = manifest.blocks.iter().map(grid::size);
-    let points = sizes.fold(0, u128::saturating_add);
-    if points > MOST_POINTS as u128 {
-        return Err(PlanError::TooLarge { manifest: manifest.name, points, most: MOST_POINTS });
-    }
     let mut grids = Vec::new();
     let mut issues = Vec::new();
+    let sizes = manifest.blocks.iter().map(grid::size);
+    let points = sizes.fold(0, u128::saturating_add);
+    if points > MOST_POINTS {
+        return Err(PlanError::TooLarge { manifest: manifest.name, points, most: MOST_POINTS as u32 });
+    }
     for block in &manifest.blocks {
         match grid::expand(block) {
             Ok(points) => grids.push((block, points)),
             Err(found) => issues.extend(found),
         }
     }
-    if !issues.is_empty() {
-        return Err(PlanError::Grid(issues));
-    }
+    let of_grid = issues.len();
 
     let declared = declared(&manifest);
-    let mut resolver = Resolver::new(&manifest)?;
+    let mut resolver = Resolver::new(&manifest);
     let mut collected = Collected::default();
-    if grids.is_empty() {
-        collect(&mut resolver.block(None)?, &[], &declared, &mut collected)?;
+    if manifest.blocks.is_empty() {
+        let found =
+            resolver.block(None).and_then(|mut block| collect(&mut block, &[], &declared, &mut collected));
+        keep(found, &mut issues)?;
     }
-    for (block, points) in &grids {
-        let mut resolved = resolver.block(Some(block))?;
-        for point in &points.points {
-            collect(&mut resolved, &points.at(point), &declared, &mut collected)?;
+    'blocks: for (block, found) in &grids {
+        let mut resolved = match resolver.block(Some(block)) {
+            Ok(resolved) => resolved,
+            Err(error) => {
+                keep(Err(error), &mut issues)?;
+                continue;
+            }
+        };
+        for point in &found.points {
+            keep(collect(&mut resolved, &found.at(point), &declared, &mut collected), &mut issues)?;
+            if issues.len() > MOST_ISSUES {
+                break 'blocks;
+            }
+            let most = collected.runs.first().map(|run| run.config.exec.max_runs);
+            if let Some(most) = most.filter(|most| collected.runs.len() > *most as usize) {
+                let points = grids.iter().map(|(_, found)| found.points.len() as u128).sum();
+                return Err(PlanError::TooLarge { manifest: manifest.name, points, most });
+            }
         }
     }
-    resolver.finish()?;
-
+    issues = resolver.finish(issues);
     let Collected { mut runs, values, merged, .. } = collected;
     let axes = name(&mut runs, &values, &declared);
-    Ok(Plan { manifest, runs, merged, axes })
+    if issues.is_empty() {
+        issues = select::check(&manifest, &runs);
+    }
+    if issues.is_empty() {
+        return Ok(Plan { manifest, runs, merged, axes });
+    }
+    let only_the_grid = of_grid > 0 && of_grid == issues.len();
+    let issues = manifest.in_order(issues);
+    Err(if only_the_grid { PlanError::Grid(issues) } else { ManifestError::Invalid(issues).into() })
+}
+
+/// Keeps what is wrong with a point, and goes on; anything else ends the planning.
+fn keep(found: Result<(), ManifestError>, issues: &mut Vec<Issue>) -> Result<(), PlanError> {
+    match found {
+        Err(ManifestError::Invalid(found)) => {
+            issues.extend(found.into_iter().filter(|issue| !issues.contains(issue)).collect::<Vec<_>>());
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 /// The keys that blocks set, each once, in the order of the file.
@@ -99,7 +138,7 @@ fn collect(
     point: &[(&'static Key, &Value)],
     declared: &[&'static Key],
     collected: &mut Collected,
-) -> Result<(), PlanError> {
+) -> Result<(), ManifestError> {
     let config = block.run(point)?;
     let (id, stages) = identify(&config);
     if collected.seen.contains_key(&id) {
@@ -116,7 +155,8 @@ fn collect(
     }
     collected.seen.insert(id.clone(), collected.runs.len());
     collected.values.push(values);
-    collected.runs.push(RunSpec { id, label: String::new(), axes: Vec::new(), config, stages });
+    let provisional = built::unpinned(&config);
+    collected.runs.push(RunSpec { id, label: String::new(), axes: Vec::new(), config, stages, provisional });
     Ok(())
 }
 

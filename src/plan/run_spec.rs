@@ -61,4 +61,6 @@ pub struct RunSpec {
     pub config: RunConfig,
     /// The stages.
     pub stages: StageIds,
+    /// The revisions that would have to be set for the ids to be final; empty when they are.
+    pub provisional: Vec<String>,
 }

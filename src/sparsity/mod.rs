@@ -8,4 +8,4 @@ mod spec;
 pub use error::SparsityError;
 pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
 pub use select::{kept_count, random, top_k};
-pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding};
+pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};

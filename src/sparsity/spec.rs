@@ -23,6 +23,13 @@ pub enum MaskSpec {
         /// How the scores are estimated.
         fisher: FisherSpec,
     },
+    /// Whole decoder layers at one end of the model, and nothing else. Not built yet.
+    Layers {
+        /// Which end.
+        side: Side,
+        /// How many layers.
+        count: u32,
+    },
     /// The entries of largest magnitude in the base model, over all tensors together.
     Magnitude {
         /// Share of entries that stay untouched, in (0, 1).
@@ -30,6 +37,15 @@ pub enum MaskSpec {
         /// How the kept count is rounded.
         rounding: Rounding,
     },
+}
+
+/// An end of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The layers next to the embedding.
+    First,
+    /// The layers next to the output.
+    Last,
 }
 
 /// Generators of random masks.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::task::{NamesSpec, RowNames, default_prompts};
+use crate::task::{Episodes, NamesSpec, RowNames, default_prompts};
 
 /// The defaults of a manifest.
 pub(in crate::task) fn spec() -> AlphabetSortSpec {
@@ -19,6 +19,7 @@ pub(in crate::task) fn spec() -> AlphabetSortSpec {
         power_per_turn: true,
         names: NamesSpec::Shipped,
         row_names: RowNames::First,
+        episodes: Episodes::Counter,
         prompts: default_prompts(),
     }
 }

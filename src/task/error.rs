@@ -5,6 +5,12 @@ use crate::exit::{Code, Failure};
 /// A task that cannot be built or an episode that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
+    /// A part of the language that has no implementation yet.
+    #[error("{what} is not built yet")]
+    NotBuilt {
+        /// The key and its value.
+        what: &'static str,
+    },
     /// Bounds that hold no value.
     #[error("{key} has no value between {low} and {high}")]
     Bounds {
@@ -71,7 +77,7 @@ impl TaskError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Bounds { .. } | Self::Zero { .. } => None,
+            Self::NotBuilt { .. } | Self::Bounds { .. } | Self::Zero { .. } => None,
             Self::Template { .. } => Some(
                 "templates are in minijinja's dialect of Jinja; leave task.prompts out to get the built-in wording".into(),
             ),

@@ -21,7 +21,10 @@ pub use error::TaskError;
 pub use names::NameSource;
 pub use prompts::default_prompts;
 pub use reward::{Reward, Tag};
-pub use spec::{AlphabetSortSpec, NamesSpec, PromptTemplates, RowNames, SortBy, TaskSpec};
+pub use spec::{
+    AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
+    SortBy, TaskSpec,
+};
 
 use crate::counter::Counter;
 
@@ -40,6 +43,8 @@ impl Task {
     pub fn new(spec: &TaskSpec, names: NameSource) -> Result<Self, TaskError> {
         match spec {
             TaskSpec::AlphabetSort(spec) => AlphabetSort::new(spec, names).map(Self::AlphabetSort),
+            TaskSpec::Gsm8k(_) => Err(TaskError::NotBuilt { what: "`task.type` = \"gsm8k\"" }),
+            TaskSpec::Math(_) => Err(TaskError::NotBuilt { what: "`task.type` = \"math\"" }),
         }
     }
 

@@ -5,6 +5,46 @@
 pub enum TaskSpec {
     /// `task.type = "alphabet_sort"`.
     AlphabetSort(AlphabetSortSpec),
+    /// `task.type = "gsm8k"`: grade-school mathematics, exact match of the boxed answer. Not built yet.
+    Gsm8k(QuestionSpec),
+    /// `task.type = "math"`: competition mathematics, equivalence of the boxed answer. Not built yet.
+    Math(QuestionSpec),
+}
+
+/// Questions with one answer each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuestionSpec {
+    /// Where the questions come from.
+    pub data: DataSpec,
+    /// The system message before every question; empty for none of our own.
+    pub system_prompt: String,
+}
+
+/// Where a task's data comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataSpec {
+    /// A dataset of a hub.
+    Hub(HubDataset),
+    /// A local JSONL or Parquet file.
+    File {
+        /// The path as resolved against the manifest that wrote it. Not identity.
+        path: std::path::PathBuf,
+        /// blake3 of the file's bytes, in hex. Identity.
+        digest: String,
+    },
+}
+
+/// A dataset of a hub: identified by repository and commit, so that planning needs no network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubDataset {
+    /// The repository, `owner/name`.
+    pub id: String,
+    /// The commit, 40 hexadecimal digits; without it ids are provisional.
+    pub revision: Option<String>,
+    /// The configuration of the dataset, when it has several.
+    pub subset: Option<String>,
+    /// The split.
+    pub split: String,
 }
 
 /// Alphabet-sort: sort names given over one or several turns.
@@ -28,8 +68,22 @@ pub struct AlphabetSortSpec {
     pub names: NamesSpec,
     /// Which names of a row of a user's file an episode takes.
     pub row_names: RowNames,
+    /// How episodes are drawn.
+    pub episodes: Episodes,
     /// The wording of the prompts.
     pub prompts: PromptTemplates,
+}
+
+/// Generators of episodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Episodes {
+    /// Counter-based: an episode is a function of seed, stream and index.
+    Counter,
+    /// CPython's `random`, as the original environment draws its training episodes. Not built yet.
+    Python {
+        /// The seed of the environment.
+        seed: u64,
+    },
 }
 
 /// The part of a CamelCase name that is compared.
@@ -64,6 +118,8 @@ pub enum NamesSpec {
         /// blake3 of the file's bytes, in hex. Identity.
         digest: String,
     },
+    /// A dataset of a hub with a column `names`. Not built yet.
+    Hub(HubDataset),
 }
 
 /// minijinja templates of the user prompts, one per turn position.

@@ -29,6 +29,12 @@ pub enum RunError {
         /// Its id.
         id: String,
     },
+    /// A part of the language that has no implementation yet.
+    #[error("{what} is not built yet")]
+    NotBuilt {
+        /// The key, and perhaps its value.
+        what: &'static str,
+    },
     /// An input changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
@@ -64,9 +70,8 @@ impl RunError {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
             Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
-            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_)) => {
-                FailureClass::BadConfig
-            }
+            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_))
+            | Self::NotBuilt { .. } => FailureClass::BadConfig,
             Self::Torch(
                 TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_) | TorchError::NoContext,
             )

@@ -39,6 +39,7 @@ pub fn device(config: &RunConfig) -> Result<Device, RunError> {
 pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
     match &run.config.model.source {
         ModelSource::Directory { path, .. } => Ok(path.clone()),
+        ModelSource::Hub { .. } => Err(RunError::NotBuilt { what: "`model.id`" }),
         ModelSource::Pretrain(_) => match store.verified_artifact(Stage::Base, &run.stages.base)? {
             Some(artifact) => Ok(artifact.folder().to_path_buf()),
             None => Err(RunError::NoArtifact { stage: "base", id: run.stages.base.clone() }),
@@ -81,6 +82,7 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
     }
     let (mask, recipe) = match &run.config.mask {
         MaskSpec::Full => return Ok(None),
+        MaskSpec::Layers { .. } => return Err(RunError::NotBuilt { what: "`mask.type` = \"layers\"" }),
         MaskSpec::Random { sparsity, seed, rng } => (
             random(&sizes, *sparsity, *seed, *rng).map_err(TorchError::from)?,
             json!({ "type": "random", "sparsity": sparsity, "seed": seed, "rng": "chacha", "scope": "per_tensor",

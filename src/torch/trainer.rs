@@ -46,6 +46,7 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     let device = setup::device(&run.config)?;
     let spec = match &run.config.model.source {
         ModelSource::Pretrain(spec) => spec,
+        ModelSource::Hub { .. } => return Err(RunError::NotBuilt { what: "`model.id`" }),
         ModelSource::Directory { path, digest } => return checked(run, path, digest, device, cx).map(Some),
     };
     let task = open_task(&run.config.task)?;

@@ -72,6 +72,7 @@ pub fn key(run: &RunSpec) -> String {
         MaskSpec::Random { seed, .. } => format!("random{seed}"),
         MaskSpec::Fisher { .. } => "fisher".to_owned(),
         MaskSpec::Magnitude { .. } => "magnitude".to_owned(),
+        MaskSpec::Layers { .. } => "layers".to_owned(),
     }
 }
 

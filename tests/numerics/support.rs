@@ -10,7 +10,8 @@ use tickets::manifest::{
 };
 use tickets::sparsity::MaskSpec;
 use tickets::task::{
-    AlphabetSortSpec, Episode, NameSource, NamesSpec, RowNames, SortBy, Task, TaskSpec, default_prompts,
+    AlphabetSortSpec, Episode, Episodes, NameSource, NamesSpec, RowNames, SortBy, Task, TaskSpec,
+    default_prompts,
 };
 use tickets::torch::{Model, Rollout, Weights};
 
@@ -81,6 +82,7 @@ fn task_spec() -> TaskSpec {
         power_per_turn: true,
         names: NamesSpec::Shipped,
         row_names: RowNames::First,
+        episodes: Episodes::Counter,
         prompts: default_prompts(),
     })
 }
@@ -157,12 +159,14 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         sampling: sampling(8),
         mask: MaskSpec::Full,
         eval: EvalSpec { examples: 2, seed: 2001, every: 1, sampling: sampling(8) },
+        evals: Vec::new(),
         exec: ExecSpec {
             device: DeviceChoice::Cpu,
             jobs: 1,
             threads: 1,
             checkpoint_every: 1,
             keep_checkpoints: 1,
+            max_runs: 1000,
         },
     }
 }

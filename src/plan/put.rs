@@ -1,0 +1,320 @@
+//! How every part of a configuration enters canonical bytes: dotted path, type, value.
+//!
+//! Every struct is destructured without `..`: a new field does not compile until it is put in or left out here.
+//! A field that is added later is left out at its old behaviour's value, so that old ids stay.
+
+use super::canon::Canon;
+use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
+use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
+use crate::task::{
+    AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
+    SortBy, TaskSpec,
+};
+
+/// What stands for the revision of an input that is not pinned: such ids are provisional.
+const UNPINNED: &str = "unpinned";
+
+/// The type of the weights where the base's id does not hold it: the built-in base in another type than its own.
+pub(super) fn put_type(canon: &mut Canon, model: &ModelSpec) {
+    if let (ModelSource::Pretrain(_), Dtype::Bfloat16) = (&model.source, model.dtype) {
+        canon.text("model.dtype", dtype_word(model.dtype));
+    }
+}
+
+pub(super) fn put_model(canon: &mut Canon, model: &ModelSpec, dtype: Dtype) {
+    let ModelSpec { source, dtype: _ } = model;
+    canon.text("model.dtype", dtype_word(dtype));
+    match source {
+        ModelSource::Directory { path: _, digest } => canon.text("model.digest", digest),
+        ModelSource::Hub { id, revision } => {
+            canon.text("model.id", id);
+            canon.text("model.revision", revision.as_deref().unwrap_or(UNPINNED));
+        }
+        ModelSource::Pretrain(pretrain) => put_pretrain(canon, pretrain),
+    }
+}
+
+pub(super) fn put_mask(canon: &mut Canon, mask: &MaskSpec) {
+    match mask {
+        MaskSpec::Full => canon.text("mask.type", "full"),
+        MaskSpec::Random { sparsity, seed, rng } => {
+            canon.text("mask.type", "random");
+            canon.number("mask.sparsity", *sparsity);
+            canon.whole("mask.seed", *seed);
+            canon.text("mask.rng", rng_word(*rng));
+        }
+        MaskSpec::Fisher { sparsity, rounding, fisher: _ } => {
+            canon.text("mask.type", "fisher");
+            canon.number("mask.sparsity", *sparsity);
+            canon.text("mask.rounding", rounding_word(*rounding));
+        }
+        MaskSpec::Layers { side, count } => {
+            canon.text("mask.type", "layers");
+            canon.text(
+                "mask.layers",
+                match side {
+                    Side::First => "first",
+                    Side::Last => "last",
+                },
+            );
+            canon.whole("mask.count", *count);
+        }
+        MaskSpec::Magnitude { sparsity, rounding } => {
+            canon.text("mask.type", "magnitude");
+            canon.number("mask.sparsity", *sparsity);
+            canon.text("mask.rounding", rounding_word(*rounding));
+        }
+    }
+}
+
+pub(super) fn put_fisher(canon: &mut Canon, fisher: &FisherSpec) {
+    let FisherSpec { estimator, episodes, seed } = fisher;
+    canon.text(
+        "fisher.estimator",
+        match estimator {
+            FisherEstimator::Batch => "batch",
+            FisherEstimator::Sample => "sample",
+        },
+    );
+    canon.whole("fisher.episodes", *episodes);
+    canon.whole("fisher.seed", *seed);
+}
+
+fn put_pretrain(canon: &mut Canon, pretrain: &PretrainSpec) {
+    let PretrainSpec {
+        hidden_size,
+        intermediate_size,
+        layers,
+        heads,
+        kv_heads,
+        vocab_size,
+        steps,
+        batch,
+        lr,
+        shuffled,
+        target_reward,
+        seed,
+    } = pretrain;
+    canon.whole("model.pretrain.hidden_size", *hidden_size);
+    canon.whole("model.pretrain.intermediate_size", *intermediate_size);
+    canon.whole("model.pretrain.layers", *layers);
+    canon.whole("model.pretrain.heads", *heads);
+    canon.whole("model.pretrain.kv_heads", *kv_heads);
+    canon.whole("model.pretrain.vocab_size", *vocab_size);
+    canon.whole("model.pretrain.steps", *steps);
+    canon.whole("model.pretrain.batch", *batch);
+    canon.number("model.pretrain.lr", *lr);
+    canon.number("model.pretrain.shuffled", *shuffled);
+    canon.number("model.pretrain.target_reward", *target_reward);
+    canon.whole("model.pretrain.seed", *seed);
+}
+
+/// A task under the dotted path of its table.
+pub(super) fn put_task(canon: &mut Canon, table: &str, task: &TaskSpec) {
+    let at = |name: &str| format!("{table}.{name}");
+    let (word, questions) = match task {
+        TaskSpec::AlphabetSort(sort) => return put_alphabet_sort(canon, &at, sort),
+        TaskSpec::Gsm8k(questions) => ("gsm8k", questions),
+        TaskSpec::Math(questions) => ("math", questions),
+    };
+    let QuestionSpec { data, system_prompt } = questions;
+    canon.text(&at("type"), word);
+    match data {
+        DataSpec::Hub(dataset) => put_dataset(canon, &at, dataset),
+        DataSpec::File { path: _, digest } => canon.text(&at("file.digest"), digest),
+    }
+    canon.text(&at("system_prompt"), system_prompt);
+}
+
+fn put_alphabet_sort(canon: &mut Canon, at: &dyn Fn(&str) -> String, sort: &AlphabetSortSpec) {
+    let AlphabetSortSpec {
+        min_turns,
+        max_turns,
+        min_names_per_turn,
+        max_names_per_turn,
+        sort_by,
+        similarity_power,
+        power_per_turn,
+        names,
+        row_names,
+        episodes,
+        prompts,
+    } = sort;
+    canon.text(&at("type"), "alphabet_sort");
+    canon.whole(&at("min_turns"), *min_turns);
+    canon.whole(&at("max_turns"), *max_turns);
+    canon.whole(&at("min_names_per_turn"), *min_names_per_turn);
+    canon.whole(&at("max_names_per_turn"), *max_names_per_turn);
+    canon.text(&at("sort_by"), sort_by_word(*sort_by));
+    canon.whole(&at("similarity_power"), *similarity_power);
+    canon.flag(&at("power_per_turn"), *power_per_turn);
+    let rule = match row_names {
+        RowNames::First => "first",
+        RowNames::Sample => "sample",
+    };
+    match names {
+        NamesSpec::Shipped => canon.text(&at("names"), "shipped"),
+        NamesSpec::File { path: _, digest } => {
+            canon.text(&at("names.digest"), digest);
+            canon.text(&at("row_names"), rule);
+        }
+        NamesSpec::Hub(dataset) => {
+            put_dataset(canon, at, dataset);
+            canon.text(&at("row_names"), rule);
+        }
+    }
+    if let Episodes::Python { seed } = episodes {
+        canon.text(&at("episodes"), "python");
+        canon.whole(&at("seed"), *seed);
+    }
+    let PromptTemplates { first, second, later } = prompts;
+    canon.text(&at("prompts.first"), first);
+    canon.text(&at("prompts.second"), second);
+    canon.text(&at("prompts.later"), later);
+}
+
+fn put_dataset(canon: &mut Canon, at: &dyn Fn(&str) -> String, dataset: &HubDataset) {
+    let HubDataset { id, revision, subset, split } = dataset;
+    canon.text(&at("dataset"), id);
+    canon.text(&at("revision"), revision.as_deref().unwrap_or(UNPINNED));
+    if let Some(subset) = subset {
+        canon.text(&at("subset"), subset);
+    }
+    canon.text(&at("split"), split);
+}
+
+/// The GRPO loop but for the number of its steps.
+pub(super) fn put_loop(canon: &mut Canon, grpo: &GrpoSpec) {
+    let GrpoSpec {
+        steps: _,
+        rollouts_per_step,
+        group_size,
+        advantage,
+        ratio,
+        normaliser,
+        kl_coef,
+        minibatches,
+        updates_per_batch,
+        micro_batch,
+    } = grpo;
+    canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
+    canon.whole("grpo.group_size", *group_size);
+    canon.text("grpo.advantage", advantage_word(*advantage));
+    put_ratio(canon, *ratio);
+    canon.text("grpo.normaliser", normaliser_word(*normaliser));
+    canon.number("grpo.kl_coef", *kl_coef);
+    canon.whole("grpo.minibatches", *minibatches);
+    canon.whole("grpo.updates_per_batch", *updates_per_batch);
+    canon.whole("grpo.micro_batch", *micro_batch);
+}
+
+pub(super) fn put_ratio(canon: &mut Canon, ratio: RatioRule) {
+    let (word, low, high) = match ratio {
+        RatioRule::Clip { low, high } => ("clip", low, high),
+        RatioRule::Mask { low, high } => ("mask", low, high),
+    };
+    canon.text("grpo.ratio", word);
+    canon.number(&format!("grpo.{word}_low"), low);
+    canon.number(&format!("grpo.{word}_high"), high);
+}
+
+pub(super) fn put_optimizer(canon: &mut Canon, optimizer: &OptimizerSpec) {
+    let OptimizerSpec { lr, betas: [first, second], eps, weight_decay, clip_norm, clip_domain } = optimizer;
+    canon.number("optimizer.lr", *lr);
+    canon.number("optimizer.betas.0", *first);
+    canon.number("optimizer.betas.1", *second);
+    canon.number("optimizer.eps", *eps);
+    canon.number("optimizer.weight_decay", *weight_decay);
+    canon.number("optimizer.clip_norm", *clip_norm);
+    canon.text(
+        "optimizer.clip_domain",
+        match clip_domain {
+            ClipDomain::Masked => "masked",
+            ClipDomain::Dense => "dense",
+        },
+    );
+}
+
+pub(super) fn put_sampling(canon: &mut Canon, table: &str, sampling: &SamplingSpec) {
+    let SamplingSpec { temperature, top_p, top_k, min_p, repetition_penalty, max_tokens } = sampling;
+    canon.number(&format!("{table}.temperature"), *temperature);
+    canon.number(&format!("{table}.top_p"), *top_p);
+    canon.whole(&format!("{table}.top_k"), *top_k);
+    canon.number(&format!("{table}.min_p"), *min_p);
+    canon.number(&format!("{table}.repetition_penalty"), *repetition_penalty);
+    canon.whole(&format!("{table}.max_tokens"), *max_tokens);
+}
+
+/// All evaluations and how often they are made.
+pub(super) fn put_evals(canon: &mut Canon, eval: &EvalSpec, evals: &[NamedEval]) {
+    if evals.is_empty() {
+        canon.whole("eval.every", eval.every);
+    }
+    for NamedEval { name, eval, task: _ } in evals {
+        canon.whole(&format!("eval.{name}.every"), eval.every);
+    }
+    put_scores(canon, eval, evals);
+}
+
+/// What moves the scores of all evaluations. Where there are named ones, the plain one is not made.
+pub(super) fn put_scores(canon: &mut Canon, eval: &EvalSpec, evals: &[NamedEval]) {
+    if evals.is_empty() {
+        put_score(canon, "eval", eval);
+    }
+    for NamedEval { name, eval, task } in evals {
+        put_score(canon, &format!("eval.{name}"), eval);
+        put_task(canon, &format!("eval.{name}.task"), task);
+    }
+}
+
+/// What moves the score of one evaluation: not how often there is one.
+fn put_score(canon: &mut Canon, table: &str, eval: &EvalSpec) {
+    let EvalSpec { examples, seed, every: _, sampling } = eval;
+    canon.whole(&format!("{table}.examples"), *examples);
+    canon.whole(&format!("{table}.seed"), *seed);
+    put_sampling(canon, &format!("{table}.sampling"), sampling);
+}
+
+fn dtype_word(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Float32 => "float32",
+        Dtype::Bfloat16 => "bfloat16",
+    }
+}
+
+pub(super) fn advantage_word(advantage: Advantage) -> &'static str {
+    match advantage {
+        Advantage::Mean => "mean",
+        Advantage::MeanStd => "mean_std",
+    }
+}
+
+pub(super) fn normaliser_word(normaliser: Normaliser) -> &'static str {
+    match normaliser {
+        Normaliser::Token => "token",
+        Normaliser::Sequence => "sequence",
+    }
+}
+
+fn rng_word(rng: MaskRng) -> &'static str {
+    match rng {
+        MaskRng::Chacha => "chacha",
+        MaskRng::Numpy => "numpy",
+    }
+}
+
+fn rounding_word(rounding: Rounding) -> &'static str {
+    match rounding {
+        Rounding::Floor => "floor",
+        Rounding::Ceil => "ceil",
+    }
+}
+
+fn sort_by_word(sort_by: SortBy) -> &'static str {
+    match sort_by {
+        SortBy::First => "first",
+        SortBy::Last => "last",
+        SortBy::Either => "either",
+    }
+}

@@ -1,0 +1,124 @@
+//! Which runs a selector means, and whether the figures and claims of a manifest can be had from its runs.
+
+use serde_json::Value;
+
+use super::identity::settings;
+use super::run_spec::RunSpec;
+use crate::manifest::{Claim, Issue, Manifest, Measure, Selector, Source, Span};
+
+/// Whether a run's settings, as [`settings`] lists them, have everything that a selector wants.
+pub fn matches(selector: &Selector, settings: &[(String, Value)]) -> bool {
+    selector.wanted.iter().all(|(key, wanted, _)| match wanted.json() {
+        // A list is one setting an item.
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .all(|(index, item)| has(settings, &format!("{}.{index}", key.path), item)),
+        wanted => has(settings, key.path, &wanted),
+    })
+}
+
+fn has(settings: &[(String, Value)], key: &str, wanted: &Value) -> bool {
+    settings.iter().any(|(known, value)| {
+        known == key
+            && match (value.as_f64(), wanted.as_f64()) {
+                (Some(left), Some(right)) => left == right,
+                _ => value == wanted,
+            }
+    })
+}
+
+/// Whether a selector means a run.
+pub fn selects(selector: &Selector, run: &RunSpec) -> bool {
+    matches(selector, &settings(&run.config))
+}
+
+/// What is wrong with the figures and claims of a manifest, given its runs: selectors that mean no run, steps at which
+/// nothing is evaluated.
+pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
+    if manifest.figures.is_empty() && manifest.claims.is_empty() {
+        return Vec::new();
+    }
+    let known = runs.iter().map(|run| settings(&run.config)).collect::<Vec<_>>();
+    let mut issues = Vec::new();
+    let mut chosen = |selectors: &[&Selector]| -> Vec<usize> {
+        let mut all = Vec::new();
+        for selector in selectors {
+            let before = all.len();
+            all.extend((0..runs.len()).filter(|&run| matches(selector, &known[run])));
+            if all.len() == before {
+                let text = format!("the selector {selector} matches no run");
+                let help = reasons(selector, &known);
+                issues.push(Issue::new(&selector.source, &selector.span, text).help(help));
+            }
+        }
+        all
+    };
+    let mut measured = Vec::new();
+    for figure in &manifest.figures {
+        let selectors = figure.runs.iter().collect::<Vec<_>>();
+        let of = if selectors.is_empty() { (0..runs.len()).collect() } else { chosen(&selectors) };
+        measured.push((&figure.measure, of, &figure.source, &figure.span));
+    }
+    for Claim { test, text, span, .. } in &manifest.claims {
+        let of = chosen(&test.selectors());
+        if let Some(measure) = test.measure() {
+            measured.push((measure, of, text, span));
+        }
+    }
+    issues.extend(measured.iter().filter_map(|(measure, of, source, span)| {
+        let run = of.iter().map(|&run| &runs[run]).find(|run| !is_measured(measure, run))?;
+        Some(unmeasured(measure, run, source, span))
+    }));
+    issues
+}
+
+/// Why a selector means nothing: the first of its keys that no run has, or that has other values.
+fn reasons(selector: &Selector, known: &[Vec<(String, Value)>]) -> String {
+    let mut reasons = Vec::new();
+    for (key, wanted, _) in &selector.wanted {
+        let one = |known: &Vec<(String, Value)>| {
+            let alone = Selector { wanted: vec![(*key, wanted.clone(), 0..0)], ..selector.clone() };
+            matches(&alone, known)
+        };
+        if known.iter().any(one) {
+            continue;
+        }
+        let mut values =
+            known.iter().flatten().filter(|(path, _)| path == key.path).map(|(_, v)| v.to_string());
+        let mut seen: Vec<String> = Vec::new();
+        while let Some(value) = values.next().filter(|_| seen.len() < 20) {
+            if !seen.contains(&value) {
+                seen.push(value);
+            }
+        }
+        reasons.push(match seen.as_slice() {
+            [] => format!("no run has `{}`", key.path),
+            seen => format!("`{}` is {}", key.path, seen.join(", ")),
+        });
+    }
+    if reasons.is_empty() { "no run has all of these values at once".into() } else { reasons.join("; ") }
+}
+
+/// Whether a run has a row for a measure: a step of its training, or one that is evaluated.
+fn is_measured(measure: &Measure, run: &RunSpec) -> bool {
+    let (Some(step), steps) = (measure.at_step, run.config.grpo.steps) else { return true };
+    if !measure.metric.starts_with("eval/") {
+        return (1..=steps).contains(&step);
+    }
+    let named = run.config.evals.iter().map(|named| named.eval.every);
+    let every = if run.config.evals.is_empty() { vec![run.config.eval.every] } else { named.collect() };
+    step == steps || (step < steps && every.iter().any(|every| step.is_multiple_of(*every)))
+}
+
+fn unmeasured(measure: &Measure, run: &RunSpec, source: &std::sync::Arc<Source>, span: &Span) -> Issue {
+    let step = measure.at_step.unwrap_or_default();
+    let steps = run.config.grpo.steps;
+    let every = run.config.evals.first().map_or(run.config.eval.every, |named| named.eval.every);
+    let text = format!("`at_step` = {step}, but run {} has no `{}` at that step", run.label, measure.metric);
+    let help = match measure.metric.starts_with("eval/") {
+        true => format!("it has {steps} steps and is evaluated every {every}, at step 0 and at the last"),
+        false => format!("its steps are 1 to {steps}"),
+    };
+    Issue::new(source, span, text).help(help)
+}

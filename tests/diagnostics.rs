@@ -113,7 +113,7 @@ fn single_settings() {
             "from 300 to",
         ),
         ("[mask]\n\"type\" = true\n", "m.toml:5:10: `mask.type` cannot be true, a flag", "one of \"full\""),
-        ("exec = 3\n", "m.toml:4:1: unknown key `task.exec`", "[task] has the keys type"),
+        ("exec = 3\n", "m.toml:4:1: unknown key `task.exec`", "belongs at the top of the file"),
         (
             "[[mask]]\n",
             "m.toml:4:1: `mask` cannot be [[mask]]",

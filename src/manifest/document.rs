@@ -220,6 +220,15 @@ pub fn unknown(source: &Arc<Source>, span: &Span, path: &str, reserved: &[&'stat
     let meant = nearest(path, siblings).or_else(|| nearest(path, candidates.iter().copied()));
     let joined = candidates.iter().find(|name| name.contains('.') && name.replace('.', "_") == path);
     let meant = joined.copied().or(meant);
+    // In TOML whatever follows a table's heading belongs to that table.
+    if let Some((table, last)) = path.rsplit_once('.')
+        && (RESERVED.contains(&last) || TABLES.contains(&last))
+    {
+        let text = format!("unknown key `{path}`");
+        let help =
+            format!("`{last}` belongs at the top of the file, above the first table, not in [{table}]");
+        return Issue::new(source, span, text).help(help);
+    }
     if let Some(issue) = unknown_of_named(source, span, path) {
         return issue;
     }

@@ -28,7 +28,7 @@ const COMPANIONS: [(&str, &str); 2] = [("dataset", "revision"), ("dataset", "sub
 /// The ways to a base model.
 const MODELS: [&str; 3] = ["model.path", "model.id", "model.pretrain"];
 
-impl<'m> Layers<'m> {
+impl Layers<'_> {
     /// How strong the strongest layer is that says something; `None` when none does.
     fn strongest(&self, says: impl Fn(&Document) -> bool, block: impl Fn(&Block) -> bool) -> Option<usize> {
         let (files, overrides) = (&self.manifest.files, &self.manifest.overrides);

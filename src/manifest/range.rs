@@ -26,9 +26,10 @@ pub(super) fn read(
 ) -> Option<Result<Vec<(Value, Span)>, Issue>> {
     let table = value.get_ref().as_table()?;
     Some(values(key, table, &value.span(), source).and_then(|values| {
-        let checked = values.into_iter().map(|found| match in_range(key, &found) {
-            true => Ok((found, value.span())),
-            false => {
+        let checked = values.into_iter().map(|found| {
+            if in_range(key, &found) {
+                Ok((found, value.span()))
+            } else {
                 Err(Issue::new(source, &value.span(), format!("`{}` = {found} is out of range", key.path))
                     .help(format!("it must be {}", key.kind.allowed())))
             }
@@ -56,7 +57,7 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
         return Err(Issue::new(source, span, text).help(format!("it must be {}", key.kind.allowed())));
     }
     let items =
-        value.get_ref().as_array().map(|items| items.iter().map(|item| item.get_ref()).collect::<Vec<_>>());
+        value.get_ref().as_array().map(|items| items.iter().map(Spanned::get_ref).collect::<Vec<_>>());
     let shown = source.excerpt(&value.span());
     let items = items.ok_or_else(|| wrong(format!("`{name}` cannot be {shown}")))?;
     if name == "range" {

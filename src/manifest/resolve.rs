@@ -96,8 +96,8 @@ impl<'m> Resolver<'m> {
     /// What is wrong with the manifest, after the last block: `issues` of its points, but for what only follows from a
     /// contradiction; the contradictions; overrides and conditional settings without a use.
     pub fn finish(self, mut issues: Vec<Issue>) -> Vec<Issue> {
-        let suspect = self.contradictions.iter().flat_map(|issue| &issue.keys).collect::<BTreeSet<_>>();
-        issues.retain(|issue| !issue.keys.iter().any(|key| suspect.contains(key)));
+        let same_place = |one: &Issue, other: &Issue| one.source == other.source && one.span == other.span;
+        issues.retain(|issue| !self.contradictions.iter().any(|known| same_place(known, issue)));
         issues.extend(self.contradictions.iter().cloned());
         for layer in &self.manifest.overrides {
             for setting in &layer.settings {
@@ -289,7 +289,8 @@ impl BlockResolver<'_, '_> {
             let need = variant::condition(path)?;
             let text = variant::mismatch(path, need.chooser, selection.chosen(need.chooser));
             let unmet = !selection.applies(path);
-            unmet.then(|| Issue::new(source, span, text).help(variant::advice(path)))
+            let keys = super::keys::find(need.chooser).map(|key| key.path);
+            unmet.then(|| Issue::new(source, span, text).help(variant::advice(path)).about(keys.as_slice()))
         };
         if let Some(block) = self.layers.block {
             let entries = block.entries.iter();

@@ -100,25 +100,49 @@ fn reasons(selector: &Selector, known: &[Vec<(String, Value)>]) -> String {
     if reasons.is_empty() { "no run has all of these values at once".into() } else { reasons.join("; ") }
 }
 
-/// Whether a run has a row for a measure: a step of its training, or one that is evaluated.
+/// Whether a run has a row for a measure: a step of its training, or one at which it is evaluated.
 fn is_measured(measure: &Measure, run: &RunSpec) -> bool {
-    let (Some(step), steps) = (measure.at_step, run.config.grpo.steps) else { return true };
-    if !measure.metric.starts_with("eval/") {
-        return (1..=steps).contains(&step);
+    let steps = run.config.grpo.steps;
+    if !measure.metric.starts_with(EVAL) {
+        return measure.at_step.is_none_or(|step| (1..=steps).contains(&step));
     }
-    let named = run.config.evals.iter().map(|named| named.eval.every);
-    let every = if run.config.evals.is_empty() { vec![run.config.eval.every] } else { named.collect() };
-    step == steps || (step < steps && every.iter().any(|every| step.is_multiple_of(*every)))
+    let Some(every) = pace(measure, run) else { return false };
+    measure.at_step.is_none_or(|step| step == steps || (step < steps && step.is_multiple_of(every)))
+}
+
+/// What the columns of evaluations begin with: `eval/score`, and `eval/NAME/score` of named ones.
+const EVAL: &str = "eval/";
+
+/// How often the evaluation of a metric is made; `None` when the run has no such evaluation.
+fn pace(measure: &Measure, run: &RunSpec) -> Option<u32> {
+    let column = measure.metric.strip_prefix(EVAL)?;
+    if run.config.evals.is_empty() {
+        return (!column.contains('/')).then_some(run.config.eval.every);
+    }
+    let (name, _) = column.split_once('/')?;
+    run.config.evals.iter().find(|named| named.name == name).map(|named| named.eval.every)
 }
 
 fn unmeasured(measure: &Measure, run: &RunSpec, source: &std::sync::Arc<Source>, span: &Span) -> Issue {
-    let step = measure.at_step.unwrap_or_default();
-    let steps = run.config.grpo.steps;
-    let every = run.config.evals.first().map_or(run.config.eval.every, |named| named.eval.every);
-    let text = format!("`at_step` = {step}, but run {} has no `{}` at that step", run.label, measure.metric);
-    let help = match measure.metric.starts_with("eval/") {
-        true => format!("it has {steps} steps and is evaluated every {every}, at step 0 and at the last"),
-        false => format!("its steps are 1 to {steps}"),
+    let (steps, metric, label) = (run.config.grpo.steps, &measure.metric, &run.label);
+    let evals = &run.config.evals;
+    let (text, help) = match (measure.at_step, pace(measure, run)) {
+        (_, None) if metric.starts_with(EVAL) => {
+            let names = evals.iter().map(|named| format!("eval/{}/score", named.name)).collect::<Vec<_>>();
+            let known = if names.is_empty() { "eval/score".to_owned() } else { names.join(", ") };
+            (format!("no evaluation of run {label} gives `metric` = \"{metric}\""), format!("it has {known}"))
+        }
+        (step, pace) => {
+            let step = step.unwrap_or_default();
+            let text = format!("`at_step` = {step}, but run {label} has no `{metric}` at that step");
+            let help = match pace {
+                Some(every) => {
+                    format!("it has {steps} steps and is evaluated every {every}, at step 0 and at the last")
+                }
+                None => format!("its steps are 1 to {steps}"),
+            };
+            (text, help)
+        }
     };
     Issue::new(source, span, text).help(help)
 }

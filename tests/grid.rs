@@ -51,7 +51,7 @@ fn blocks_are_concatenated_and_equal_runs_merged() {
     let plan = planned(text);
     let labels = plan.runs.iter().map(|run| run.label.as_str()).collect::<Vec<_>>();
     assert_eq!(labels, ["random-0.99-s0", "random-0.99-s1", "random-0.99-s2", "full"]);
-    assert_eq!(plan.merged, 1);
+    assert_eq!((plan.merged, plan.merges), (1, vec![(2, 1)]), "block 2 repeats the second run");
     assert_eq!(plan.axes, ["mask.type", "mask.sparsity", "mask.seed"]);
     let axes = |run: usize| serde_json::to_string(&plan.runs[run].axes).expect("JSON");
     assert_eq!(axes(0), r#"[["mask.type","random"],["mask.sparsity",0.99],["mask.seed",0]]"#);

@@ -38,6 +38,8 @@ pub struct Plan {
     pub runs: Vec<RunSpec>,
     /// How many points of the grid were equal to an earlier one.
     pub merged: usize,
+    /// Each of them: the number of its `[[grid]]` block, and the run that it equals, as an index into `runs`.
+    pub merges: Vec<(usize, usize)>,
     /// The dotted keys that vary, in the order of the runs' `axes`.
     pub axes: Vec<String>,
 }
@@ -48,7 +50,7 @@ struct Collected {
     runs: Vec<RunSpec>,
     values: Vec<Values>,
     seen: BTreeMap<RunId, usize>,
-    merged: usize,
+    merges: Vec<(usize, usize)>,
 }
 
 /// Expands a manifest into its runs. Everything that is wrong is said at once.
@@ -73,7 +75,7 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
     let mut collected = Collected::default();
     if manifest.blocks.is_empty() {
         let found =
-            resolver.block(None).and_then(|mut block| collect(&mut block, &[], &declared, &mut collected));
+            resolver.block(None).and_then(|mut block| collect(&mut block, 0, &[], &declared, &mut collected));
         keep(found, &mut issues)?;
     }
     'blocks: for (block, found) in &grids {
@@ -85,7 +87,8 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
             }
         };
         for point in &found.points {
-            keep(collect(&mut resolved, &found.at(point), &declared, &mut collected), &mut issues)?;
+            let point = found.at(point);
+            keep(collect(&mut resolved, block.number, &point, &declared, &mut collected), &mut issues)?;
             if issues.len() > MOST_ISSUES {
                 break 'blocks;
             }
@@ -97,13 +100,13 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
         }
     }
     issues = resolver.finish(issues);
-    let Collected { mut runs, values, merged, .. } = collected;
+    let Collected { mut runs, values, merges, .. } = collected;
     let axes = name(&mut runs, &values, &declared);
     if issues.is_empty() {
         issues = select::check(&manifest, &runs);
     }
     if issues.is_empty() {
-        return Ok(Plan { manifest, runs, merged, axes });
+        return Ok(Plan { manifest, runs, merged: merges.len(), merges, axes });
     }
     let only_the_grid = of_grid > 0 && of_grid == issues.len();
     let issues = manifest.in_order(issues);
@@ -135,14 +138,15 @@ fn declared(manifest: &Manifest) -> Vec<&'static Key> {
 /// Resolves a point and keeps the run unless it equals an earlier one.
 fn collect(
     block: &mut BlockResolver<'_, '_>,
+    number: usize,
     point: &[(&'static Key, &Value)],
     declared: &[&'static Key],
     collected: &mut Collected,
 ) -> Result<(), ManifestError> {
     let config = block.run(point)?;
     let (id, stages) = identify(&config);
-    if collected.seen.contains_key(&id) {
-        collected.merged += 1;
+    if let Some(&earlier) = collected.seen.get(&id) {
+        collected.merges.push((number, earlier));
         return Ok(());
     }
     let selection = Selection::of(&config);

@@ -36,8 +36,14 @@ fn plans_equal_their_golden_files() {
         assert!(!plan.manifest.question.is_empty(), "{name} has no question");
         assert_ne!(plan.manifest.title, name, "{name} has no title");
         let text = &plan.manifest.main().source.text;
+        let depth = name.matches('/').count();
+        let schema =
+            format!("#:schema {}schema.json\n", if depth == 0 { "./".into() } else { "../".repeat(depth) });
+        assert!(text.starts_with(&schema), "{name} does not begin with {schema}");
+        let head =
+            text.lines().skip(1).take_while(|line| line.starts_with('#')).collect::<Vec<_>>().join("\n");
         for word in ["# Question:", "# Hypothesis:", "# Falsified if:"] {
-            assert!(text.contains(word), "{name} does not open with `{word}`");
+            assert!(head.contains(word), "{name} does not open with `{word}`");
         }
         let mut lines =
             String::from("# label run-id base scores mask train (12 digits each but the run's)\n");
@@ -58,6 +64,124 @@ fn plans_equal_their_golden_files() {
             "{name}: ids or labels moved; if that is meant, run with UPDATE_GOLDEN=1"
         );
     }
+}
+
+/// Runs of every manifest, counted by hand: blog figures by their points, the paper's grids by their rows.
+const COUNTS: &[(&str, usize)] = &[
+    ("base/alphabet_sort_blog", 1),
+    ("base/alphabet_sort_paper", 1),
+    ("base/gsm8k", 1),
+    ("base/math", 1),
+    ("blog/fig1", 3),
+    ("blog/fig2", 4),
+    // 6 full, 8 and 9 and 9 random 99 %, 9 random 99.9 %.
+    ("blog/fig3", 41),
+    ("blog/fig4", 41),
+    ("blog/fig5", 4),
+    ("blog/threshold", 8),
+    ("lr_random", 41),
+    ("micro/density", 14),
+    ("micro/fisher", 3),
+    ("micro/lr_random", 19),
+    ("micro/overlap", 4),
+    ("micro/seeds", 20),
+    // 1 full, 5 seeds x 3 rates, 2 layers x 4 rates.
+    ("paper/alphabet_sort", 24),
+    // 3 full, 5 seeds x 3 rates, 4 seeds more.
+    ("paper/gsm8k", 22),
+    // 6 full, 11 of layers; random: 39 of 99 %, 18 of 99.5, 20 of 99.9, 18 of 99.95, 25 of 99.99, 16 of 99.999.
+    ("paper/math", 153),
+    ("quickstart", 8),
+    ("smoke", 3),
+];
+
+#[test]
+fn manifests_have_as_many_runs_as_the_study() {
+    let found = committed().into_iter().map(|name| {
+        let runs = plan_of(&name, &[], &[]).expect("planned").runs.len();
+        (name, runs)
+    });
+    let wanted = COUNTS.iter().map(|(name, runs)| ((*name).to_owned(), *runs));
+    assert_eq!(found.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+}
+
+/// The runs of a plan that have these settings.
+fn having(
+    plan: &tickets::plan::Plan,
+    wanted: &[(&str, serde_json::Value)],
+) -> Vec<Vec<(String, serde_json::Value)>> {
+    let all = plan.runs.iter().map(|run| tickets::plan::settings(&run.config));
+    let has = |settings: &Vec<(String, serde_json::Value)>| {
+        wanted.iter().all(|(key, value)| settings.iter().any(|(known, found)| known == key && found == value))
+    };
+    all.filter(has).collect()
+}
+
+fn rates(runs: &[Vec<(String, serde_json::Value)>]) -> Vec<f64> {
+    let rate = |settings: &Vec<(String, serde_json::Value)>| {
+        settings.iter().find(|(key, _)| key == "optimizer.lr").and_then(|(_, value)| value.as_f64())
+    };
+    runs.iter().filter_map(rate).collect()
+}
+
+#[test]
+fn every_series_of_figures_3_and_4_has_the_rates_of_its_points() {
+    let plan = plan_of("lr_random", &[], &[]).expect("planned");
+    let common = [1e-7, 1e-6, 5e-6, 1e-5, 5e-5, 1e-4];
+    let with = |more: &[f64]| common.iter().chain(more).copied().collect::<Vec<_>>();
+    let random = |sparsity: f64, seed: u64| {
+        let wanted = [
+            ("mask.type", "random".into()),
+            ("mask.sparsity", sparsity.into()),
+            ("mask.seed", seed.into()),
+            ("mask.rng", "numpy".into()),
+        ];
+        rates(&having(&plan, &wanted))
+    };
+    assert_eq!(rates(&having(&plan, &[("mask.type", "full".into())])), common);
+    assert_eq!(random(0.99, 0), with(&[5e-4, 5e-3]));
+    assert_eq!(random(0.99, 2001), with(&[5e-4, 1e-3, 1e-2]));
+    assert_eq!(random(0.99, 42), with(&[5e-4, 1e-3, 5e-3]));
+    assert_eq!(random(0.999, 42), with(&[5e-4, 1e-3, 5e-3]));
+    // The figures are two looks at the same runs.
+    let ids = |name: &str| {
+        plan_of(name, &[], &[]).expect("planned").runs.into_iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("blog/fig3"), ids("lr_random"));
+    assert_eq!(ids("blog/fig4"), ids("lr_random"));
+}
+
+#[test]
+fn the_mathematics_grid_has_its_rows() {
+    let plan = plan_of("paper/math", &[], &[]).expect("planned");
+    let random = |sparsity: f64| {
+        vec![("mask.type", "random".into()), ("mask.sparsity", serde_json::Value::from(sparsity))]
+    };
+    let counts =
+        [0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999].map(|sparsity| having(&plan, &random(sparsity)).len());
+    assert_eq!(counts, [39, 18, 20, 18, 25, 16]);
+    let mut at_one_rate = random(0.99);
+    at_one_rate.push(("optimizer.lr", 1e-4.into()));
+    let seeds = having(&plan, &at_one_rate).into_iter().flatten().filter(|(key, _)| key == "mask.seed");
+    let mut seeds = seeds.filter_map(|(_, value)| value.as_u64()).collect::<Vec<_>>();
+    seeds.sort_unstable();
+    let wanted = [0, 10, 20, 30, 40, 42, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150, 160, 1002, 2001];
+    assert_eq!(seeds, wanted);
+    assert_eq!(plan.merged, 6, "five seeds of 1e-4 are in two blocks, and full 1e-6 of seed 42 is");
+}
+
+#[test]
+fn every_claim_of_the_study_that_can_be_tested_is_in_a_manifest() {
+    let mut sources = std::collections::BTreeSet::new();
+    for name in committed() {
+        for claim in plan_of(&name, &[], &[]).expect("planned").manifest.claims {
+            assert!(!claim.statement.is_empty(), "{name}: {}", claim.id);
+            sources.insert(claim.source);
+        }
+    }
+    // C19, the rank of 150 step gradients, needs a measurement that runs do not make.
+    let wanted = (1..=22).filter(|number| *number != 19).map(|number| format!("C{number}"));
+    assert_eq!(sources, wanted.collect());
 }
 
 #[test]

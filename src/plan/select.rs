@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::identity::settings;
 use super::run_spec::RunSpec;
-use crate::manifest::{Claim, Issue, Manifest, Measure, Selector, Source, Span};
+use crate::manifest::{Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span};
 
 /// Whether a run's settings, as [`settings`] lists them, have everything that a selector wants.
 pub fn matches(selector: &Selector, settings: &[(String, Value)]) -> bool {
@@ -58,7 +58,9 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     for figure in &manifest.figures {
         let selectors = figure.runs.iter().collect::<Vec<_>>();
         let of = if selectors.is_empty() { (0..runs.len()).collect() } else { chosen(&selectors) };
-        measured.push((&figure.measure, of, &figure.source, &figure.span));
+        if figure.kind != FigureKind::Jaccard {
+            measured.push((&figure.measure, of, &figure.source, &figure.span));
+        }
     }
     for Claim { test, text, span, .. } in &manifest.claims {
         let of = chosen(&test.selectors());

@@ -10,9 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use common::{Bench, Running, newest_attempt, parent_of, rows, wait_for};
+use common::{Bench, Outcome, Running, newest_attempt, parent_of, wait_for};
 use rustix::process::Signal;
-use serde_json::{Map, Value};
 
 /// Two turns, several minibatches and passes, a KL term, micro-batches that do not divide, both types; steps, evaluations
 /// and checkpoints at different periods, so that a kill finds them in every order.
@@ -29,45 +28,16 @@ const EVERYTHING: &str = r#"
 const RUNS: usize = 4;
 const STEPS: usize = 10;
 
-/// What a finished run left that must not depend on how it came about.
-#[derive(Debug, PartialEq)]
-struct Result {
-    weights: Value,
-    moments: Value,
-    metrics: Vec<Map<String, Value>>,
-    evals: Vec<Map<String, Value>>,
-    state: Vec<u8>,
-}
-
 /// Every run's result, by label; all must be complete.
-fn results(bench: &Bench) -> BTreeMap<String, Result> {
-    let plan = bench.run(&["plan", "grid.toml", "--json"]).ends(0).json();
-    let runs = plan["runs"].as_array().expect("an array");
-    assert_eq!(runs.len(), RUNS);
-    runs.iter()
-        .map(|run| {
-            let (label, id) = (run["label"].as_str().expect("a label"), run["id"].as_str().expect("an id"));
-            assert_eq!(run["state"], "done", "{label}");
-            let folder = bench.results().join(".store/run").join(id);
-            let attempt = newest_attempt(&folder).expect("an attempt");
-            let done: Value =
-                serde_json::from_slice(&fs::read(folder.join("DONE.json")).expect("a marker")).expect("JSON");
-            assert_eq!(done["meta"]["invariant"]["holds"], true, "{label}");
-            let result = Result {
-                weights: done["meta"]["weights_digest"].clone(),
-                moments: done["meta"]["moments_digest"].clone(),
-                metrics: rows(&attempt.join("metrics.jsonl")),
-                evals: rows(&attempt.join("eval.jsonl")),
-                state: fs::read(attempt.join("final/state.safetensors")).expect("a final state"),
-            };
-            (label.to_owned(), result)
-        })
-        .collect()
+fn results(bench: &Bench) -> BTreeMap<String, Outcome> {
+    let results = bench.outcomes(&["grid.toml"]);
+    assert_eq!(results.len(), RUNS);
+    results
 }
 
 /// The grid, done without a stop, and its results.
-fn reference() -> &'static (Bench, BTreeMap<String, Result>) {
-    static REFERENCE: OnceLock<(Bench, BTreeMap<String, Result>)> = OnceLock::new();
+fn reference() -> &'static (Bench, BTreeMap<String, Outcome>) {
+    static REFERENCE: OnceLock<(Bench, BTreeMap<String, Outcome>)> = OnceLock::new();
     REFERENCE.get_or_init(|| {
         let bench = Bench::new();
         bench.manifest("grid.toml", EVERYTHING);

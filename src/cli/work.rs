@@ -54,7 +54,12 @@ pub fn work(args: &WorkArgs, make: MakeTrainer) -> Code {
     let prepared = Requests::from_signals(true)
         .map_err(|e| StageFailure::new(FailureClass::Infra, format!("cannot watch for signals: {e}")))
         .and_then(|requests| Ok((requests, find(args)?, Store::open(&args.results)?)))
-        .and_then(|(requests, run, store)| Ok((make(&run)?, requests, run, store)));
+        .and_then(|(requests, (manifest, run), store)| {
+            if args.stage == WorkStage::Run {
+                store.describe_run(run.id.as_str(), plan::record(&run, &manifest))?;
+            }
+            Ok((make(&run)?, requests, run, store))
+        });
     match prepared {
         Ok((trainer, requests, run, store)) => {
             execute_work(trainer.as_ref(), &run, args.stage, &store, &wire, &requests)
@@ -67,8 +72,8 @@ pub fn work(args: &WorkArgs, make: MakeTrainer) -> Code {
     }
 }
 
-/// The run, from the manifest as it is now.
-fn find(args: &WorkArgs) -> Result<RunSpec, StageFailure> {
+/// The name of the manifest and the run, from the manifest as it is now.
+fn find(args: &WorkArgs) -> Result<(String, RunSpec), StageFailure> {
     let overrides = Overrides { set: args.set.clone(), env: !args.no_env };
     let plan = manifest::load(&args.manifest, &overrides)
         .map_err(Failure::from)
@@ -77,7 +82,8 @@ fn find(args: &WorkArgs) -> Result<RunSpec, StageFailure> {
             hint: failure.hint.clone(),
             ..StageFailure::from_error(FailureClass::BadInput, failure.error.as_ref())
         })?;
-    plan.runs.into_iter().find(|run| run.id.to_string() == args.run).ok_or_else(|| {
+    let found = plan.runs.into_iter().find(|run| run.id.to_string() == args.run);
+    found.map(|run| (plan.manifest.name, run)).ok_or_else(|| {
         let what = "the manifest no longer contains this run: it, or something that it names, was changed during the sweep";
         StageFailure::new(FailureClass::BadInput, what)
             .hinted("start the sweep again: it goes on with the manifest as it is now")

@@ -13,7 +13,7 @@ use super::error::ManifestError;
 const LIMIT: u64 = 4 << 20;
 
 /// The folder that names are looked up in.
-const MANIFESTS: &str = "manifests";
+pub const MANIFESTS: &str = "manifests";
 
 /// The file that an argument means: a path, or a name under `manifests/`, with or without `.toml`.
 pub fn locate(argument: &str) -> Result<PathBuf, ManifestError> {

@@ -306,5 +306,6 @@ pub static KEYS: &[Key] = &[
     key("exec.threads", "", Kind::Integer(1, 4096), Preset::Integer(1), "libtorch threads of a run"),
     count("exec.checkpoint_every", "", 1, 10, "steps between checkpoints"),
     count("exec.keep_checkpoints", "", 1, 2, "checkpoints kept while a run is under way"),
+    count("exec.keep_mib", "", 0, 256, "MiB of checkpoints that stay with a run, evenly spread, for runs of its trajectory"),
     key("exec.max_runs", "", Kind::Integer(1, 1_000_000), Preset::Integer(1000), "most runs that the grid may have"),
 ];

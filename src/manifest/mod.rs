@@ -34,7 +34,7 @@ pub use document::{Document, MOST_ISSUES, Setting};
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
 pub use figure::{Figure, FigureKind, Measure};
-pub use files::{file_digest, model_digest};
+pub use files::{MANIFESTS, file_digest, model_digest};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
 pub use origin::Origin;

@@ -59,6 +59,18 @@ impl Manifest {
         origins
     }
 
+    /// Where the value of a key comes from, for the runs of a block (by its number, from 1; 0 without a grid): a place, a
+    /// variable or `--set`; `None` for a default.
+    pub fn origin(&self, path: &str, block: usize) -> Option<String> {
+        let overridden = self.overrides.iter().rev().find(|layer| layer.get(path).is_some());
+        if let Some(layer) = overridden {
+            return Some(layer.source.name.clone());
+        }
+        let block = self.blocks.iter().find(|found| found.number == block);
+        let (_, source, span) = Layers { manifest: self, block }.written(path)?;
+        Some(place(&source, &span))
+    }
+
     /// What each file and override says about a key, the strongest last.
     fn layers_with(&self, path: &str) -> Vec<(Value, String)> {
         let file = |layer: &Document| {

@@ -240,5 +240,6 @@ pub struct RawExec {
     pub threads: u32,
     pub checkpoint_every: u32,
     pub keep_checkpoints: u32,
+    pub keep_mib: u32,
     pub max_runs: u32,
 }

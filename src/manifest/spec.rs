@@ -137,6 +137,9 @@ pub struct ExecSpec {
     pub checkpoint_every: u32,
     /// Checkpoints kept while a run is under way, at least 1.
     pub keep_checkpoints: u32,
+    /// MiB of older checkpoints that stay with a run, evenly spread over its steps: what runs that differ in their
+    /// evaluations or in their length alone go on from.
+    pub keep_mib: u32,
     /// The most runs that the manifest may plan.
     pub max_runs: u32,
 }

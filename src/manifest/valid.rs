@@ -134,6 +134,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
             threads: raw.exec.threads,
             checkpoint_every: raw.exec.checkpoint_every,
             keep_checkpoints: raw.exec.keep_checkpoints,
+            keep_mib: raw.exec.keep_mib,
             max_runs: raw.exec.max_runs,
         },
     })

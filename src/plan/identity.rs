@@ -39,8 +39,15 @@ const RUN_REV: u32 = 1;
 pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     let RunConfig { seed, model, task, grpo, optimizer, sampling, mask, eval, evals, exec } = config;
     // Where and how a run is carried out is not what it is.
-    let ExecSpec { device: _, jobs: _, threads: _, checkpoint_every: _, keep_checkpoints: _, max_runs: _ } =
-        exec;
+    let ExecSpec {
+        device: _,
+        jobs: _,
+        threads: _,
+        checkpoint_every: _,
+        keep_checkpoints: _,
+        keep_mib: _,
+        max_runs: _,
+    } = exec;
 
     let base = base_id(model, task);
     let scores = match mask {

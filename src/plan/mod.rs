@@ -5,10 +5,13 @@
 
 mod built;
 mod canon;
+mod compare;
 mod error;
 mod grid;
 mod identity;
 mod label;
+mod lock;
+mod outside;
 mod put;
 mod run_spec;
 mod select;
@@ -16,8 +19,11 @@ mod select;
 use std::collections::BTreeMap;
 
 pub use built::unbuilt;
+pub use compare::{Difference, differences};
 pub use error::PlanError;
 pub use identity::{identify, settings};
+pub use lock::{LOCK, LockChanges, lock_changes, lock_text, read_lock};
+pub use outside::outside;
 pub use run_spec::{RunId, RunSpec, StageIds};
 pub use select::{matches, selects};
 
@@ -25,6 +31,7 @@ use crate::manifest::{
     BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, nearest,
 };
 use label::Values;
+use serde_json::{Map, Value as Json};
 
 /// The most points that are multiplied out to see what is left of them: `exec.max_runs` cannot be larger.
 const MOST_POINTS: u128 = 1_000_000;
@@ -160,7 +167,8 @@ fn collect(
     collected.seen.insert(id.clone(), collected.runs.len());
     collected.values.push(values);
     let provisional = built::unpinned(&config);
-    collected.runs.push(RunSpec { id, label: String::new(), axes: Vec::new(), config, stages, provisional });
+    let (label, axes) = (String::new(), Vec::new());
+    collected.runs.push(RunSpec { id, label, axes, block: number, config, stages, provisional });
     Ok(())
 }
 
@@ -180,6 +188,17 @@ fn name(runs: &mut [RunSpec], values: &[Values], declared: &[&'static Key]) -> V
         run.label = label;
     }
     keys.iter().map(|key| key.path.to_owned()).collect()
+}
+
+/// What a run is, as it is written down beside its results: label, manifest, stages, settings.
+pub fn record(run: &RunSpec, manifest: &str) -> Map<String, Json> {
+    let stages = run.stages.named().into_iter().map(|(name, id)| (name.to_owned(), id.into()));
+    Map::from_iter([
+        ("label".to_owned(), run.label.as_str().into()),
+        ("manifest".to_owned(), manifest.into()),
+        ("stages".to_owned(), Json::Object(stages.collect())),
+        ("settings".to_owned(), Json::Object(settings(&run.config).into_iter().collect())),
+    ])
 }
 
 impl Plan {

@@ -48,6 +48,22 @@ pub struct StageIds {
     pub eval: String,
 }
 
+impl StageIds {
+    /// By name, those of stages that the run has.
+    pub fn named(&self) -> Vec<(&'static str, &str)> {
+        let Self { base, scores, mask, trajectory, train, eval } = self;
+        let stages = [
+            ("base", Some(base)),
+            ("scores", scores.as_ref()),
+            ("mask", mask.as_ref()),
+            ("trajectory", Some(trajectory)),
+            ("train", Some(train)),
+            ("eval", Some(eval)),
+        ];
+        stages.into_iter().filter_map(|(name, id)| Some((name, id?.as_str()))).collect()
+    }
+}
+
 /// A run: what it is called, what it is, what it stands on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSpec {
@@ -57,6 +73,8 @@ pub struct RunSpec {
     pub label: String,
     /// The keys that vary over the plan and apply to this run: the mask first, then in the order of the manifest.
     pub axes: Vec<(String, serde_json::Value)>,
+    /// The number of the `[[grid]]` block that it comes from, from 1; 0 without a grid.
+    pub block: usize,
     /// The whole configuration.
     pub config: RunConfig,
     /// The stages.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::artifact::{prepare_folder, records};
-use super::checkpoint::{self, Adopted, Checkpoint};
+use super::checkpoint::{self, Adopted, Checkpoint, Keep};
 use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
 use super::record::{self, FileRecord, Marker, Row};
 use super::rows::RowsFile;
@@ -25,6 +25,7 @@ pub struct Attempt {
     number: u32,
     folder: PathBuf,
     resumed: Option<Checkpoint>,
+    kept_bytes: u64,
     metrics: RowsFile,
     evals: RowsFile,
     log: File,
@@ -62,7 +63,20 @@ impl Store {
         let evals = RowsFile::create(folder.join(EVALS), &evals)?;
         let log = fs::open_append(&folder.join(LOG))?;
         fs::sync_folder(&folder)?;
-        Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, metrics, evals, log })
+        Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
+    }
+
+    /// Moves every attempt of an unfinished run aside, so that the next one starts from the base.
+    ///
+    /// # Errors
+    /// When they cannot be moved.
+    pub fn set_attempts_aside(&self, run: &str, why: &str) -> Result<(), StoreError> {
+        self.home.writable()?;
+        for number in checkpoint::attempts(&self.home, check_name(run)?)? {
+            let folder = self.home.layout.attempt(run, number);
+            self.home.quarantine(&folder, &format!("run-{}", short(run)), why)?;
+        }
+        Ok(())
     }
 
     /// Records that a run failed outside of any attempt: its process was killed, or a stage that it needs failed.
@@ -91,6 +105,12 @@ impl Attempt {
     /// The checkpoint that this attempt goes on from.
     pub fn resumed(&self) -> Option<&Checkpoint> {
         self.resumed.as_ref()
+    }
+
+    /// Has so many bytes of older checkpoints stay, evenly spread over the steps, for runs of the same trajectory. Without
+    /// it only the newest stay, and none of a finished run.
+    pub fn keep_bytes(&mut self, bytes: u64) {
+        self.kept_bytes = bytes;
     }
 
     /// The rows of `metrics.jsonl` so far, those before the resume included.
@@ -172,12 +192,12 @@ impl Attempt {
             fs::remove_leftover(&prepared)?;
             return Err(StoreError::damaged(&target, "it has no completion marker"));
         }
-        checkpoint::prune(&self.home, &self.run, self.number, keep.max(1) as usize)
+        checkpoint::prune(&self.home, &self.run, self.number, Keep { newest: keep.max(1) as usize, bytes: self.kept_bytes })
     }
 
     /// Finishes the run: writes the final files, then the marker. The first result of a run wins; a second one with the
     /// same reproducible rows and the same files changes nothing, a different one is reported and its attempt goes to
-    /// quarantine. Checkpoints are removed, because the final files hold what they held.
+    /// quarantine. Checkpoints are removed, but for those that [`Self::keep_bytes`] has stay.
     ///
     /// # Errors
     /// When something cannot be written; the run is not finished then.
@@ -221,7 +241,7 @@ impl Attempt {
                 break;
             }
         }
-        checkpoint::prune(&self.home, &self.run, self.number, 0)
+        checkpoint::prune(&self.home, &self.run, self.number, Keep { newest: 0, bytes: self.kept_bytes })
     }
 
     /// Compares this attempt's result with an earlier one; a difference is reported and this attempt moved aside.

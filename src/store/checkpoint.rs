@@ -3,6 +3,7 @@
 //! In: the attempts of a run. Out: the checkpoint with the highest step whose files verify and whose rows are still
 //! there, or none. A damaged one is moved aside, said, and the one before is tried.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -50,6 +51,16 @@ impl Checkpoint {
         &self.marker.meta
     }
 
+    /// Where it lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Size of its files in bytes.
+    fn bytes(&self) -> u64 {
+        self.marker.files.values().map(|file| file.bytes).sum()
+    }
+
     /// The names of its files.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.marker.files.keys().map(String::as_str)
@@ -67,6 +78,14 @@ impl Checkpoint {
         let bytes = fs::read(&path)?;
         record.check(&bytes, &path)?;
         Ok(bytes)
+    }
+
+    /// A checkpoint that looks complete: its marker is valid and the sizes fit.
+    pub(super) fn of(home: &Home, run: &str, attempt: u32, step: u32) -> Result<Self, StoreError> {
+        let folder = home.layout.checkpoint(run, attempt, step);
+        let found = Self::load(&folder, run, attempt, step)?;
+        found.check_sizes()?;
+        Ok(found)
     }
 
     fn load(folder: &Path, run: &str, attempt: u32, step: u32) -> Result<Self, StoreError> {
@@ -128,9 +147,8 @@ pub(super) fn all(home: &Home, run: &str) -> Result<Vec<(u32, u32)>, StoreError>
 /// The step of the newest checkpoint that looks complete: its marker is valid and the sizes fit. Changes nothing.
 pub(super) fn newest_step(home: &Home, run: &str) -> Result<Option<u32>, StoreError> {
     for (step, attempt) in all(home, run)? {
-        let folder = home.layout.checkpoint(run, attempt, step);
-        match Checkpoint::load(&folder, run, attempt, step).and_then(|found| found.check_sizes()) {
-            Ok(()) => return Ok(Some(step)),
+        match Checkpoint::of(home, run, attempt, step) {
+            Ok(_) => return Ok(Some(step)),
             Err(StoreError::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -174,12 +192,66 @@ pub(super) fn adopt(home: &Home, run: &str) -> Result<Option<Adopted>, StoreErro
     Ok(None)
 }
 
-/// Removes all but the newest `keep` checkpoints among those of attempts up to `attempt`. Attempts of a higher number
-/// belong to a successor and are left alone.
-pub(super) fn prune(home: &Home, run: &str, attempt: u32, keep: usize) -> Result<(), StoreError> {
+/// What is kept of a run's checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keep {
+    /// So many of the newest, to go on from.
+    pub newest: usize,
+    /// So many bytes of the others, evenly spread over the steps, for runs of the same trajectory.
+    pub bytes: u64,
+}
+
+/// Removes the checkpoints that are not kept, among those of attempts up to `attempt`. Attempts of a higher number belong
+/// to a successor and are left alone.
+pub(super) fn prune(home: &Home, run: &str, attempt: u32, keep: Keep) -> Result<(), StoreError> {
     let ours = all(home, run)?.into_iter().filter(|(_, of)| *of <= attempt);
-    for (step, of) in ours.skip(keep) {
-        fs::remove_folder(&home.layout.checkpoint(run, of, step))?;
+    let older = ours.skip(keep.newest).collect::<Vec<_>>();
+    // What cannot be read any more is worth nothing; step 0 is the base.
+    let mut sizes = BTreeMap::new();
+    for (step, of) in older.iter().filter(|(step, _)| keep.bytes > 0 && *step > 0) {
+        if let Ok(found) = Checkpoint::of(home, run, *of, *step) {
+            sizes.entry(*step).or_insert((found.bytes(), *of));
+        }
+    }
+    let spread = spread(&sizes.iter().map(|(step, (bytes, _))| (*step, *bytes)).collect::<Vec<_>>(), keep.bytes);
+    for (step, of) in older {
+        let stays = spread.contains(&step) && sizes.get(&step).is_some_and(|(_, kept)| *kept == of);
+        if !stays {
+            fs::remove_folder(&home.layout.checkpoint(run, of, step))?;
+        }
     }
     Ok(())
+}
+
+/// The steps that stay within a number of bytes: the multiples of the smallest power of two that fit. As a run grows the
+/// power does, so a step that was removed is never missed later.
+fn spread(sizes: &[(u32, u64)], most: u64) -> Vec<u32> {
+    for power in 0..32 {
+        let stride = 1_u32 << power;
+        let chosen = sizes.iter().filter(|(step, _)| step.is_multiple_of(stride));
+        if chosen.clone().map(|(_, bytes)| bytes).sum::<u64>() <= most {
+            return chosen.map(|(step, _)| *step).collect();
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_checkpoints_thin_out_evenly() {
+        let sizes = |steps: u32| (1..=steps / 10).map(|i| (i * 10, 100)).collect::<Vec<_>>();
+        assert_eq!(spread(&sizes(40), 400), [10, 20, 30, 40]);
+        assert_eq!(spread(&sizes(40), 399), [20, 40]);
+        assert_eq!(spread(&sizes(160), 400), [40, 80, 120, 160]);
+        assert_eq!(spread(&sizes(160), 99), Vec::<u32>::new());
+        // What a longer run keeps, a shorter one has kept.
+        for steps in 1..64 {
+            let now = spread(&sizes(steps * 10), 500);
+            let before = spread(&sizes(steps * 10 - 10), 500);
+            assert!(now.iter().all(|step| *step == steps * 10 || before.contains(step)), "{steps}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, final/
 //!     run/<id>/attempts/<n>/checkpoints/<step>/   files, DONE.json
 //!     run/<id>/logs/attempt-<n>.txt     what the attempt's process wrote on stderr
+//!     run/<id>/spec.json                what the run is: label, manifest, stages, settings
 //!     run/<id>/failed.json, DONE.json
 //!     logs/                             the same for shared stages
 //!     quarantine/                       what was damaged or contradicted an earlier result
@@ -23,6 +24,8 @@ use super::error::StoreError;
 pub const DONE: &str = "DONE.json";
 /// The record of a failed run.
 pub const FAILED: &str = "failed.json";
+/// The record of what a run is.
+pub const SPEC: &str = "spec.json";
 /// The rows of a run's steps.
 pub const METRICS: &str = "metrics.jsonl";
 /// The rows of a run's evaluations.

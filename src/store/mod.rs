@@ -18,6 +18,7 @@ pub mod fs;
 pub mod layout;
 mod lock;
 mod record;
+mod relative;
 mod rows;
 mod status;
 
@@ -31,6 +32,7 @@ pub use error::StoreError;
 pub use fs::write_folder;
 pub use layout::Stage;
 pub use lock::{Holder, Lock};
+pub use relative::{Relative, SavedState};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use status::{RunRows, RunState, failure_record, tail};
 

@@ -85,7 +85,7 @@ impl Store {
         }
     }
 
-    fn load_result(&self, run: &str) -> Result<Option<Artifact>, StoreError> {
+    pub(super) fn load_result(&self, run: &str) -> Result<Option<Artifact>, StoreError> {
         let path = self.home.layout.run(run).join(DONE);
         let Some(bytes) = fs::read_optional(&path)? else { return Ok(None) };
         let marker = record::Marker::parse(&bytes, "run", run, &path)?;

@@ -11,7 +11,6 @@ use tch::{Device, Tensor};
 use crate::data::ModelDir;
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
 use crate::sparsity::Mask;
-use crate::store::Checkpoint;
 
 use super::failure::RunError;
 use super::weights::{float_vector, raw};
@@ -57,24 +56,11 @@ fn vectors(weights: &Weights, adam: &SparseAdamW, parts: &[&str]) -> Result<Vec<
     Ok(list)
 }
 
-/// Puts a checkpoint's state into the weights and the optimizer.
-///
-/// # Errors
-/// When the file is damaged or belongs to another mask.
-pub fn restore(saved: &Checkpoint, weights: &Weights, adam: &mut SparseAdamW) -> Result<(), RunError> {
-    let bytes = saved.read(STATE_FILE)?;
-    restore_bytes(&bytes, weights, adam)?;
-    adam.steps = saved.meta()["optimizer_steps"].as_u64().ok_or_else(|| TorchError::Restore {
-        what: format!("the checkpoint of step {}: it does not say its optimizer steps", saved.step()),
-    })?;
-    Ok(())
-}
-
 /// Puts the values and moments of a state file into the weights and the optimizer.
 ///
 /// # Errors
 /// When the file is damaged or belongs to another mask.
-pub fn restore_bytes(bytes: &[u8], weights: &Weights, adam: &mut SparseAdamW) -> Result<(), TorchError> {
+pub fn restore(bytes: &[u8], weights: &Weights, adam: &mut SparseAdamW) -> Result<(), TorchError> {
     let file = parse(bytes, Path::new(STATE_FILE))?;
     let device = weights.tensors[0].device();
     for (i, parameter) in weights.parameters.iter().enumerate() {

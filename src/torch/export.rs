@@ -41,7 +41,7 @@ pub fn export_files(run: &RunSpec, store: &Store, trained: bool) -> Result<Vec<(
             .ok_or_else(|| RunError::NoArtifact { stage: "run", id: run.id.to_string() })?;
         let mask = setup::mask(run, store, &model)?;
         let mut adam = SparseAdamW::new(&model.weights, mask.as_ref(), &run.config.optimizer)?;
-        checkpoint::restore_bytes(&state, &model.weights, &mut adam)?;
+        checkpoint::restore(&state, &model.weights, &mut adam)?;
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     files.push(("model.safetensors".to_owned(), to_bytes(&model.weights.to_raw()?, &metadata)));

@@ -35,6 +35,16 @@ pub enum RunError {
         /// The key, and perhaps its value.
         what: &'static str,
     },
+    /// A step of an earlier run of the same trajectory came out differently.
+    #[error("step {step} of run {} is not repeated here: {what} (another machine, or another build); this run starts anew and takes nothing over", run.get(..12).unwrap_or(run))]
+    NotRepeated {
+        /// The earlier run.
+        run: String,
+        /// The step.
+        step: u32,
+        /// The column that differs.
+        what: String,
+    },
     /// An input changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
@@ -78,7 +88,7 @@ impl RunError {
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,
-            Self::Torch(_) | Self::Device(_) => FailureClass::Infra,
+            Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } => FailureClass::Infra,
         }
     }
 

@@ -16,6 +16,7 @@ mod sampler;
 mod scores;
 mod setup;
 mod sparse_adamw;
+mod take_over;
 mod train;
 mod trainer;
 mod weights;

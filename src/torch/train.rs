@@ -14,12 +14,12 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use crate::data::{Chat, open_task};
-use crate::execute::{Context, Event, Outcome, StageFailure};
+use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
 use crate::grpo::{ClipDomain, advantages, zero_variance};
 use crate::manifest::RunConfig;
 use crate::plan::RunSpec;
 use crate::sparsity::Mask;
-use crate::store::{Attempt, Row};
+use crate::store::{Attempt, Checkpoint, Row};
 use crate::task::Task;
 
 use super::checkpoint;
@@ -27,10 +27,11 @@ use super::evaluate::{evaluate, mean_and_error};
 use super::failure::RunError;
 use super::loss::{Batch, LossStats, absolute_sum, clip_scale, gradients, norm, score};
 use super::rollout::{Draws, Rollout, play};
-use super::{Model, SparseAdamW, device, setup};
+use super::take_over::{self, TakenOver};
+use super::{Model, SparseAdamW, TorchError, device, setup};
 
 /// Everything that a step works with.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     config: &'a RunConfig,
     task: Task,
     chat: Chat,
@@ -38,16 +39,27 @@ struct Run<'a> {
     mask: Option<Mask>,
     adam: SparseAdamW,
     total: usize,
+    pub(super) taken: TakenOver,
 }
 
-/// Executes a run from its newest checkpoint to its end.
+/// Executes a run from its newest checkpoint to its end. Steps of an earlier run of the same trajectory are taken over; when
+/// this machine does not repeat them bit for bit, the run starts anew from the base, and alone.
 ///
 /// # Errors
 /// When the run fails; the attempt is marked failed with class, step and cause.
 pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
-    let mut attempt = cx.store.begin(&spec.id.to_string())?;
-    let mut step = attempt.resumed().map_or(0, crate::store::Checkpoint::step);
-    match steps(spec, cx, &mut attempt, &mut step) {
+    let id = spec.id.as_str();
+    let mut attempt = cx.store.begin(id)?;
+    let mut step = attempt.resumed().map_or(0, Checkpoint::step);
+    let mut result = steps(spec, cx, &mut attempt, &mut step, false);
+    if let Err(error @ RunError::NotRepeated { .. }) = &result {
+        drop(attempt);
+        cx.store.set_attempts_aside(id, &error.to_string())?;
+        attempt = cx.store.begin(id)?;
+        step = 0;
+        result = steps(spec, cx, &mut attempt, &mut step, true);
+    }
+    match result {
         Ok(Some(finished)) => {
             let files: Vec<(&str, &[u8])> =
                 finished.files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
@@ -69,12 +81,13 @@ struct Finished {
     meta: Value,
 }
 
-/// `step` is kept up to date for the failure record. Returns `None` when asked to stop.
+/// `step` is kept up to date for the failure record; `alone` takes nothing over. Returns `None` when asked to stop.
 fn steps(
     spec: &RunSpec,
     cx: &Context,
     attempt: &mut Attempt,
     step: &mut u32,
+    alone: bool,
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
@@ -84,20 +97,23 @@ fn steps(
     let mask = setup::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
-    let mut run = Run { config, task, chat, model, mask, adam, total };
+    let taken = TakenOver::of(attempt.resumed(), alone);
+    let mut run = Run { config, task, chat, model, mask, adam, total, taken };
+    attempt.keep_bytes(u64::from(config.exec.keep_mib) << 20);
     // The step of the newest checkpoint: the same step is not saved twice.
-    let mut saved = attempt.resumed().map(crate::store::Checkpoint::step);
+    let mut saved = attempt.resumed().map(Checkpoint::step);
     if let Some(saved) = attempt.resumed() {
-        checkpoint::restore(saved, &run.model.weights, &mut run.adam)?;
+        run.restore(&saved.read(checkpoint::STATE_FILE)?, saved.meta())?;
     }
     match saved {
         Some(step) => attempt.log(&format!("goes on from the checkpoint of step {step}"))?,
         None => attempt.log("starts from the base")?,
     }
+    let mut reuse = run.earlier(spec, cx.store, *step)?;
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
-    let mut last_eval = attempt.eval_rows().last().and_then(|row| row["eval/score"].as_f64());
+    let mut last_eval = attempt.eval_rows().last().and_then(score_of);
     if saved.is_none() {
-        last_eval = Some(run.evaluate(0, attempt)?);
+        last_eval = run.evaluate(0, attempt, reuse.as_ref())?;
         run.save(0, attempt)?;
         saved = Some(0);
     }
@@ -108,21 +124,33 @@ fn steps(
             }
             return Ok(None);
         }
-        let row = run.step(*step)?;
-        let reward = row["reward/mean"].as_f64().unwrap_or(f64::NAN);
+        let row = if let Some(target) = reuse.as_ref().and_then(|reuse| reuse.jump(*step)) {
+            let Some(row) = run.take_over(&mut reuse, *step, target, attempt)? else { continue };
+            *step = target;
+            row
+        } else {
+            let row = run.step(*step)?;
+            *step += 1;
+            take_over::compare(reuse.as_ref(), &row, *step)?;
+            row
+        };
         attempt.metrics(&row)?;
-        *step += 1;
         if step.is_multiple_of(config.eval.every) || *step == config.grpo.steps {
-            last_eval = Some(run.evaluate(*step, attempt)?);
+            last_eval = run.evaluate(*step, attempt, reuse.as_ref())?;
         }
         if step.is_multiple_of(config.exec.checkpoint_every) && *step < config.grpo.steps {
             run.save(*step, attempt)?;
             saved = Some(*step);
         }
+        let reward = row["reward/mean"].as_f64().unwrap_or(f64::NAN);
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
     }
     run.finish(&folder).map(Some)
+}
+
+fn score_of(row: &Row) -> Option<f64> {
+    row["eval/score"].as_f64()
 }
 
 impl Run<'_> {
@@ -136,7 +164,7 @@ impl Run<'_> {
         let episodes = (0..prompts)
             .map(|prompt| self.task.episode(config.seed, "train", u64::from(step) * prompts + prompt))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(super::TorchError::from)?;
+            .map_err(TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
         let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
@@ -238,17 +266,46 @@ impl Run<'_> {
         Ok(sum.averaged())
     }
 
-    fn evaluate(&self, step: u32, attempt: &mut Attempt) -> Result<f64, RunError> {
-        let row = evaluate(&self.model, &self.chat, &self.task, &self.config.eval, step)?;
+    /// Evaluates, or takes the row of an earlier run that did just that; the score.
+    fn evaluate(
+        &self,
+        step: u32,
+        attempt: &mut Attempt,
+        reuse: Option<&Reuse>,
+    ) -> Result<Option<f64>, RunError> {
+        let row = match reuse.and_then(|reuse| reuse.eval_row(step)) {
+            Some(row) => row.clone(),
+            None => evaluate(&self.model, &self.chat, &self.task, &self.config.eval, step)?,
+        };
         attempt.eval(&row)?;
-        Ok(row["eval/score"].as_f64().unwrap_or(f64::NAN))
+        Ok(score_of(&row))
+    }
+
+    /// Puts saved values and moments into the weights and the optimizer.
+    pub(super) fn restore(&mut self, bytes: &[u8], meta: &Value) -> Result<(), RunError> {
+        checkpoint::restore(bytes, &self.model.weights, &mut self.adam)?;
+        let unsaid = || TorchError::Restore { what: "the saved state does not say its optimizer steps".into() };
+        self.adam.steps = meta["optimizer_steps"].as_u64().ok_or_else(unsaid)?;
+        Ok(())
+    }
+
+    /// What is noted beside every state.
+    pub(super) fn meta(&self) -> Value {
+        json!({
+            "optimizer_steps": self.adam.steps,
+            "device": format!("{:?}", self.model.device()).to_lowercase(),
+            "threads": self.config.exec.threads,
+            "libtorch": device::libtorch().version,
+            "tickets": env!("CARGO_PKG_VERSION"),
+            "taken_over": self.taken.steps,
+            "alone": self.taken.alone,
+        })
     }
 
     fn save(&self, step: u32, attempt: &mut Attempt) -> Result<(), RunError> {
         let state = checkpoint::state(&self.model.weights, &self.adam)?;
-        let meta = json!({ "optimizer_steps": self.adam.steps });
         let keep = self.config.exec.keep_checkpoints;
-        Ok(attempt.checkpoint(step, &[(checkpoint::STATE_FILE, &state)], meta, keep)?)
+        Ok(attempt.checkpoint(step, &[(checkpoint::STATE_FILE, &state)], self.meta(), keep)?)
     }
 
     /// Checks the central invariant and collects what is kept of the run.
@@ -256,17 +313,12 @@ impl Run<'_> {
         let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), folder)?;
         let state = checkpoint::state(&self.model.weights, &self.adam)?;
         let active = self.mask.as_ref().map_or(self.total, Mask::active);
-        let meta = json!({
-            "weights_digest": self.model.weights.digest()?,
-            "moments_digest": checkpoint::moments_digest(&self.model.weights, &self.adam)?,
-            "optimizer_steps": self.adam.steps,
-            "active": active,
-            "total": self.total,
-            "invariant": { "holds": true, "checked": untouched, "changed": 0 },
-            "device": format!("{:?}", self.model.device()).to_lowercase(),
-            "threads": self.config.exec.threads,
-            "libtorch": device::libtorch().version,
-        });
+        let mut meta = self.meta();
+        meta["weights_digest"] = self.model.weights.digest()?.into();
+        meta["moments_digest"] = checkpoint::moments_digest(&self.model.weights, &self.adam)?.into();
+        meta["active"] = active.into();
+        meta["total"] = self.total.into();
+        meta["invariant"] = json!({ "holds": true, "checked": untouched, "changed": 0 });
         Ok(Finished { files: vec![(checkpoint::STATE_FILE.to_owned(), state)], meta })
     }
 }

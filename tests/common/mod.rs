@@ -4,6 +4,7 @@
 //! be compared on nothing.
 #![expect(dead_code, reason = "each test program uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -141,6 +142,30 @@ impl Bench {
         Running { child: Some(child.expect("the program can be started")) }
     }
 
+    /// The outcome of every run of a plan, by label; all must be complete. `arguments` are a manifest and overrides.
+    pub fn outcomes(&self, arguments: &[&str]) -> BTreeMap<String, Outcome> {
+        let plan = self.run(&[&["plan", "--json"], arguments].concat()).ends(0).json();
+        let runs = plan["runs"].as_array().expect("an array");
+        let outcome = |run: &Value| {
+            let (label, id) = (run["label"].as_str().expect("a label"), run["id"].as_str().expect("an id"));
+            assert_eq!(run["state"], "done", "{label}");
+            let folder = self.results().join(".store/run").join(id);
+            let attempt = newest_attempt(&folder).expect("an attempt");
+            let marker = fs::read(folder.join("DONE.json")).expect("a marker");
+            let done: Value = serde_json::from_slice(&marker).expect("JSON");
+            assert_eq!(done["meta"]["invariant"]["holds"], true, "{label}");
+            let outcome = Outcome {
+                weights: done["meta"]["weights_digest"].clone(),
+                moments: done["meta"]["moments_digest"].clone(),
+                metrics: rows(&attempt.join("metrics.jsonl")),
+                evals: rows(&attempt.join("eval.jsonl")),
+                state: fs::read(attempt.join("final/state.safetensors")).expect("a final state"),
+            };
+            (label.to_owned(), outcome)
+        };
+        runs.iter().map(outcome).collect()
+    }
+
     /// Rows of `metrics.jsonl` in the newest attempts of all runs of a results folder.
     pub fn rows_written(&self, results: &str) -> usize {
         let runs = fs::read_dir(self.path(results).join(".store/run"));
@@ -148,6 +173,16 @@ impl Bench {
             |run: PathBuf| newest_attempt(&run).map_or(0, |attempt| lines(&attempt.join("metrics.jsonl")));
         runs.map_or(0, |runs| runs.filter_map(Result::ok).map(|run| rows(run.path())).sum())
     }
+}
+
+/// What a finished run left that must not depend on how it came about.
+#[derive(Debug, PartialEq)]
+pub struct Outcome {
+    pub weights: Value,
+    pub moments: Value,
+    pub metrics: Vec<Map<String, Value>>,
+    pub evals: Vec<Map<String, Value>>,
+    pub state: Vec<u8>,
 }
 
 /// A program at work. It is killed when it is dropped.

@@ -1,0 +1,72 @@
+//! The plan as one JSON object.
+
+use serde_json::{Map, Value, json};
+
+use super::survey::{StateView, Survey, stage_json};
+use crate::plan::{self, Plan, RunSpec};
+
+pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
+    let manifest = &plan.manifest;
+    let pending = StateView::pending();
+    let runs = plan.runs.iter().enumerate().map(|(index, run)| {
+        run_json(run, survey.states.get(index).unwrap_or(&pending))
+    });
+    let overrides = manifest
+        .overridden()
+        .into_iter()
+        .map(|found| json!({ "key": found.key, "value": found.value, "origin": found.origin }));
+    let origins = manifest.origins().into_iter().map(|found| {
+        let hides = found.hides.iter().map(|(value, place)| json!({ "value": value, "place": place }));
+        json!({ "key": found.key, "value": found.value, "place": found.place, "block": found.block,
+                "hides": hides.collect::<Vec<_>>() })
+    });
+    let merges = plan.merges.iter().map(|(block, run)| {
+        json!({ "block": block, "run": plan.runs[*run].id.as_str(), "label": plan.runs[*run].label })
+    });
+    let outside = plan::outside(plan)
+        .into_iter()
+        .map(|(key, path)| json!({ "key": key, "path": path.display().to_string() }));
+    let object = json!({
+        "title": manifest.title,
+        "question": manifest.question,
+        "manifest": manifest.name,
+        "path": manifest.path.display().to_string(),
+        "axes": plan.axes,
+        "merged": plan.merged,
+        "merges": merges.collect::<Vec<_>>(),
+        "overrides": overrides.collect::<Vec<_>>(),
+        "origins": origins.collect::<Vec<_>>(),
+        "outside": outside.collect::<Vec<_>>(),
+        "stages": survey.stages.iter().map(stage_json).collect::<Vec<_>>(),
+        "runs": runs.collect::<Vec<_>>(),
+    });
+    format!("{object:#}\n")
+}
+
+/// One run, as `plan` and `plan --why` tell it.
+pub(super) fn run_json(run: &RunSpec, state: &StateView) -> Value {
+    let StateView { state, step, reason, shared_with, reuse } = state;
+    let reuse = reuse.as_ref().map(|found| {
+        json!({ "run": found.run, "label": found.label, "manifest": found.manifest,
+                "taken_over": found.taken_over, "computed": found.computed })
+    });
+    let mut stages = Map::new();
+    for name in ["base", "scores", "mask", "trajectory", "train", "eval"] {
+        let id = run.stages.named().into_iter().find(|(known, _)| *known == name).map(|(_, id)| id);
+        stages.insert(name.to_owned(), id.into());
+    }
+    json!({
+        "id": run.id.as_str(),
+        "label": run.label,
+        "axes": run.axes.iter().cloned().collect::<Map<_, _>>(),
+        "block": (run.block > 0).then_some(run.block),
+        "state": state,
+        "step": step,
+        "reason": reason,
+        "shared_with": shared_with,
+        "reuse": reuse,
+        "stages": stages,
+        "provisional": run.provisional,
+        "not_built": plan::unbuilt(&run.config),
+    })
+}

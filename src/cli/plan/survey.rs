@@ -1,0 +1,224 @@
+//! What the store and the locks of other manifests say about a plan: the state of every run, the stages that are there.
+//!
+//! In: a plan and a results folder. Out: views for the table, for JSON and for `--why`. Nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::execute::{FailureClass, Reuse};
+use crate::plan::{self, LOCK, Plan, RunSpec};
+use crate::store::{RunState, Stage, Store, StoreError};
+
+/// The state of a run, as files say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateView {
+    /// `pending`, `resumable`, `failed` or `done`.
+    pub state: String,
+    /// The step that a resumable or failed run got to.
+    pub step: Option<u32>,
+    /// Why it is in that state, or what `sweep` would do; may be empty.
+    pub reason: String,
+    /// Other manifests that the same run belongs to, sorted: the one that it was begun for, those whose lock has it.
+    pub shared_with: Vec<String>,
+    /// The earlier run that this one takes steps over from.
+    pub reuse: Option<ReuseView>,
+}
+
+/// An earlier run of the same trajectory, and what it spares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReuseView {
+    /// Its id.
+    pub run: String,
+    /// Its label in the manifest that it was begun for.
+    pub label: String,
+    /// That manifest.
+    pub manifest: String,
+    /// Steps that are taken over.
+    pub taken_over: u32,
+    /// Steps that are computed.
+    pub computed: u32,
+}
+
+/// A stage that runs of the plan share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageView {
+    /// Which stage.
+    pub stage: Stage,
+    /// Its id.
+    pub id: String,
+    /// Whether the store has it, complete.
+    pub cached: bool,
+    /// The stage that it stands on.
+    pub needs: Option<String>,
+    /// Runs of the plan that stand on it.
+    pub runs: usize,
+    /// Whether some of them is not done.
+    pub wanted: bool,
+}
+
+/// Everything that is known about a plan before it is run.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The states, in the order of the plan's runs.
+    pub states: Vec<StateView>,
+    /// The shared stages: bases, scores, masks, each in the order of the runs.
+    pub stages: Vec<StageView>,
+    /// What the store knows about its runs, by id.
+    pub records: BTreeMap<String, Map<String, Value>>,
+}
+
+impl StateView {
+    /// Of a run that the store knows nothing about.
+    pub fn pending() -> Self {
+        Self { state: "pending".into(), reason: "not started".into(), ..Self::default() }
+    }
+}
+
+impl Survey {
+    /// Looks at the results folder.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(plan: &Plan, store: &Store) -> Result<Self, StoreError> {
+        let records = store.records()?;
+        let locks = locks(store, &plan.manifest.name);
+        let mut trajectories = BTreeSet::new();
+        for record in records.values() {
+            trajectories.extend(record["stages"]["trajectory"].as_str());
+        }
+        let mut states = Vec::with_capacity(plan.runs.len());
+        for run in &plan.runs {
+            let known = trajectories.contains(run.stages.trajectory.as_str());
+            let mut state = state(store, run, known)?;
+            let begun_for = records.get(run.id.as_str()).and_then(|record| record["manifest"].as_str());
+            let mut shared = locks.get(run.id.as_str()).cloned().unwrap_or_default();
+            shared.extend(begun_for.filter(|name| *name != plan.manifest.name).map(str::to_owned));
+            if !shared.is_empty() {
+                let names = shared.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                state.reason = format!("{}; shared with {names}", state.reason);
+            }
+            state.shared_with = shared.into_iter().collect();
+            states.push(state);
+        }
+        let stages = stages(plan, store, &states)?;
+        Ok(Self { states, stages, records })
+    }
+}
+
+/// The manifests whose locks hold a run, by its id. A lock that cannot be read says nothing.
+fn locks(store: &Store, own: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut manifests = BTreeMap::<String, BTreeSet<String>>::new();
+    let visible = |entry: &walkdir::DirEntry| {
+        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
+    };
+    let walk = walkdir::WalkDir::new(store.results()).max_depth(6).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(visible).filter_map(Result::ok).filter(|entry| entry.file_name() == LOCK) {
+        let folder = entry.path().parent().and_then(|folder| folder.strip_prefix(store.results()).ok());
+        let Some(folder) = folder else { continue };
+        let name = folder.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+        let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
+        for id in plan::read_lock(&text).into_keys().filter(|_| name != own) {
+            manifests.entry(id).or_default().insert(name.clone());
+        }
+    }
+    manifests
+}
+
+fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView, StoreError> {
+    let id = run.id.as_str();
+    let found = store.run_state(id)?;
+    let mut view = StateView { state: found.name().to_owned(), step: found.step(), ..StateView::default() };
+    match &found {
+        RunState::Done => {
+            view.step = Some(run.config.grpo.steps);
+            view.reason = "finished".into();
+            return Ok(view);
+        }
+        RunState::Failed { class, message, .. } => {
+            let again = match FailureClass::from_name(class).is_some_and(FailureClass::retried_by_itself) {
+                true => "tried again by the next sweep",
+                false => "tried again with --retry",
+            };
+            view.reason = format!("{class}: {message} ({again})");
+        }
+        RunState::Resumable { step } => view.reason = format!("goes on from step {step}"),
+        RunState::Pending => view.reason = "not started".into(),
+    }
+    let saved = store.saved_step(id)?.unwrap_or(0);
+    // On which kind of device it will run is not known here; the trainer takes over what was made on the same.
+    let reuse = if has_relatives { Reuse::find(run, store, saved, |_| true)? } else { None };
+    if let Some(reuse) = reuse {
+        let text = |key: &str| reuse.relative.record[key].as_str().unwrap_or_default().to_owned();
+        let segments = reuse.segments(saved);
+        let taken_over = reuse.spared(saved);
+        let steps = run.config.grpo.steps;
+        let shown = ReuseView {
+            run: reuse.relative.run.clone(),
+            label: text("label"),
+            manifest: text("manifest"),
+            taken_over,
+            computed: steps - saved - taken_over,
+        };
+        if let Some(first) = segments.first().filter(|first| first.taken && found == RunState::Pending) {
+            view.state = "resumable".into();
+            view.step = Some(first.to);
+        }
+        let how = format!(
+            "takes {taken_over} of {steps} steps over from run {} ({} of {}), computes {}",
+            &shown.run[..12.min(shown.run.len())],
+            shown.label,
+            shown.manifest,
+            shown.computed
+        );
+        view.reason = if found == RunState::Pending { how } else { format!("{}, {how}", view.reason) };
+        view.reuse = Some(shown);
+    }
+    Ok(view)
+}
+
+fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageView>, StoreError> {
+    let mut found = Vec::new();
+    for stage in Stage::ALL {
+        let mut order = Vec::<StageView>::new();
+        let mut places = BTreeMap::<&str, usize>::new();
+        for (run, state) in plan.runs.iter().zip(states) {
+            let ids = &run.stages;
+            let (id, needs) = match stage {
+                Stage::Base => (Some(&ids.base), None),
+                Stage::Scores => (ids.scores.as_ref(), Some(&ids.base)),
+                Stage::Mask => (ids.mask.as_ref(), ids.scores.as_ref().or(Some(&ids.base))),
+            };
+            let Some(id) = id else { continue };
+            let place = match places.get(id.as_str()) {
+                Some(place) => *place,
+                None => {
+                    let cached = present(store, stage, id)?;
+                    let needs = needs.cloned();
+                    order.push(StageView { stage, id: id.clone(), cached, needs, runs: 0, wanted: false });
+                    places.insert(id, order.len() - 1);
+                    order.len() - 1
+                }
+            };
+            order[place].runs += 1;
+            order[place].wanted |= state.state != "done";
+        }
+        found.extend(order);
+    }
+    Ok(found)
+}
+
+/// A damaged artifact will be made again, so it counts as absent.
+fn present(store: &Store, stage: Stage, id: &str) -> Result<bool, StoreError> {
+    match store.artifact(stage, id) {
+        Ok(found) => Ok(found.is_some()),
+        Err(StoreError::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The stage as JSON.
+pub(super) fn stage_json(stage: &StageView) -> Value {
+    let StageView { stage, id, cached, needs, runs, wanted } = stage;
+    json!({ "stage": stage.name(), "id": id, "cached": cached, "needs": needs, "runs": runs, "wanted": wanted })
+}

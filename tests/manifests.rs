@@ -82,6 +82,8 @@ const COUNTS: &[(&str, usize)] = &[
     ("lr_random", 41),
     ("micro/density", 14),
     ("micro/fisher", 3),
+    // 1 full, 3 seeds x 2 rates, 2 layers x 2 rates.
+    ("micro/layers", 11),
     ("micro/lr_random", 19),
     ("micro/overlap", 4),
     ("micro/seeds", 20),
@@ -89,8 +91,12 @@ const COUNTS: &[(&str, usize)] = &[
     ("paper/alphabet_sort", 24),
     // 3 full, 5 seeds x 3 rates, 4 seeds more.
     ("paper/gsm8k", 22),
-    // 6 full, 11 of layers; random: 39 of 99 %, 18 of 99.5, 20 of 99.9, 18 of 99.95, 25 of 99.99, 16 of 99.999.
-    ("paper/math", 153),
+    // 6 full, 12 of layers; random: 39 of 99 %, 18 of 99.5, 20 of 99.9, 18 of 99.95, 25 of 99.99, 16 of 99.999.
+    ("paper/math", 154),
+    // 1 full, 2 layers x 6 rates, 5 masks.
+    ("paper/math_layers", 18),
+    // 2 full, 20 masks.
+    ("paper/math_masks", 22),
     ("quickstart", 8),
     ("smoke", 3),
 ];

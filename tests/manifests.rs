@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use manifest_support::plan_of;
-use tickets::cli::plan::{StateView, print};
+use tickets::cli::plan::{StateView, Survey, print};
 
 /// Files in `manifests/`, as names.
 fn committed() -> Vec<String> {
@@ -209,12 +209,13 @@ fn labels_and_ids_are_unique_and_labels_are_file_names() {
 #[test]
 fn the_table_shows_runs_axes_states_and_counts() {
     let plan = plan_of("smoke", &["exec.jobs=2"], &[]).expect("planned");
-    let states = [
-        StateView { state: "done".into(), step: Some(4), reason: String::new() },
-        StateView { state: "failed".into(), step: Some(2), reason: "nan: the loss is not finite".into() },
+    let failed = "nan: the loss is not finite";
+    let states = vec![
+        StateView { state: "done".into(), step: Some(4), ..StateView::default() },
+        StateView { state: "failed".into(), step: Some(2), reason: failed.into(), ..StateView::default() },
         StateView::pending(),
     ];
-    let shown = print(&plan, &states, false);
+    let shown = print(&plan, &Survey { states, ..Survey::default() }, false, false);
     let line = |label: &str| {
         let found = shown.lines().find(|line| line.split_whitespace().nth(1) == Some(label)).expect(label);
         found.split(['│', '┆']).map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ")
@@ -230,9 +231,11 @@ fn the_table_shows_runs_axes_states_and_counts() {
 #[test]
 fn json_has_everything_a_script_needs() {
     let plan = plan_of("smoke", &[], &[]).expect("planned");
+    let reason = "checkpoint at step 2".into();
     let states =
-        [StateView { state: "resumable".into(), step: Some(2), reason: "checkpoint at step 2".into() }];
-    let object: serde_json::Value = serde_json::from_str(&print(&plan, &states, true)).expect("JSON");
+        vec![StateView { state: "resumable".into(), step: Some(2), reason, ..StateView::default() }];
+    let survey = Survey { states, ..Survey::default() };
+    let object: serde_json::Value = serde_json::from_str(&print(&plan, &survey, true, false)).expect("JSON");
     assert_eq!(object["title"], plan.manifest.title);
     assert_eq!(object["manifest"], "smoke");
     let runs = object["runs"].as_array().expect("a list");

@@ -232,8 +232,7 @@ fn the_table_shows_runs_axes_states_and_counts() {
 fn json_has_everything_a_script_needs() {
     let plan = plan_of("smoke", &[], &[]).expect("planned");
     let reason = "checkpoint at step 2".into();
-    let states =
-        vec![StateView { state: "resumable".into(), step: Some(2), reason, ..StateView::default() }];
+    let states = vec![StateView { state: "resumable".into(), step: Some(2), reason, ..StateView::default() }];
     let survey = Survey { states, ..Survey::default() };
     let object: serde_json::Value = serde_json::from_str(&print(&plan, &survey, true, false)).expect("JSON");
     assert_eq!(object["title"], plan.manifest.title);

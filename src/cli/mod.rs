@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
 use crate::execute::{StageFailure, Trainer};
 use crate::exit::{Code, Failure};
@@ -11,6 +12,7 @@ use crate::plan::RunSpec;
 use crate::store::Store;
 
 pub mod args;
+pub mod diff;
 #[cfg(feature = "torch")]
 pub mod doctor;
 #[cfg(feature = "torch")]
@@ -47,6 +49,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// One run: settings, stages, last rows, digests
     Show(show::ShowArgs),
+    /// What differs between two runs: settings, stages, final metrics
+    Diff(diff::DiffArgs),
     /// Look at a task: its episodes as the model sees them
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -86,6 +90,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Report(args) => report::run(&args, out),
         Command::Status(args) => status::status(&args, out),
         Command::Show(args) => show::show(&args, out),
+        Command::Diff(args) => diff::diff(&args, out),
         Command::Task(command) => task::run(&command, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),
@@ -131,4 +136,20 @@ fn uses_cuda(plan: &crate::plan::Plan) -> Result<bool, Failure> {
         device::probe_cuda()?;
     }
     Ok(device::would_use_cuda(run.config.exec.device))
+}
+
+/// A value of a setting or an axis for a reader.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().map_or_else(|| number.to_string(), crate::manifest::short_number)
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The first digits of an id.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }

@@ -74,6 +74,11 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
         shown.insert("steps".to_owned(), json!(spec.config.grpo.steps));
         shown.insert("stages".to_owned(), stages(store, spec)?);
     }
+    let settings = match spec {
+        Some(spec) => Some(plan::settings(&spec.config).into_iter().collect::<Map<_, _>>().into()),
+        None => store.described(id)?.map(|mut record| record["settings"].take()),
+    };
+    shown.insert("settings".to_owned(), settings.unwrap_or_default());
     shown.insert("state".to_owned(), json!(state.name()));
     shown.insert("step".to_owned(), json!(state.step()));
     if let RunState::Failed { .. } = state {
@@ -161,6 +166,9 @@ fn render(shown: &Value) -> String {
         for (column, value) in rows["last"].as_object().into_iter().flatten() {
             line("", format!("{column} = {}", plain(value)));
         }
+    }
+    for (key, value) in shown["settings"].as_object().into_iter().flatten() {
+        line("setting", format!("{key} = {}", super::cell(value).replace('\n', "\\n")));
     }
     for entry in shown["log"].as_array().into_iter().flatten() {
         line("log", plain(entry));

@@ -2,13 +2,13 @@
 //!
 //! In: typed values at dotted paths. Out: bytes that depend on paths, types and values alone, and their digest.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use serde_json::Value;
 
 /// A typed value.
-enum Field {
-    Text(String),
+enum Field<'c> {
+    Text(Cow<'c, str>),
     Whole(u64),
     Number(f64),
     Flag(bool),
@@ -16,11 +16,13 @@ enum Field {
 
 /// Settings by dotted path, in the order in which they were put. Their canonical bytes are sorted by path, each with a
 /// type tag and a value of stated length.
-pub(super) struct Canon {
-    entries: Vec<(String, Field)>,
+///
+/// Texts are borrowed from the configuration: a plan of ten thousand runs hashes them all.
+pub(super) struct Canon<'c> {
+    entries: Vec<(Cow<'c, str>, Field<'c>)>,
 }
 
-impl Canon {
+impl<'c> Canon<'c> {
     /// Nothing but a stage's revision.
     pub(super) fn new(rev: u32) -> Self {
         let mut canon = Self::empty();
@@ -30,32 +32,33 @@ impl Canon {
 
     /// Nothing.
     pub(super) fn empty() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::with_capacity(80) }
     }
 
-    fn put(&mut self, path: &str, field: Field) {
-        debug_assert!(self.entries.iter().all(|(earlier, _)| earlier != path), "{path} is put twice");
-        self.entries.push((path.to_owned(), field));
+    fn put(&mut self, path: impl Into<Cow<'c, str>>, field: Field<'c>) {
+        let path = path.into();
+        debug_assert!(self.entries.iter().all(|(earlier, _)| *earlier != path), "{path} is put twice");
+        self.entries.push((path, field));
     }
 
     /// A text.
-    pub(super) fn text(&mut self, path: &str, value: &str) {
-        self.put(path, Field::Text(value.to_owned()));
+    pub(super) fn text(&mut self, path: impl Into<Cow<'c, str>>, value: impl Into<Cow<'c, str>>) {
+        self.put(path, Field::Text(value.into()));
     }
 
     /// A whole number.
-    pub(super) fn whole(&mut self, path: &str, value: impl Into<u64>) {
+    pub(super) fn whole(&mut self, path: impl Into<Cow<'c, str>>, value: impl Into<u64>) {
         self.put(path, Field::Whole(value.into()));
     }
 
     /// A number, by its bits.
-    pub(super) fn number(&mut self, path: &str, value: f64) {
+    pub(super) fn number(&mut self, path: impl Into<Cow<'c, str>>, value: f64) {
         // Adding +0 turns -0 into +0 and leaves every other number alone.
         self.put(path, Field::Number(value + 0.0));
     }
 
     /// A truth value.
-    pub(super) fn flag(&mut self, path: &str, value: bool) {
+    pub(super) fn flag(&mut self, path: impl Into<Cow<'c, str>>, value: bool) {
         self.put(path, Field::Flag(value));
     }
 
@@ -67,30 +70,32 @@ impl Canon {
     /// The settings for readers, in order.
     pub(super) fn into_settings(self) -> Vec<(String, Value)> {
         let value = |field| match field {
-            Field::Text(text) => Value::from(text),
+            Field::Text(text) => Value::from(text.into_owned()),
             Field::Whole(number) => Value::from(number),
             Field::Number(number) => Value::from(number),
             Field::Flag(flag) => Value::from(flag),
         };
-        self.entries.into_iter().map(|(path, field)| (path, value(field))).collect()
+        self.entries.into_iter().map(|(path, field)| (path.into_owned(), value(field))).collect()
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let sorted: BTreeMap<&str, &Field> =
-            self.entries.iter().map(|(path, field)| (path.as_str(), field)).collect();
-        let mut bytes = Vec::with_capacity(2048);
+        let mut sorted = self.entries.iter().collect::<Vec<_>>();
+        sorted.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let mut bytes = Vec::with_capacity(4096);
         for (path, field) in sorted {
-            let (tag, value) = match field {
-                Field::Text(text) => (b's', text.as_bytes().to_vec()),
-                Field::Whole(number) => (b'u', number.to_le_bytes().to_vec()),
-                Field::Number(number) => (b'f', number.to_bits().to_le_bytes().to_vec()),
-                Field::Flag(flag) => (b'b', vec![u8::from(*flag)]),
+            let mut entry = |tag: u8, value: &[u8]| {
+                bytes.extend((path.len() as u64).to_le_bytes());
+                bytes.extend(path.as_bytes());
+                bytes.push(tag);
+                bytes.extend((value.len() as u64).to_le_bytes());
+                bytes.extend(value);
             };
-            bytes.extend((path.len() as u64).to_le_bytes());
-            bytes.extend(path.as_bytes());
-            bytes.push(tag);
-            bytes.extend((value.len() as u64).to_le_bytes());
-            bytes.extend(value);
+            match field {
+                Field::Text(text) => entry(b's', text.as_bytes()),
+                Field::Whole(number) => entry(b'u', &number.to_le_bytes()),
+                Field::Number(number) => entry(b'f', &number.to_bits().to_le_bytes()),
+                Field::Flag(flag) => entry(b'b', &[u8::from(*flag)]),
+            }
         }
         bytes
     }

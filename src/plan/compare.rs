@@ -40,11 +40,14 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_named() {
-        let side = |value: Value| value.as_object().expect("an object").clone().into_iter().collect::<Vec<_>>();
-        let left = side(json!({ "seed": 0, "mask.type": "random", "mask.sparsity": 0.9, "optimizer.lr": 1.0 }));
+        let side =
+            |value: Value| value.as_object().expect("an object").clone().into_iter().collect::<Vec<_>>();
+        let left =
+            side(json!({ "seed": 0, "mask.type": "random", "mask.sparsity": 0.9, "optimizer.lr": 1.0 }));
         let right = side(json!({ "seed": 0, "mask.type": "full", "optimizer.lr": 1, "eval.every": 5 }));
         let found = differences(&left, &right);
-        let named = found.iter().map(|d| (d.key.as_str(), d.left.clone(), d.right.clone())).collect::<Vec<_>>();
+        let named =
+            found.iter().map(|d| (d.key.as_str(), d.left.clone(), d.right.clone())).collect::<Vec<_>>();
         let wanted = [
             ("mask.type", Some(json!("random")), Some(json!("full"))),
             ("mask.sparsity", Some(json!(0.9)), None),

@@ -71,7 +71,8 @@ pub fn lock_changes(plan: &Plan, locked: &BTreeMap<String, String>) -> LockChang
         }
     }
     let planned = plan.runs.iter().map(|run| run.id.as_str()).collect::<BTreeSet<_>>();
-    let dropped = locked.iter().filter(|(id, _)| !planned.contains(id.as_str())).map(|(_, label)| label.clone());
+    let dropped =
+        locked.iter().filter(|(id, _)| !planned.contains(id.as_str())).map(|(_, label)| label.clone());
     changes.dropped = dropped.collect();
     changes.dropped.sort();
     changes

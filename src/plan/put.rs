@@ -16,13 +16,13 @@ use crate::task::{
 const UNPINNED: &str = "unpinned";
 
 /// The type of the weights where the base's id does not hold it: the built-in base in another type than its own.
-pub(super) fn put_type(canon: &mut Canon, model: &ModelSpec) {
+pub(super) fn put_type<'c>(canon: &mut Canon<'c>, model: &'c ModelSpec) {
     if let (ModelSource::Pretrain(_), Dtype::Bfloat16) = (&model.source, model.dtype) {
         canon.text("model.dtype", dtype_word(model.dtype));
     }
 }
 
-pub(super) fn put_model(canon: &mut Canon, model: &ModelSpec, dtype: Dtype) {
+pub(super) fn put_model<'c>(canon: &mut Canon<'c>, model: &'c ModelSpec, dtype: Dtype) {
     let ModelSpec { source, dtype: _ } = model;
     canon.text("model.dtype", dtype_word(dtype));
     match source {
@@ -35,7 +35,7 @@ pub(super) fn put_model(canon: &mut Canon, model: &ModelSpec, dtype: Dtype) {
     }
 }
 
-pub(super) fn put_mask(canon: &mut Canon, mask: &MaskSpec) {
+pub(super) fn put_mask<'c>(canon: &mut Canon<'c>, mask: &'c MaskSpec) {
     match mask {
         MaskSpec::Full => canon.text("mask.type", "full"),
         MaskSpec::Random { sparsity, seed, rng } => {
@@ -68,7 +68,7 @@ pub(super) fn put_mask(canon: &mut Canon, mask: &MaskSpec) {
     }
 }
 
-pub(super) fn put_fisher(canon: &mut Canon, fisher: &FisherSpec) {
+pub(super) fn put_fisher(canon: &mut Canon<'_>, fisher: &FisherSpec) {
     let FisherSpec { estimator, episodes, seed } = fisher;
     canon.text(
         "fisher.estimator",
@@ -81,7 +81,7 @@ pub(super) fn put_fisher(canon: &mut Canon, fisher: &FisherSpec) {
     canon.whole("fisher.seed", *seed);
 }
 
-fn put_pretrain(canon: &mut Canon, pretrain: &PretrainSpec) {
+fn put_pretrain(canon: &mut Canon<'_>, pretrain: &PretrainSpec) {
     let PretrainSpec {
         hidden_size,
         intermediate_size,
@@ -111,7 +111,7 @@ fn put_pretrain(canon: &mut Canon, pretrain: &PretrainSpec) {
 }
 
 /// A task under the dotted path of its table.
-pub(super) fn put_task(canon: &mut Canon, table: &str, task: &TaskSpec) {
+pub(super) fn put_task<'c>(canon: &mut Canon<'c>, table: &str, task: &'c TaskSpec) {
     let at = |name: &str| format!("{table}.{name}");
     let (word, questions) = match task {
         TaskSpec::AlphabetSort(sort) => return put_alphabet_sort(canon, &at, sort),
@@ -119,15 +119,15 @@ pub(super) fn put_task(canon: &mut Canon, table: &str, task: &TaskSpec) {
         TaskSpec::Math(questions) => ("math", questions),
     };
     let QuestionSpec { data, system_prompt } = questions;
-    canon.text(&at("type"), word);
+    canon.text(at("type"), word);
     match data {
         DataSpec::Hub(dataset) => put_dataset(canon, &at, dataset),
-        DataSpec::File { path: _, digest } => canon.text(&at("file.digest"), digest),
+        DataSpec::File { path: _, digest } => canon.text(at("file.digest"), digest),
     }
-    canon.text(&at("system_prompt"), system_prompt);
+    canon.text(at("system_prompt"), system_prompt);
 }
 
-fn put_alphabet_sort(canon: &mut Canon, at: &dyn Fn(&str) -> String, sort: &AlphabetSortSpec) {
+fn put_alphabet_sort<'c>(canon: &mut Canon<'c>, at: &dyn Fn(&str) -> String, sort: &'c AlphabetSortSpec) {
     let AlphabetSortSpec {
         min_turns,
         max_turns,
@@ -141,51 +141,51 @@ fn put_alphabet_sort(canon: &mut Canon, at: &dyn Fn(&str) -> String, sort: &Alph
         episodes,
         prompts,
     } = sort;
-    canon.text(&at("type"), "alphabet_sort");
-    canon.whole(&at("min_turns"), *min_turns);
-    canon.whole(&at("max_turns"), *max_turns);
-    canon.whole(&at("min_names_per_turn"), *min_names_per_turn);
-    canon.whole(&at("max_names_per_turn"), *max_names_per_turn);
-    canon.text(&at("sort_by"), sort_by_word(*sort_by));
-    canon.whole(&at("similarity_power"), *similarity_power);
-    canon.flag(&at("power_per_turn"), *power_per_turn);
+    canon.text(at("type"), "alphabet_sort");
+    canon.whole(at("min_turns"), *min_turns);
+    canon.whole(at("max_turns"), *max_turns);
+    canon.whole(at("min_names_per_turn"), *min_names_per_turn);
+    canon.whole(at("max_names_per_turn"), *max_names_per_turn);
+    canon.text(at("sort_by"), sort_by_word(*sort_by));
+    canon.whole(at("similarity_power"), *similarity_power);
+    canon.flag(at("power_per_turn"), *power_per_turn);
     let rule = match row_names {
         RowNames::First => "first",
         RowNames::Sample => "sample",
     };
     match names {
-        NamesSpec::Shipped => canon.text(&at("names"), "shipped"),
+        NamesSpec::Shipped => canon.text(at("names"), "shipped"),
         NamesSpec::File { path: _, digest } => {
-            canon.text(&at("names.digest"), digest);
-            canon.text(&at("row_names"), rule);
+            canon.text(at("names.digest"), digest);
+            canon.text(at("row_names"), rule);
         }
         NamesSpec::Hub(dataset) => {
             put_dataset(canon, at, dataset);
-            canon.text(&at("row_names"), rule);
+            canon.text(at("row_names"), rule);
         }
     }
     if let Episodes::Python { seed } = episodes {
-        canon.text(&at("episodes"), "python");
-        canon.whole(&at("seed"), *seed);
+        canon.text(at("episodes"), "python");
+        canon.whole(at("seed"), *seed);
     }
     let PromptTemplates { first, second, later } = prompts;
-    canon.text(&at("prompts.first"), first);
-    canon.text(&at("prompts.second"), second);
-    canon.text(&at("prompts.later"), later);
+    canon.text(at("prompts.first"), first);
+    canon.text(at("prompts.second"), second);
+    canon.text(at("prompts.later"), later);
 }
 
-fn put_dataset(canon: &mut Canon, at: &dyn Fn(&str) -> String, dataset: &HubDataset) {
+fn put_dataset<'c>(canon: &mut Canon<'c>, at: &dyn Fn(&str) -> String, dataset: &'c HubDataset) {
     let HubDataset { id, revision, subset, split } = dataset;
-    canon.text(&at("dataset"), id);
-    canon.text(&at("revision"), revision.as_deref().unwrap_or(UNPINNED));
+    canon.text(at("dataset"), id);
+    canon.text(at("revision"), revision.as_deref().unwrap_or(UNPINNED));
     if let Some(subset) = subset {
-        canon.text(&at("subset"), subset);
+        canon.text(at("subset"), subset);
     }
-    canon.text(&at("split"), split);
+    canon.text(at("split"), split);
 }
 
 /// The GRPO loop but for the number of its steps.
-pub(super) fn put_loop(canon: &mut Canon, grpo: &GrpoSpec) {
+pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
     let GrpoSpec {
         steps: _,
         rollouts_per_step,
@@ -209,17 +209,17 @@ pub(super) fn put_loop(canon: &mut Canon, grpo: &GrpoSpec) {
     canon.whole("grpo.micro_batch", *micro_batch);
 }
 
-pub(super) fn put_ratio(canon: &mut Canon, ratio: RatioRule) {
+pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule) {
     let (word, low, high) = match ratio {
         RatioRule::Clip { low, high } => ("clip", low, high),
         RatioRule::Mask { low, high } => ("mask", low, high),
     };
     canon.text("grpo.ratio", word);
-    canon.number(&format!("grpo.{word}_low"), low);
-    canon.number(&format!("grpo.{word}_high"), high);
+    canon.number(format!("grpo.{word}_low"), low);
+    canon.number(format!("grpo.{word}_high"), high);
 }
 
-pub(super) fn put_optimizer(canon: &mut Canon, optimizer: &OptimizerSpec) {
+pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
     let OptimizerSpec { lr, betas: [first, second], eps, weight_decay, clip_norm, clip_domain } = optimizer;
     canon.number("optimizer.lr", *lr);
     canon.number("optimizer.betas.0", *first);
@@ -236,29 +236,29 @@ pub(super) fn put_optimizer(canon: &mut Canon, optimizer: &OptimizerSpec) {
     );
 }
 
-pub(super) fn put_sampling(canon: &mut Canon, table: &str, sampling: &SamplingSpec) {
+pub(super) fn put_sampling(canon: &mut Canon<'_>, table: &str, sampling: &SamplingSpec) {
     let SamplingSpec { temperature, top_p, top_k, min_p, repetition_penalty, max_tokens } = sampling;
-    canon.number(&format!("{table}.temperature"), *temperature);
-    canon.number(&format!("{table}.top_p"), *top_p);
-    canon.whole(&format!("{table}.top_k"), *top_k);
-    canon.number(&format!("{table}.min_p"), *min_p);
-    canon.number(&format!("{table}.repetition_penalty"), *repetition_penalty);
-    canon.whole(&format!("{table}.max_tokens"), *max_tokens);
+    canon.number(format!("{table}.temperature"), *temperature);
+    canon.number(format!("{table}.top_p"), *top_p);
+    canon.whole(format!("{table}.top_k"), *top_k);
+    canon.number(format!("{table}.min_p"), *min_p);
+    canon.number(format!("{table}.repetition_penalty"), *repetition_penalty);
+    canon.whole(format!("{table}.max_tokens"), *max_tokens);
 }
 
 /// All evaluations and how often they are made.
-pub(super) fn put_evals(canon: &mut Canon, eval: &EvalSpec, evals: &[NamedEval]) {
+pub(super) fn put_evals<'c>(canon: &mut Canon<'c>, eval: &'c EvalSpec, evals: &'c [NamedEval]) {
     if evals.is_empty() {
         canon.whole("eval.every", eval.every);
     }
     for NamedEval { name, eval, task: _ } in evals {
-        canon.whole(&format!("eval.{name}.every"), eval.every);
+        canon.whole(format!("eval.{name}.every"), eval.every);
     }
     put_scores(canon, eval, evals);
 }
 
 /// What moves the scores of all evaluations. Where there are named ones, the plain one is not made.
-pub(super) fn put_scores(canon: &mut Canon, eval: &EvalSpec, evals: &[NamedEval]) {
+pub(super) fn put_scores<'c>(canon: &mut Canon<'c>, eval: &'c EvalSpec, evals: &'c [NamedEval]) {
     if evals.is_empty() {
         put_score(canon, "eval", eval);
     }
@@ -269,10 +269,10 @@ pub(super) fn put_scores(canon: &mut Canon, eval: &EvalSpec, evals: &[NamedEval]
 }
 
 /// What moves the score of one evaluation: not how often there is one.
-fn put_score(canon: &mut Canon, table: &str, eval: &EvalSpec) {
+fn put_score(canon: &mut Canon<'_>, table: &str, eval: &EvalSpec) {
     let EvalSpec { examples, seed, every: _, sampling } = eval;
-    canon.whole(&format!("{table}.examples"), *examples);
-    canon.whole(&format!("{table}.seed"), *seed);
+    canon.whole(format!("{table}.examples"), *examples);
+    canon.whole(format!("{table}.seed"), *seed);
     put_sampling(canon, &format!("{table}.sampling"), sampling);
 }
 

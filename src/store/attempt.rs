@@ -192,7 +192,12 @@ impl Attempt {
             fs::remove_leftover(&prepared)?;
             return Err(StoreError::damaged(&target, "it has no completion marker"));
         }
-        checkpoint::prune(&self.home, &self.run, self.number, Keep { newest: keep.max(1) as usize, bytes: self.kept_bytes })
+        checkpoint::prune(
+            &self.home,
+            &self.run,
+            self.number,
+            Keep { newest: keep.max(1) as usize, bytes: self.kept_bytes },
+        )
     }
 
     /// Finishes the run: writes the final files, then the marker. The first result of a run wins; a second one with the

@@ -213,7 +213,8 @@ pub(super) fn prune(home: &Home, run: &str, attempt: u32, keep: Keep) -> Result<
             sizes.entry(*step).or_insert((found.bytes(), *of));
         }
     }
-    let spread = spread(&sizes.iter().map(|(step, (bytes, _))| (*step, *bytes)).collect::<Vec<_>>(), keep.bytes);
+    let spread =
+        spread(&sizes.iter().map(|(step, (bytes, _))| (*step, *bytes)).collect::<Vec<_>>(), keep.bytes);
     for (step, of) in older {
         let stays = spread.contains(&step) && sizes.get(&step).is_some_and(|(_, kept)| *kept == of);
         if !stays {

@@ -32,8 +32,8 @@ pub use error::StoreError;
 pub use fs::write_folder;
 pub use layout::Stage;
 pub use lock::{Holder, Lock};
-pub use relative::{Relative, SavedState};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
+pub use relative::{Relative, SavedState};
 pub use status::{RunRows, RunState, failure_record, tail};
 
 use layout::Layout;

@@ -83,7 +83,8 @@ impl Run<'_> {
     ) -> Result<Option<Row>, RunError> {
         let Some(earlier) = reuse.as_ref() else { return Ok(None) };
         let run = earlier.relative.run.clone();
-        let missing = |step| TorchError::Restore { what: format!("run {run} has no state or row of step {step}") };
+        let missing =
+            |step| TorchError::Restore { what: format!("run {run} has no state or row of step {step}") };
         let state = earlier.state(target).ok_or_else(|| missing(target))?;
         let bytes = match state.read(STATE_FILE) {
             Ok(bytes) => bytes,

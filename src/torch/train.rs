@@ -284,7 +284,8 @@ impl Run<'_> {
     /// Puts saved values and moments into the weights and the optimizer.
     pub(super) fn restore(&mut self, bytes: &[u8], meta: &Value) -> Result<(), RunError> {
         checkpoint::restore(bytes, &self.model.weights, &mut self.adam)?;
-        let unsaid = || TorchError::Restore { what: "the saved state does not say its optimizer steps".into() };
+        let unsaid =
+            || TorchError::Restore { what: "the saved state does not say its optimizer steps".into() };
         self.adam.steps = meta["optimizer_steps"].as_u64().ok_or_else(unsaid)?;
         Ok(())
     }

@@ -8,9 +8,11 @@ use crate::plan::{self, Plan, RunSpec};
 pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
     let manifest = &plan.manifest;
     let pending = StateView::pending();
-    let runs = plan.runs.iter().enumerate().map(|(index, run)| {
-        run_json(run, survey.states.get(index).unwrap_or(&pending))
-    });
+    let runs = plan
+        .runs
+        .iter()
+        .enumerate()
+        .map(|(index, run)| run_json(run, survey.states.get(index).unwrap_or(&pending)));
     let overrides = manifest
         .overridden()
         .into_iter()

@@ -65,26 +65,10 @@ pub fn plan(args: &PlanArgs, out: &mut dyn std::io::Write) -> Result<Code, Failu
     Ok(Code::Ok)
 }
 
-/// A value of a setting or an axis for a reader.
-fn cell(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) if number.is_f64() => {
-            number.as_f64().map_or_else(|| number.to_string(), crate::manifest::short_number)
-        }
-        other => other.to_string(),
-    }
-}
-
 /// Appends a line. Writing to a String cannot fail.
 fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     use std::fmt::Write;
     writeln!(out, "{line}").expect("a String takes everything");
-}
-
-/// The first digits of an id.
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 /// `1 run`, `2 runs`.

@@ -81,6 +81,7 @@ impl Survey {
     /// # Errors
     /// When it cannot be read.
     pub fn of(plan: &Plan, store: &Store) -> Result<Self, StoreError> {
+        let known = store.runs()?.into_iter().collect::<BTreeSet<_>>();
         let records = store.records()?;
         let locks = locks(store, &plan.manifest.name);
         let mut trajectories = BTreeSet::new();
@@ -89,8 +90,10 @@ impl Survey {
         }
         let mut states = Vec::with_capacity(plan.runs.len());
         for run in &plan.runs {
-            let known = trajectories.contains(run.stages.trajectory.as_str());
-            let mut state = state(store, run, known)?;
+            let relatives = trajectories.contains(run.stages.trajectory.as_str());
+            let begun = known.contains(run.id.as_str());
+            let mut state =
+                if begun || relatives { state(store, run, relatives)? } else { StateView::pending() };
             let begun_for = records.get(run.id.as_str()).and_then(|record| record["manifest"].as_str());
             let mut shared = locks.get(run.id.as_str()).cloned().unwrap_or_default();
             shared.extend(begun_for.filter(|name| *name != plan.manifest.name).map(str::to_owned));

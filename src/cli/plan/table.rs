@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use comfy_table::{ContentArrangement, Table, presets};
 
 use super::survey::{StateView, Survey};
-use super::{cell, counted, put, short};
+use super::{counted, put};
+use crate::cli::{cell, short};
 use crate::plan::{self, Plan};
 use crate::store::Stage;
 
@@ -69,7 +70,8 @@ fn stages(out: &mut String, survey: &Survey) {
                 (false, true) => "to be made",
                 (false, false) => "not kept, not needed",
             };
-            let needs = found.needs.as_ref().map_or(String::new(), |needs| format!(", from {}", short(needs)));
+            let needs =
+                found.needs.as_ref().map_or(String::new(), |needs| format!(", from {}", short(needs)));
             let runs = counted(found.runs, "run");
             put(out, format_args!("{:<6} {} {state}, for {runs}{needs}", stage.name(), short(&found.id)));
         }
@@ -138,7 +140,12 @@ fn sources(out: &mut String, plan: &Plan) {
         let block = found.block.map_or(String::new(), |block| format!("[[grid]] block {block}, "));
         let hides = found.hides.iter().map(|(value, place)| format!("{} ({place})", shortened(value)));
         let hides = hides.collect::<Vec<_>>().join(", ");
-        table.add_row([found.key.to_owned(), shortened(&found.value), format!("{block}{}", found.place), hides]);
+        table.add_row([
+            found.key.to_owned(),
+            shortened(&found.value),
+            format!("{block}{}", found.place),
+            hides,
+        ]);
     }
     put(out, format_args!("\nvalues that are not defaults:\n{table}"));
 }

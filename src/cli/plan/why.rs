@@ -6,7 +6,8 @@
 use serde_json::{Map, Value, json};
 
 use super::survey::{StateView, Survey};
-use super::{cell, counted, json as plan_json, put, short};
+use super::{counted, json as plan_json, put};
+use crate::cli::{cell, short};
 use crate::exit::Failure;
 use crate::plan::{Difference, Plan, RunSpec, differences, settings};
 use crate::store::Store;
@@ -70,11 +71,7 @@ fn written(plan: &Plan, run: &RunSpec) -> Vec<Written> {
 }
 
 /// The earlier runs that differ in the fewest settings, the nearest first.
-fn neighbours<'s>(
-    run: &RunSpec,
-    survey: &'s Survey,
-    store: &Store,
-) -> Result<Vec<Neighbour<'s>>, Failure> {
+fn neighbours<'s>(run: &RunSpec, survey: &'s Survey, store: &Store) -> Result<Vec<Neighbour<'s>>, Failure> {
     let ours = settings(&run.config);
     let mut found = Vec::new();
     for (id, record) in survey.records.iter().filter(|(id, _)| *id != run.id.as_str()) {
@@ -85,7 +82,11 @@ fn neighbours<'s>(
     found.sort_by_key(|(id, _, differences)| (differences.len(), *id));
     let mut nearest = Vec::new();
     for (id, record, differences) in found.into_iter().take(NEIGHBOURS) {
-        let same = run.stages.named().into_iter().filter(|(name, own)| record["stages"][name].as_str() == Some(*own));
+        let same = run
+            .stages
+            .named()
+            .into_iter()
+            .filter(|(name, own)| record["stages"][name].as_str() == Some(*own));
         let same = same.map(|(name, _)| name).collect();
         nearest.push(Neighbour { id, record, state: store.run_state(id)?.name(), differences, same });
     }
@@ -133,13 +134,30 @@ fn told(
     for near in neighbours {
         let text = |key: &str| near.record[key].as_str().unwrap_or("?");
         let count = counted(near.differences.len(), "setting");
-        put(say, format_args!("\nnot {} ({}, {} of {}): {count} {}", short(near.id), near.state, text("label"),
-            text("manifest"), if near.differences.len() == 1 { "differs" } else { "differ" }));
+        put(
+            say,
+            format_args!(
+                "\nnot {} ({}, {} of {}): {count} {}",
+                short(near.id),
+                near.state,
+                text("label"),
+                text("manifest"),
+                if near.differences.len() == 1 { "differs" } else { "differ" }
+            ),
+        );
         for found in near.differences.iter().take(MOST_DIFFERENCES) {
             let shown = |value: &Option<Value>| value.as_ref().map_or("no such setting".to_owned(), cell);
             let origin = written.iter().find(|own| own.key == found.key).and_then(|own| own.origin.as_ref());
             let origin = origin.map_or(String::new(), |origin| format!(" ({origin})"));
-            put(say, format_args!("  {} is {}{origin}, there {}", found.key, shown(&found.left), shown(&found.right)));
+            put(
+                say,
+                format_args!(
+                    "  {} is {}{origin}, there {}",
+                    found.key,
+                    shown(&found.left),
+                    shown(&found.right)
+                ),
+            );
         }
         if near.differences.len() > MOST_DIFFERENCES {
             put(say, format_args!("  and {} more", near.differences.len() - MOST_DIFFERENCES));
@@ -154,7 +172,10 @@ fn told(
         let origin = own.origin.as_deref().unwrap_or("default");
         put(say, format_args!("  {} = {value}  ({origin})", own.key));
     }
-    put(say, format_args!("\nnot part of what it is: [exec], titles, figures, claims, paths, comments, spelling"));
+    put(
+        say,
+        format_args!("\nnot part of what it is: [exec], titles, figures, claims, paths, comments, spelling"),
+    );
     out
 }
 

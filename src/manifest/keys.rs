@@ -72,6 +72,16 @@ pub enum Preset {
 }
 
 impl Range {
+    /// The lower end, and whether it is outside.
+    pub fn low(self) -> (f64, bool) {
+        (self.low, self.open.0)
+    }
+
+    /// The upper end, and whether it is outside; `None` when there is none.
+    pub fn high(self) -> Option<(f64, bool)> {
+        (self.high < f64::MAX).then_some((self.high, self.open.1))
+    }
+
     /// Whether a number is inside (never for NaN and infinities).
     pub fn contains(self, x: f64) -> bool {
         let above = if self.open.0 { x > self.low } else { x >= self.low };

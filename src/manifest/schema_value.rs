@@ -66,7 +66,11 @@ fn description(entry: &Entry) -> String {
     };
     let range = match in_words(key.kind) {
         words if words.is_empty() => words,
-        words => format!(" Range: {words}."),
+        words => match key.kind {
+            Kind::Choice(_) | Kind::Flag => format!(" One of: {words}."),
+            Kind::Repository | Kind::Commit => format!(" Form: {words}."),
+            _ => format!(" Range: {words}."),
+        },
     };
     let condition = condition(entry).map(|text| format!("\n\n{text}")).unwrap_or_default();
     format!("{meaning}.\n\nDefault: {default}.{range}{condition}")

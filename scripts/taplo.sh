@@ -21,7 +21,7 @@ cached() {
     if [ ! -x "$folder/bin/taplo" ]; then
         command -v python3 >/dev/null 2>&1 || fail "there is neither taplo nor python3" "install taplo $version, or Python with pip"
         mkdir -p "$cache"
-        scratch="$(mktemp -d "$cache/.taplo-XXXXXX")"
+        scratch="$(mktemp -d -p "$cache")"
         trap 'rm -rf "$scratch"' EXIT
         echo "installing taplo $version into $folder" >&2
         PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$scratch/new" "taplo==$version" >&2 ||

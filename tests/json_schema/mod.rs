@@ -37,9 +37,15 @@ fn check(root: &Value, schema: &Value, value: &Value, path: &str, found: &mut Ve
     for (keyword, wanted) in schema {
         let holds = match keyword.as_str() {
             // What annotates, and what is read with its neighbours.
-            "$schema" | "title" | "description" | "default" | "definitions" | "x-taplo" | "then"
-            | "additionalItems" => true,
-            "additionalProperties" => true,
+            "$schema"
+            | "title"
+            | "description"
+            | "default"
+            | "definitions"
+            | "x-taplo"
+            | "then"
+            | "additionalItems"
+            | "additionalProperties" => true,
             "type" => is_type(wanted.as_str().expect("one type"), value),
             "enum" => wanted.as_array().expect("a list").contains(value),
             "const" => wanted == value,

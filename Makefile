@@ -60,8 +60,9 @@ test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
 	    scripts/env.sh cargo test --release --locked --test gpu --test gpu_runs -- --test-threads=1 --nocapture
 
-lint: ## formatting and clippy, warnings are errors
+lint: ## formatting, clippy and manifests against their schema, warnings are errors
 	@scripts/env.sh --no-libtorch cargo fmt --check
+	@scripts/taplo.sh
 	@scripts/env.sh cargo clippy --release --all-targets --locked -- -D warnings
 	@scripts/env.sh cargo clippy --release --all-targets --locked --no-default-features -- -D warnings
 

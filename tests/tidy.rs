@@ -44,6 +44,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokenizers", &["data"]),
     ("minijinja", &["data", "task"]),
     ("figment", &["manifest"]),
+    // The schema of manifests is made from the key table, where that lies.
+    ("schemars", &["manifest"]),
     ("miette", &["manifest", "cli"]),
     ("rand_chacha", &["counter"]),
     ("clap", &["cli", "main"]),

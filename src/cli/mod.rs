@@ -20,6 +20,7 @@ pub mod export;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
+pub mod schema;
 pub mod show;
 pub mod status;
 pub mod sweep;
@@ -54,6 +55,8 @@ pub enum Command {
     /// Look at a task: its episodes as the model sees them
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Print the JSON Schema of manifests, for editors
+    Schema(schema::SchemaArgs),
     /// Write a base model or a trained run as a Hugging Face directory
     #[cfg(feature = "torch")]
     Export(export::ExportArgs),
@@ -92,6 +95,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Show(args) => show::show(&args, out),
         Command::Diff(args) => diff::diff(&args, out),
         Command::Task(command) => task::run(&command, out),
+        Command::Schema(args) => schema::schema(&args, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),
         #[cfg(feature = "torch")]

@@ -110,7 +110,8 @@ pub enum ClaimTest {
     },
 }
 
-const KINDS: [&str; 7] = ["value", "equivalence", "greater", "optimum", "overlap", "count", "slope"];
+pub(super) const KINDS: [&str; 7] =
+    ["value", "equivalence", "greater", "optimum", "overlap", "count", "slope"];
 
 impl ClaimTest {
     /// The kind as a manifest spells it.

@@ -56,7 +56,7 @@ pub struct Measure {
 /// The metric that is meant when none is said.
 pub const SCORE: &str = "eval/score";
 
-const KINDS: [(&str, FigureKind); 5] = [
+pub(super) const KINDS: [(&str, FigureKind); 5] = [
     ("curves", FigureKind::Curves),
     ("lr_sweep", FigureKind::LrSweep),
     ("density", FigureKind::Density),

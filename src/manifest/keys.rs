@@ -72,6 +72,16 @@ pub enum Preset {
 }
 
 impl Range {
+    /// The lower end, and whether it is outside.
+    pub fn low(self) -> (f64, bool) {
+        (self.low, self.open.0)
+    }
+
+    /// The upper end, and whether it is outside; `None` when there is none.
+    pub fn high(self) -> Option<(f64, bool)> {
+        (self.high < f64::MAX).then_some((self.high, self.open.1))
+    }
+
     /// Whether a number is inside (never for NaN and infinities).
     pub fn contains(self, x: f64) -> bool {
         let above = if self.open.0 { x > self.low } else { x >= self.low };
@@ -215,17 +225,17 @@ pub static KEYS: &[Key] = &[
     key("model.id", "", Kind::Repository, Preset::Absent, "model of a hub, owner/name; excludes `path` and [model.pretrain]"),
     key("model.revision", "", Kind::Commit, Preset::Absent, "commit of `model.id`; absent: the ids of runs are provisional"),
     word("model.dtype", "", &["float32", "bfloat16"], "float32", "storage and compute type of the weights"),
-    count("model.pretrain.hidden_size", "h", 1, 128, "width of the residual stream"),
-    count("model.pretrain.intermediate_size", "ffn", 1, 352, "width of the SwiGLU layer"),
+    count("model.pretrain.hidden_size", "h", 1, 128, "width of the residual stream, in features"),
+    count("model.pretrain.intermediate_size", "ffn", 1, 352, "width of the SwiGLU layer, in features"),
     key("model.pretrain.layers", "layers", Kind::Integer(1, 1024), Preset::Integer(4), "decoder layers"),
     count("model.pretrain.heads", "heads", 1, 4, "query heads; hidden_size / heads must be whole and even"),
     count("model.pretrain.kv_heads", "kv", 1, 2, "key and value heads; divides heads"),
-    key("model.pretrain.vocab_size", "vocab", Kind::Integer(300, 1_000_000), Preset::Integer(512), "size of the trained vocabulary, special tokens included"),
+    key("model.pretrain.vocab_size", "vocab", Kind::Integer(300, 1_000_000), Preset::Integer(512), "size of the trained vocabulary in tokens, special ones included"),
     count("model.pretrain.steps", "warm", 0, 600, "most optimizer steps of the warm start"),
     count("model.pretrain.batch", "warmbatch", 1, 64, "demonstrations per warm-start step"),
     num("model.pretrain.lr", "warmlr", above(0.0, 1.0), 2e-3, "peak learning rate of the warm start"),
     key("model.pretrain.shuffled", "shuffled", SHARE, Preset::Number(0.6), "share of demonstrations with the answer in random order"),
-    num("model.pretrain.target_reward", "target", above(0.0, 1.0), 1.0, "sampled reward that ends the warm start; 1 turns the check off"),
+    num("model.pretrain.target_reward", "target", above(0.0, 1.0), 1.0, "sampled reward, 0 to 1, that ends the warm start; 1 turns the check off"),
     seed("model.pretrain.seed", "base", 0, "seed of the initial weights and demonstrations"),
 
     key("task.type", "", Kind::Choice(&["alphabet_sort", "gsm8k", "math"]), Preset::Absent, "the environment"),
@@ -260,23 +270,23 @@ pub static KEYS: &[Key] = &[
     num("grpo.mask_low", "masklow", below(0.0, 1.0), 0.125, "smallest ratio kept by ratio = \"mask\""),
     num("grpo.mask_high", "maskhigh", above(1.0, f64::MAX), 8.0, "largest ratio kept by ratio = \"mask\""),
     word("grpo.normaliser", "", &["token", "sequence"], "token", "denominator of the loss"),
-    num("grpo.kl_coef", "kl", closed(0.0, f64::MAX), 0.0, "weight of the KL penalty to the base; 0 turns it off"),
+    num("grpo.kl_coef", "kl", closed(0.0, f64::MAX), 0.0, "weight of the KL penalty to the base, in loss per nat; 0 turns it off"),
     count("grpo.minibatches", "mb", 1, 1, "optimizer steps of one pass over a batch; divides the number of groups"),
     count("grpo.updates_per_batch", "updates", 1, 1, "passes over a batch of rollouts"),
     count("grpo.micro_batch", "micro", 1, 128, "rollouts per backward pass; changes float rounding only"),
 
     num("optimizer.lr", "lr", above(0.0, 1.0), 1e-6, "learning rate, constant"),
-    key("optimizer.betas", "betas", Kind::Pair(below(0.0, 1.0)), Preset::Pair(0.9, 0.999), "decay rates of the first and second moment"),
+    key("optimizer.betas", "betas", Kind::Pair(below(0.0, 1.0)), Preset::Pair(0.9, 0.999), "decay rates of the first and second moment, per optimizer step"),
     num("optimizer.eps", "eps", above(0.0, 1.0), 1e-8, "added to the root of the second moment"),
-    num("optimizer.weight_decay", "wd", closed(0.0, f64::MAX), 0.01, "decoupled weight decay"),
-    num("optimizer.clip_norm", "clip", closed(0.0, f64::MAX), 1.0, "largest gradient norm; 0 turns clipping off"),
+    num("optimizer.weight_decay", "wd", closed(0.0, f64::MAX), 0.01, "decoupled weight decay: an optimizer step takes lr times this share off every trained entry"),
+    num("optimizer.clip_norm", "clip", closed(0.0, f64::MAX), 1.0, "largest L2 norm of the gradient; 0 turns clipping off"),
     word("optimizer.clip_domain", "", &["masked", "dense"], "masked", "whose gradient norm is clipped"),
 
     num("sampling.temperature", "t", above(0.0, 100.0), 1.0, "divides the logits of training rollouts"),
-    num("sampling.top_p", "topp", above(0.0, 1.0), 1.0, "nucleus; 1 is off"),
+    num("sampling.top_p", "topp", above(0.0, 1.0), 1.0, "nucleus: share of the probability that is kept; 1 is off"),
     count("sampling.top_k", "topk", 0, 0, "most probable tokens kept; 0 is off"),
     num("sampling.min_p", "minp", below(0.0, 1.0), 0.0, "share of the largest probability a token needs; 0 is off"),
-    num("sampling.repetition_penalty", "rep", above(0.0, 100.0), 1.0, "penalty on tokens already in the context; 1 is off"),
+    num("sampling.repetition_penalty", "rep", above(0.0, 100.0), 1.0, "factor against tokens already in the context; 1 is off"),
     key("sampling.max_tokens", "tokens", Kind::Integer(1, 1_000_000), Preset::Integer(128), "most new tokens in a turn"),
 
     word("mask.type", "", &["full", "random", "fisher", "magnitude", "layers"], "full", "which parameters are trained"),
@@ -295,10 +305,10 @@ pub static KEYS: &[Key] = &[
     seed("eval.seed", "evalseed", 2001, "seed of the held-out episodes; differs from seed"),
     count("eval.every", "every", 1, 10, "steps between evaluations"),
     num("eval.sampling.temperature", "evalt", closed(0.0, 100.0), 1.0, "divides the logits of evaluation; 0 is greedy"),
-    num("eval.sampling.top_p", "evaltopp", above(0.0, 1.0), 1.0, "nucleus; 1 is off"),
+    num("eval.sampling.top_p", "evaltopp", above(0.0, 1.0), 1.0, "nucleus: share of the probability that is kept; 1 is off"),
     count("eval.sampling.top_k", "evaltopk", 0, 0, "most probable tokens kept; 0 is off"),
     num("eval.sampling.min_p", "evalminp", below(0.0, 1.0), 0.0, "share of the largest probability a token needs; 0 is off"),
-    num("eval.sampling.repetition_penalty", "evalrep", above(0.0, 100.0), 1.0, "penalty on tokens already in the context; 1 is off"),
+    num("eval.sampling.repetition_penalty", "evalrep", above(0.0, 100.0), 1.0, "factor against tokens already in the context; 1 is off"),
     key("eval.sampling.max_tokens", "evaltokens", Kind::Integer(1, 1_000_000), Preset::Integer(128), "most new tokens in a turn"),
 
     word("exec.device", "", &["auto", "cpu", "cuda"], "auto", "where tensors live"),

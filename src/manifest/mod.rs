@@ -18,6 +18,9 @@ mod origin;
 mod range;
 mod raw;
 mod resolve;
+mod schema;
+mod schema_blocks;
+mod schema_value;
 mod selector;
 mod source;
 mod spec;
@@ -39,6 +42,7 @@ pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
 pub use origin::Origin;
 pub use resolve::{BlockResolver, Resolver};
+pub use schema::schema_text;
 pub use selector::Selector;
 pub use source::{Issue, Source, Span, nearest, render};
 pub use spec::{

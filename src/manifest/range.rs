@@ -11,7 +11,7 @@ use super::source::{Issue, Source, Span, nearest};
 use super::value::{Value, integer, number};
 
 /// The most values of a range: more is a slip.
-const MOST: i64 = 1_000_000;
+pub(super) const MOST: i64 = 1_000_000;
 
 const SHAPES: [&str; 3] = ["linspace", "logspace", "range"];
 

@@ -278,3 +278,26 @@ fn a_task_can_be_looked_at() {
         (2, 2)
     );
 }
+
+#[test]
+fn what_is_not_built_yet_plans_and_is_refused_by_name_before_anything_is_begun() {
+    let commit = "revision = '0123456789012345678901234567890123456789'";
+    for (changes, name) in [
+        ("grid = [{ mask.type = 'random', mask.rng = 'numpy' }]", "`mask.rng` = \"numpy\""),
+        ("grid = [{ mask.type = 'layers' }]", "`mask.type` = \"layers\""),
+        ("task.episodes = 'python'", "`task.episodes` = \"python\""),
+        ("eval.other.seed = 5", "[eval.other]"),
+        (&format!("task = {{ dataset = 'owner/names', {commit} }}"), "`task.dataset`"),
+        (
+            &format!("grid = [{{ mask.type = 'full', model.id = 'owner/model', model.{commit} }}]"),
+            "`model.id`",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.manifest("grid.toml", changes);
+        let plan = bench.run(&["plan", "grid.toml", "--json"]).ends(0).json();
+        assert!(plan["runs"].to_string().contains(&name.replace('"', "\\\"")), "{name}: {plan}");
+        bench.run(&["sweep", "grid.toml"]).ends(4).names(&["not built yet", name]);
+        assert!(!bench.results().exists(), "{name}: nothing is begun");
+    }
+}

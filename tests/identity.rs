@@ -122,6 +122,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("exec.threads", "2", Nothing),
         ("exec.checkpoint_every", "5", Nothing),
         ("exec.keep_checkpoints", "3", Nothing),
+        ("exec.keep_mib", "0", Nothing),
         ("exec.max_runs", "3", Nothing),
     ]
 };

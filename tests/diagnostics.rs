@@ -47,7 +47,7 @@ fn single_settings() {
         ),
         (
             "[optimizer]\nbetas = [0.9]\n",
-            "m.toml:5:9: `optimizer.betas` = [0.9] has 1 values",
+            "m.toml:5:9: `optimizer.betas` = [0.9] has 1 value",
             "a list of two numbers",
         ),
         (
@@ -210,7 +210,7 @@ fn what_is_missing_altogether() {
     assert!(hint.contains("[model.pretrain]"));
     let (text, hint) = without("[model.pretrain]\n");
     assert_eq!(text, "m.toml:1:1: `task.type` is missing");
-    assert_eq!(hint, "write [task] with type = \"alphabet_sort\"");
+    assert_eq!(hint, "write [task] with type = \"alphabet_sort\", \"gsm8k\" or \"math\"");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `[[grid]]` blocks as they are written: which keys a block fixes, which it sweeps, what it zips and excludes.
 //!
-//! Their algebra is `plan/grid.rs`.
+//! Their algebra is `grid.rs`.
 
 use std::sync::Arc;
 

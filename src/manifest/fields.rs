@@ -64,6 +64,11 @@ impl<'v, 't> Fields<'_, 'v, 't> {
         self.issues.push(Issue::new(self.source, &span, text).help(help));
     }
 
+    /// Where the value of a field stands, when it is there.
+    pub fn place(&self, name: &str) -> Option<Span> {
+        self.table.get(name).map(Spanned::span)
+    }
+
     fn missing(&mut self, name: &str, allowed: &str) {
         let text = format!("the {} has no `{name}`", self.what);
         self.issue("", text, &format!("`{name}` is {allowed}"));

@@ -11,6 +11,8 @@ mod error;
 mod fields;
 mod figure;
 mod files;
+mod further;
+pub mod grid;
 mod keys;
 mod layers;
 mod named;
@@ -33,14 +35,14 @@ pub use claim::{Claim, ClaimTest};
 pub use document::{Document, MOST_ISSUES, Setting};
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
-pub use figure::{Figure, FigureKind, Measure};
+pub use figure::{EVALUATION, Figure, FigureKind, Measure, TRAINING};
 pub use files::{file_digest, model_digest};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
 pub use origin::Origin;
 pub use resolve::{BlockResolver, Resolver};
 pub use selector::Selector;
-pub use source::{Issue, Source, Span, nearest, render};
+pub use source::{Issue, Source, Span, counted, grouped, nearest, render};
 pub use spec::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig,
 };
@@ -146,7 +148,7 @@ pub fn load_with(
         return Ok(manifest);
     }
     // What could be read is looked at too, so that everything is said at once.
-    let further = resolve::further_issues(&manifest, &issues)?;
+    let further = further::further_issues(&manifest, &issues)?;
     issues.extend(further);
     Err(ManifestError::Invalid(manifest.in_order(issues)))
 }
@@ -155,6 +157,16 @@ impl Manifest {
     /// The settings of the manifest itself.
     pub fn main(&self) -> &Document {
         self.files.last().expect("a manifest has at least its own file")
+    }
+
+    /// The most runs that the grid may have: `exec.max_runs`.
+    pub fn max_runs(&self) -> u32 {
+        let written = choice::Layers { manifest: self, block: None }.written("exec.max_runs");
+        let preset = || keys::find("exec.max_runs").and_then(Key::preset);
+        match written.map(|(value, _, _)| value).or_else(preset) {
+            Some(Value::Integer(most)) => u32::try_from(most).unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        }
     }
 
     /// Issues in the order in which a reader meets them, each once: the manifest, its parents, the overrides.

@@ -149,6 +149,24 @@ pub fn render(issues: &[Issue], color: bool) -> String {
     out
 }
 
+/// A whole number with commas between its thousands.
+pub fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// So many of a thing, such as `1 value` or `2,000 values`.
+pub fn counted(number: u128, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// The candidate closest to a misspelt name, when one is close enough to be meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
@@ -179,6 +197,12 @@ mod tests {
         // `k` is one byte and `é` two: byte 9 is the third character of line 2.
         assert_eq!(source.position(9), (2, 3));
         assert_eq!(source.position(999), (3, 1));
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        let shown = [0, 1, 999, 1000, 1_234_567].map(|n| counted(n, "run"));
+        assert_eq!(shown, ["0 runs", "1 run", "999 runs", "1,000 runs", "1,234,567 runs"]);
     }
 
     #[test]

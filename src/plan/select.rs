@@ -125,26 +125,30 @@ fn pace(measure: &Measure, run: &RunSpec) -> Option<u32> {
     run.config.evals.iter().find(|named| named.name == name).map(|named| named.eval.every)
 }
 
+/// The issue of a figure or claim at `span` that wants what a run does not measure.
 fn unmeasured(measure: &Measure, run: &RunSpec, source: &std::sync::Arc<Source>, span: &Span) -> Issue {
     let (steps, metric, label) = (run.config.grpo.steps, &measure.metric, &run.label);
     let evals = &run.config.evals;
-    let (text, help) = match (measure.at_step, pace(measure, run)) {
-        (_, None) if metric.starts_with(EVAL) => {
-            let names = evals.iter().map(|named| format!("eval/{}/score", named.name)).collect::<Vec<_>>();
-            let known = if names.is_empty() { "eval/score".to_owned() } else { names.join(", ") };
-            (format!("no evaluation of run {label} gives `metric` = \"{metric}\""), format!("it has {known}"))
+    let pace = pace(measure, run);
+    if pace.is_none() && metric.starts_with(EVAL) {
+        let names = evals.iter().map(|named| format!("eval/{}/score", named.name)).collect::<Vec<_>>();
+        let known = if names.is_empty() { "eval/score".to_owned() } else { names.join(", ") };
+        let text = format!("no evaluation of run {label} gives `metric` = \"{metric}\"");
+        let at = measure.metric_span.as_ref().unwrap_or(span);
+        return Issue::new(source, at, text).help(format!("it has {known}"));
+    }
+    let step = measure.at_step.unwrap_or_default();
+    let text = format!("`at_step` = {step}, but run {label} has no `{metric}` at that step");
+    let help = match pace {
+        Some(every) => {
+            let below = if step >= steps { steps } else { step - step % every };
+            let above = below.saturating_add(every).min(steps);
+            let near = if below == above { below.to_string() } else { format!("{below} or {above}") };
+            format!(
+                "it has {steps} steps and is evaluated every {every}, at step 0 and at the last: nearest is {near}"
+            )
         }
-        (step, pace) => {
-            let step = step.unwrap_or_default();
-            let text = format!("`at_step` = {step}, but run {label} has no `{metric}` at that step");
-            let help = match pace {
-                Some(every) => {
-                    format!("it has {steps} steps and is evaluated every {every}, at step 0 and at the last")
-                }
-                None => format!("its steps are 1 to {steps}"),
-            };
-            (text, help)
-        }
+        None => format!("its steps are 1 to {steps}"),
     };
-    Issue::new(source, span, text).help(help)
+    Issue::new(source, measure.step_span.as_ref().unwrap_or(span), text).help(help)
 }

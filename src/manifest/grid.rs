@@ -5,7 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::manifest::{Block, Entry, Issue, Key, Selector, Value};
+use super::block::{Block, Entry};
+use super::keys::Key;
+use super::selector::Selector;
+use super::source::Issue;
+use super::value::Value;
 
 /// The points of one block.
 #[derive(Debug)]
@@ -99,7 +103,8 @@ fn check_excludes(block: &Block, excluded: &[usize], left: usize) -> Result<(), 
         let written = block.source.excerpt(&exclude.span);
         let issue =
             Issue::new(&block.source, &exclude.span, format!("the exclusion {written} matches no point"));
-        issues.push(issue.help(reasons.join("; ")));
+        let keys = exclude.wanted.iter().map(|(key, _, _)| key.path).collect::<Vec<_>>();
+        issues.push(issue.help(reasons.join("; ")).about(&keys));
     }
     if issues.is_empty() && left == 0 {
         let text = format!("the exclusions leave nothing of {}", block.title());
@@ -116,7 +121,9 @@ fn groups(block: &Block) -> Result<Vec<Group>, Vec<Issue>> {
     for (number, zip) in block.zip.iter().enumerate() {
         let mut lengths = Vec::new();
         for (key, span) in &zip.keys {
-            let issue = |text: String, help: &str| Issue::new(&block.source, span, text).help(help);
+            let issue = |text: String, help: &str| {
+                Issue::new(&block.source, span, text).help(help).about(&[key.path])
+            };
             match axes.iter().position(|axis| axis.key.path == key.path) {
                 None => {
                     let text = format!("zip names `{}`, which is not an axis of the block", key.path);
@@ -139,7 +146,9 @@ fn groups(block: &Block) -> Result<Vec<Group>, Vec<Issue>> {
                 &zip.span,
                 format!("zipped axes differ in length: {}", parts.join(", ")),
             );
-            issues.push(issue.help("zipped axes advance together, so they have the same number of values"));
+            let keys = lengths.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+            let help = "zipped axes advance together, so they have the same number of values";
+            issues.push(issue.help(help).about(&keys));
         }
     }
     for axis in axes.iter().zip(&owner).filter(|(_, owner)| owner.is_none()).map(|(axis, _)| axis) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::draw;
 use super::source::{self, Issue};
 use crate::exit::{Code, Failure};
 
@@ -144,7 +145,7 @@ impl ManifestError {
     /// The error with the source underlined and the advice below it, when it points into a text.
     pub fn render(&self, color: bool) -> Option<String> {
         match self {
-            Self::Invalid(issues) => Some(source::render(issues, color)),
+            Self::Invalid(issues) => Some(draw::render(issues, color)),
             _ => None,
         }
     }

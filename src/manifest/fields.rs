@@ -5,6 +5,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::document::MOST_ISSUES;
 use super::selector::{self, Selector};
 use super::source::{Issue, Source, Span, nearest};
 use super::value::{integer, number};
@@ -35,7 +36,10 @@ pub(super) fn blocks<T>(
         return Vec::new();
     };
     let mut found = Vec::new();
-    for item in items {
+    for item in items.iter() {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         let Some(table) = item.get_ref().as_table() else {
             let text = format!("a {what} cannot be {}", source.excerpt(&item.span()));
             issues.push(Issue::new(source, &item.span(), text).help(format!("write [[{what}]]")));
@@ -214,12 +218,22 @@ impl<'v, 't> Fields<'_, 'v, 't> {
             self.wrong(name, value, "a list of partial points, such as [{ mask.type = \"full\" }]");
             return Vec::new();
         };
-        items.iter().filter_map(|item| self.one_selector(name, item)).collect()
+        let mut found = Vec::new();
+        for item in items.iter() {
+            if self.issues.len() >= MOST_ISSUES {
+                break;
+            }
+            found.extend(self.one_selector(name, item));
+        }
+        found
     }
 
     /// Fields that nobody asked for.
     fn refuse_others(&mut self) {
         for (name, _) in self.table {
+            if self.issues.len() >= MOST_ISSUES {
+                break;
+            }
             let text = name.get_ref().as_ref();
             if !self.asked.contains(&text) {
                 let meant = nearest(text, self.asked.iter().copied());

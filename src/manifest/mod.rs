@@ -7,6 +7,7 @@ mod block;
 mod choice;
 mod claim;
 mod document;
+mod draw;
 mod error;
 mod fields;
 mod figure;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 pub use block::{Block, Entry, Zip};
 pub use claim::{Claim, ClaimTest};
 pub use document::{Document, MOST_ISSUES, Setting};
+pub use draw::render;
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
 pub use figure::{EVALUATION, Figure, FigureKind, Measure, TRAINING};
@@ -42,7 +44,7 @@ pub use layers::{PREFIX, RESERVED};
 pub use origin::Origin;
 pub use resolve::{BlockResolver, Resolver};
 pub use selector::Selector;
-pub use source::{Issue, Source, Span, counted, grouped, nearest, render};
+pub use source::{Issue, Source, Span, counted, grouped, nearest};
 pub use spec::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig,
 };
@@ -144,6 +146,10 @@ pub fn load_with(
     let (overrides, found) = layers::read_overrides(set, env)?;
     manifest.overrides = overrides;
     issues.extend(found);
+    if let Some(issue) = resolve::too_many_evaluations(&manifest) {
+        issues.push(issue);
+        return Err(ManifestError::Invalid(manifest.in_order(issues)));
+    }
     if issues.is_empty() {
         return Ok(manifest);
     }

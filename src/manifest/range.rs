@@ -13,6 +13,9 @@ use super::value::{Value, integer, number};
 /// The most values of a range: more is a slip.
 const MOST: i64 = 1_000_000;
 
+/// The most values that the ranges of a grid have together, so that a few lines cannot fill the memory.
+pub(super) const MOST_IN_ALL: i64 = 4_000_000;
+
 const SHAPES: [&str; 3] = ["linspace", "logspace", "range"];
 
 /// Whether a name is that of a range.
@@ -28,9 +31,10 @@ pub(super) fn read(
     key: &'static Key,
     value: &Spanned<DeValue<'_>>,
     source: &Arc<Source>,
+    budget: &mut i64,
 ) -> Option<Result<Vec<(Value, Span)>, Issue>> {
     let table = value.get_ref().as_table()?;
-    Some(values(key, table, &value.span(), source).and_then(|values| {
+    Some(values(key, table, &value.span(), source, budget).and_then(|values| {
         let checked = values.into_iter().map(|found| {
             if in_range(key, &found) {
                 Ok((found, value.span()))
@@ -43,7 +47,13 @@ pub(super) fn read(
     }))
 }
 
-fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> Result<Vec<Value>, Issue> {
+fn values(
+    key: &Key,
+    table: &DeTable<'_>,
+    span: &Span,
+    source: &Arc<Source>,
+    budget: &mut i64,
+) -> Result<Vec<Value>, Issue> {
     let wrong = |text: String| Issue::new(source, span, text).help(HELP);
     let mut entries = table.iter();
     let (Some((name, value)), None) = (entries.next(), entries.next()) else {
@@ -70,6 +80,14 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
         let count = counted(count.max(0).unsigned_abs(), "value");
         wrong(format!("`{name}` = {shown} has {count}")).help(help)
     };
+    let mut spend = |count: i64| {
+        *budget -= count;
+        if *budget < 0 {
+            let most = counted(MOST_IN_ALL.unsigned_abs().into(), "value");
+            return Err(refused(count.into(), &format!("the ranges of a grid have at most {most} together")));
+        }
+        Ok(())
+    };
     if name == "range" {
         let numbers: Option<Vec<i64>> = items.iter().map(|item| integer(item)).collect();
         let (start, stop, step) = match numbers.as_deref() {
@@ -86,6 +104,7 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
         if count > i128::from(MOST) {
             return Err(refused(count, &format!("a range has at most {}", counted(MOST as u128, "value"))));
         }
+        spend(count as i64)?;
         let at = |index: i64| start + index * step;
         let make = |x: i64| if whole { Value::Integer(x) } else { Value::Number(x as f64) };
         return Ok((0..count as i64).map(at).map(make).collect());
@@ -111,6 +130,7 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
     if name == "logspace" && !(first > 0.0 && last > 0.0) {
         return Err(wrong(format!("`logspace` = {shown} has an end that is not above 0")));
     }
+    spend(count)?;
     Ok((0..count)
         .map(|index| Value::Number(point(name == "logspace", first, last, index, count - 1)))
         .collect())

@@ -179,6 +179,30 @@ impl<'m> Resolver<'m> {
     }
 }
 
+/// The most named evaluations: every one is completed for every run.
+const MOST_EVALUATIONS: usize = 100;
+
+/// The issue of a manifest with more named evaluations than anybody means, at the first of its settings that is beyond.
+pub(super) fn too_many_evaluations(manifest: &Manifest) -> Option<Issue> {
+    let settings = manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| {
+        layer.settings.iter().map(|setting| (setting.key, &layer.source, &setting.span))
+    });
+    let entries = manifest
+        .blocks
+        .iter()
+        .flat_map(|block| block.entries.iter().map(|entry| (entry.key, &block.source, &entry.span)));
+    let mut names = BTreeSet::new();
+    for (key, source, span) in settings.chain(entries) {
+        let Some((name, _)) = named::split(key.path) else { continue };
+        names.insert(name);
+        if names.len() > MOST_EVALUATIONS {
+            let text = format!("there are more than {MOST_EVALUATIONS} named evaluations");
+            return Some(Issue::new(source, span, text).help("every run makes all of them: name fewer"));
+        }
+    }
+    None
+}
+
 /// The names of evaluations that any layer or block knows, sorted.
 fn names_of_evals(manifest: &Manifest) -> Vec<String> {
     let settings = manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| &layer.settings);

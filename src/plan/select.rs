@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::identity::settings;
 use super::run_spec::RunSpec;
-use crate::manifest::{Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span};
+use crate::manifest::{
+    Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span, counted, grouped,
+};
 
 /// Whether a run's settings, as [`settings`] lists them, have everything that a selector wants.
 pub fn matches(selector: &Selector, settings: &[(String, Value)]) -> bool {
@@ -39,7 +41,24 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     if manifest.figures.is_empty() && manifest.claims.is_empty() {
         return Vec::new();
     }
-    let known = runs.iter().map(|run| settings(&run.config)).collect::<Vec<_>>();
+    let selectors = manifest.figures.iter().flat_map(|figure| &figure.runs);
+    let selectors = selectors.chain(manifest.claims.iter().flat_map(|claim| claim.test.selectors()));
+    if let Some(first) = selectors.clone().next().filter(|_| selectors.clone().count() * runs.len() > MOST_PAIRS) {
+        let (selectors, runs) = (selectors.count() as u128, runs.len() as u128);
+        let text = format!("{} stand against {}", counted(selectors, "selector"), counted(runs, "run"));
+        let help = format!("together they make at most {} pairs: use fewer", grouped(MOST_PAIRS as u128));
+        return vec![Issue::new(&first.source, &first.span, text).help(help)];
+    }
+    // Of many runs, what no selector asks for would fill the memory.
+    let asked = selectors.flat_map(|selector| &selector.wanted).map(|(key, _, _)| key.path);
+    let asked = asked.collect::<std::collections::BTreeSet<_>>();
+    let is_asked = |path: &str| {
+        asked.contains(path) || path.rsplit_once('.').is_some_and(|(list, _)| asked.contains(list))
+    };
+    let of_run = |run: &RunSpec| {
+        settings(&run.config).into_iter().filter(|(path, _)| is_asked(path)).collect::<Vec<_>>()
+    };
+    let known = runs.iter().map(of_run).collect::<Vec<_>>();
     let mut issues = Vec::new();
     let mut chosen = |selectors: &[&Selector]| -> Vec<usize> {
         let mut all = Vec::new();
@@ -74,6 +93,9 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     }));
     issues
 }
+
+/// The most pairs of a selector and a run that are looked at.
+const MOST_PAIRS: usize = 10_000_000;
 
 /// Why a selector means nothing: the first of its keys that no run has, or that has other values.
 fn reasons(selector: &Selector, known: &[Vec<(String, Value)>]) -> String {

@@ -268,3 +268,41 @@ fn files_that_are_no_manifests() {
     assert!(hint.contains("smoke"), "{hint}");
     assert_eq!(Failure::from(error).code, Code::Manifest);
 }
+
+#[test]
+fn what_is_too_much_is_refused_with_its_count() {
+    let blocks = "[[grid]]\n".repeat(10_001);
+    let (text, hint) = refused(&blocks, &[]);
+    assert_eq!(text, "m.toml:10004:1: the grid has 10,001 blocks");
+    assert_eq!(hint, "it may have 10,000 blocks: keys with lists of values make many runs of one");
+
+    let evaluations = (0..101).map(|n| format!("[eval.a{n}]\nseed = 7\n")).collect::<String>();
+    let (text, hint) = refused(&evaluations, &[]);
+    assert_eq!(text, "m.toml:205:8: there are more than 100 named evaluations");
+    assert_eq!(hint, "every run makes all of them: name fewer");
+
+    let selectors = "{ seed = 3000 }, ".repeat(10_001);
+    let figure = format!("[[figure]]\nid = \"f\"\nkind = \"curves\"\nruns = [{selectors}]\n");
+    let (text, hint) = refused(&format!("[[grid]]\nseed = {{ range = [3000, 4000] }}\n{figure}"), &[]);
+    assert_eq!(text, "m.toml:9:9: 10,001 selectors stand against 1,000 runs");
+    assert_eq!(hint, "together they make at most 10,000,000 pairs: use fewer");
+
+    let folder = Folder::new();
+    let error = unloadable(&folder.write("huge.toml", vec![b'#'; (4 << 20) + 1]));
+    assert_eq!(error.hint().as_deref(), Some("write long axes as ranges, such as { range = [0, 1000] }"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_environment_variable_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tickets"));
+    command.args(["plan", &folder.write("m.toml", HEAD)]);
+    let ended = command.env("TICKETS_SEED", std::ffi::OsStr::from_bytes(b"\xff")).output().expect("started");
+    assert_eq!(ended.status.code(), Some(3));
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stderr),
+        "error: environment variable TICKETS_SEED is not UTF-8 text\n  hint: set it anew, or ignore the environment with --no-env\n"
+    );
+}

@@ -77,8 +77,8 @@ fn overrides_stand_above_everything_that_is_not_swept() {
         ("TICKETS_CACHE", "/x"),
         ("HOME", "/"),
     ];
-    let plan = plan_of(&path, &["grpo.steps=9", "exec.device=cpu", "task.split=2001"], &env)
-        .expect("planned");
+    let plan =
+        plan_of(&path, &["grpo.steps=9", "exec.device=cpu", "task.split=2001"], &env).expect("planned");
     let config = &plan.runs[0].config;
     assert_eq!(config.optimizer.lr.to_bits(), 1e-4_f64.to_bits());
     assert_eq!(config.grpo.steps, 9, "--set is above the environment, and both are above a block");

@@ -3,8 +3,8 @@
 //! In: issues. Out: text of bounded length, whatever the source: lines and spans that are too long are cut.
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
-    SpanContents,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode,
+    SourceSpan, SpanContents,
 };
 
 use super::source::{Issue, Source, Span};
@@ -176,8 +176,12 @@ mod tests {
         assert!(found.contains("╭─[m.toml:2:1000001]"), "{found}");
         let shown = found.lines().find(|line| line.starts_with(" 2 │ ")).expect("the line");
         assert_eq!(shown.matches('x').count(), BEFORE + 1, "{found}");
-        assert!(shown.contains("xé!y") && found.contains(" 1 │ a = 1") && found.contains(" 3 │ b = 2"), "{found}");
-        let under = found.lines().find(|line| line.contains('─') && line.starts_with("   ·")).expect("underlined");
+        assert!(
+            shown.contains("xé!y") && found.contains(" 1 │ a = 1") && found.contains(" 3 │ b = 2"),
+            "{found}"
+        );
+        let under =
+            found.lines().find(|line| line.contains('─') && line.starts_with("   ·")).expect("underlined");
         assert_eq!(under.chars().position(|c| c == '─'), shown.chars().position(|c| c == 'é'), "{found}");
         assert!(found.len() < 2000);
     }
@@ -187,7 +191,9 @@ mod tests {
         let tall = format!("a = [\n{}]\n", "line\n".repeat(100_000));
         let found = drawn(&tall, 4..tall.len() - 1);
         assert!(found.lines().count() < 20 && found.contains("[m.toml:1:5]"), "{found}");
-        for (text, span) in [("", 0..0), ("x", 1..1), ("x\n", 2..2), ("é", 1..2), ("a\nb", 0..99), ("\n\n\n", 1..3)] {
+        for (text, span) in
+            [("", 0..0), ("x", 1..1), ("x\n", 2..2), ("é", 1..2), ("a\nb", 0..99), ("\n\n\n", 1..3)]
+        {
             assert!(drawn(text, span.clone()).contains("wrong"), "{text:?} {span:?}");
         }
     }

@@ -53,7 +53,10 @@ pub fn expand(block: &Block) -> Result<Points<'_>, Vec<Issue>> {
         let (exclusions, points) = (block.exclude.len() as u128, count as u128);
         let text = format!("{} stand against {}", counted(exclusions, "exclusion"), counted(points, "point"));
         let at = block.exclude.first().map_or(&block.span, |exclude| &exclude.span);
-        let help = format!("together they make at most {} pairs: split the block", grouped(MOST_COMPARISONS as u128));
+        let help = format!(
+            "together they make at most {} pairs: split the block",
+            grouped(MOST_COMPARISONS as u128)
+        );
         return Err(vec![Issue::new(&block.source, at, text).help(help)]);
     }
     let mut points = Vec::with_capacity(count);

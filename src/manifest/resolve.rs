@@ -184,9 +184,10 @@ const MOST_EVALUATIONS: usize = 100;
 
 /// The issue of a manifest with more named evaluations than anybody means, at the first of its settings that is beyond.
 pub(super) fn too_many_evaluations(manifest: &Manifest) -> Option<Issue> {
-    let settings = manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| {
-        layer.settings.iter().map(|setting| (setting.key, &layer.source, &setting.span))
-    });
+    let settings =
+        manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| {
+            layer.settings.iter().map(|setting| (setting.key, &layer.source, &setting.span))
+        });
     let entries = manifest
         .blocks
         .iter()
@@ -264,7 +265,8 @@ impl BlockResolver<'_, '_> {
             let Some(eval) = raw.evals.get(name) else { continue };
             let chosen = variant::task_word(&eval.task);
             let need = variant::condition(rest).filter(|need| need.chooser == "task.type");
-            if let Some(choices) = need.map(|need| need.choices).filter(|choices| !choices.contains(&chosen)) {
+            if let Some(choices) = need.map(|need| need.choices).filter(|choices| !choices.contains(&chosen))
+            {
                 let chooser = format!("eval.{name}.task.type");
                 let text = variant::mismatch(key.path, &chooser, chosen);
                 let whose = variant::owners(&chooser, choices);

@@ -120,13 +120,11 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
         let help = "no name comes twice in an episode: lower one of the two, or give a longer list with `task.names`";
         rules.unless(needed <= most as u64, &keys, text, help);
     }
-    let prompts = PromptTemplates {
-        first: raw.prompts.first,
-        second: raw.prompts.second,
-        later: raw.prompts.later,
-    };
+    let prompts =
+        PromptTemplates { first: raw.prompts.first, second: raw.prompts.second, later: raw.prompts.later };
     for problem in rules.digests.check(&prompts) {
-        let own = problem.keys.iter().filter_map(|key| key.strip_prefix("task.")).flat_map(|name| at.keys(name));
+        let own =
+            problem.keys.iter().filter_map(|key| key.strip_prefix("task.")).flat_map(|name| at.keys(name));
         rules.add(Problem { keys: own.collect(), ..problem });
     }
     TaskSpec::AlphabetSort(AlphabetSortSpec {

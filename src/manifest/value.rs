@@ -90,7 +90,9 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
         let issue = wrong(format!("`{}` cannot be {written}, {}", key.path, article(value)));
         let axis = match value {
             DeValue::Array(_) if !matches!(key.kind, Kind::Pair(_)) => "lists",
-            DeValue::Table(table) if table.iter().any(|(name, _)| range::is_shape(name.get_ref())) => "ranges",
+            DeValue::Table(table) if table.iter().any(|(name, _)| range::is_shape(name.get_ref())) => {
+                "ranges"
+            }
             _ => return issue,
         };
         issue.help(format!("{}; {axis} are axes, and axes belong in a [[grid]] block", allowed()))

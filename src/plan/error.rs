@@ -1,7 +1,7 @@
 //! What can be wrong with a grid, and with asking for a run of it.
 
-use crate::exit::{Code, Failure};
 use super::MOST_POINTS;
+use crate::exit::{Code, Failure};
 use crate::manifest::{self, Issue, ManifestError, counted, grouped};
 
 /// A grid that cannot be planned, or a run that is not in it.

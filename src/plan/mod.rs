@@ -21,7 +21,8 @@ pub use run_spec::{RunId, RunSpec, StageIds};
 pub use select::{matches, selects};
 
 use crate::manifest::{
-    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, grid, nearest,
+    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, grid,
+    nearest,
 };
 use label::Values;
 

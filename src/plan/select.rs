@@ -43,7 +43,9 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     }
     let selectors = manifest.figures.iter().flat_map(|figure| &figure.runs);
     let selectors = selectors.chain(manifest.claims.iter().flat_map(|claim| claim.test.selectors()));
-    if let Some(first) = selectors.clone().next().filter(|_| selectors.clone().count() * runs.len() > MOST_PAIRS) {
+    if let Some(first) =
+        selectors.clone().next().filter(|_| selectors.clone().count() * runs.len() > MOST_PAIRS)
+    {
         let (selectors, runs) = (selectors.count() as u128, runs.len() as u128);
         let text = format!("{} stand against {}", counted(selectors, "selector"), counted(runs, "run"));
         let help = format!("together they make at most {} pairs: use fewer", grouped(MOST_PAIRS as u128));

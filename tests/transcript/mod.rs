@@ -45,7 +45,10 @@ pub fn say(files: &[File<'_>], line: &str) -> Said {
     assert_eq!(words.next().as_deref(), Some("tickets"), "{line}");
     let ended = command.args(words).output().expect("the program starts");
     let code = ended.status.code().expect("not killed");
-    assert!(code == 0 || ended.stdout.is_empty(), "{line}: a refused command says why on standard error alone");
+    assert!(
+        code == 0 || ended.stdout.is_empty(),
+        "{line}: a refused command says why on standard error alone"
+    );
     Said { text: String::from_utf8(ended.stderr).expect("UTF-8"), code }
 }
 

@@ -46,7 +46,8 @@ fn taken(text: &str) -> String {
         File { name: name.unwrap_or(title), latin1: name.is_some(), text: text.clone() }
     });
     let said = say(&files.collect::<Vec<_>>(), &parts[at].0[2..]);
-    let head = parts[..at].iter().map(|(title, text)| format!("{MARK}{title}\n{text}")).collect::<String>();
+    let head =
+        parts[..at].iter().map(|(title, text)| format!("{MARK}{title}\n{text}")).collect::<Vec<_>>().concat();
     format!("{head}{MARK}{}\n{}{MARK}exit {}\n", parts[at].0, said.text, said.code)
 }
 
@@ -75,7 +76,7 @@ fn the_page_of_diagnostics_says_what_the_program_says() {
             let command = block[0].trim_end().strip_prefix("$ ").expect("a command");
             let said = say(&files, command);
             assert_ne!(said.code, 0, "{command}");
-            new.push_str(&format!("$ {command}\n{}", said.text));
+            new.extend(["$ ", command, "\n", &said.text]);
             files.clear();
             shown += 1;
         }

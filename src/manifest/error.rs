@@ -130,7 +130,7 @@ impl ManifestError {
             Self::NotUtf8 { .. } => Some("save the file in the UTF-8 encoding".into()),
             Self::Extract { .. } => Some("this is a bug in tickets: please report the manifest".into()),
             Self::Invalid(issues) => advice(issues),
-            _ => None,
+            Self::Unreadable { .. } => None,
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn blocks<T>(
         return Vec::new();
     };
     let mut found = Vec::new();
-    for item in items.iter() {
+    for item in items {
         if issues.len() >= MOST_ISSUES {
             break;
         }
@@ -219,7 +219,7 @@ impl<'v, 't> Fields<'_, 'v, 't> {
             return Vec::new();
         };
         let mut found = Vec::new();
-        for item in items.iter() {
+        for item in items {
             if self.issues.len() >= MOST_ISSUES {
                 break;
             }

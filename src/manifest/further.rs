@@ -53,9 +53,12 @@ pub(super) fn further_issues(manifest: &Manifest, known: &[Issue]) -> Result<Vec
     Ok(issues)
 }
 
+/// A value for every axis of a block.
+type Point<'b> = Vec<(&'static Key, &'b Value)>;
+
 /// The points of a block that are looked at for further issues, and the issues of its axes. Of a large block, or one
 /// that contradicts itself, it is the first point.
-fn points(block: &Block) -> (Vec<Vec<(&'static Key, &Value)>>, Vec<Issue>) {
+fn points(block: &Block) -> (Vec<Point<'_>>, Vec<Issue>) {
     let first = || {
         let swept = block.entries.iter().filter(|entry| entry.swept);
         let values = swept.filter_map(|entry| Some((entry.key, &entry.values.first()?.0)));

@@ -125,18 +125,19 @@ impl<'m> Resolver<'m> {
         issues
     }
 
-    /// `[fisher]` settings of the manifest itself although masks are chosen, and none is a Fisher mask. Those of a
-    /// parent may wait for a child.
+    /// `[fisher]` settings of the manifest itself although files choose another mask for every run. Those of a parent may
+    /// wait for a child; beside blocks that choose masks they are the weaker layer; a default changes nothing.
     fn scores_without_a_mask(&self) -> Vec<Issue> {
-        let main = self.manifest.main();
-        let chosen = self.manifest.files.iter().any(|file| file.get(MASK).is_some())
-            || self.manifest.blocks.iter().any(|block| block.entry(MASK).is_some());
-        let overridden = self.manifest.overrides.iter().any(|layer| layer.get(MASK).is_some());
-        if !chosen || overridden {
+        let Manifest { files, overrides, blocks, .. } = self.manifest;
+        let chosen = files.iter().any(|file| file.get(MASK).is_some());
+        let later = blocks.iter().any(|block| block.entry(MASK).is_some());
+        if !chosen || later || overrides.iter().any(|layer| layer.get(MASK).is_some()) {
             return Vec::new();
         }
-        let settings = main.settings.iter().filter(|setting| setting.key.section() == "fisher");
-        let idle = settings.filter(|setting| !self.used.contains(setting.key.path));
+        let main = self.manifest.main();
+        let idle = main.settings.iter().filter(|Setting { key, value, .. }| {
+            key.section() == "fisher" && !self.used.contains(key.path) && key.preset().as_ref() != Some(value)
+        });
         let issue = |setting: &Setting| {
             let text = format!("`{}` does not apply: no run has a Fisher mask", setting.key.path);
             let help = "its scores are for runs with `mask.type` = \"fisher\": give some that mask, or remove the key";

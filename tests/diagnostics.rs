@@ -3,7 +3,7 @@
 
 mod manifest_support;
 
-use manifest_support::{Folder, HEAD, plan_of, refused, unloadable};
+use manifest_support::{Folder, HEAD, refused, unloadable};
 use tickets::exit::{Code, Failure};
 use tickets::manifest::load_with;
 
@@ -36,7 +36,7 @@ fn values_beyond_their_limits() {
         (
             "[grpo]\nsteps = 5_000_000_000\n",
             "m.toml:5:9: `grpo.steps` = 5_000_000_000 is out of range",
-            "whole",
+            "a whole number from 1 to 4,294,967,295",
         ),
         ("[sampling]\ntop_p = 0\n", "m.toml:5:9: `sampling.top_p` = 0 is out of range", "in (0, 1]"),
         (

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::keys::{Key, Kind};
 use super::range;
-use super::source::{Issue, Source, Span, counted};
+use super::source::{Issue, Source, Span, counted, grouped};
 
 /// A checked value. Numbers are finite and have no negative zero, so equality is plain.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +97,19 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
         };
         issue.help(format!("{}; {axis} are axes, and axes belong in a [[grid]] block", allowed()))
     };
-    let outside = || wrong(format!("`{}` = {written} is out of range", key.path));
+    let outside = || {
+        let issue = wrong(format!("`{}` = {written} is out of range", key.path));
+        match key.kind {
+            // What is beyond the upper bound is told of it, however large it is.
+            Kind::Integer(low, high)
+                if !written.starts_with('-') && integer(value).is_none_or(|x| x > high) =>
+            {
+                let high = grouped(high.unsigned_abs().into());
+                issue.help(format!("it must be a whole number from {low} to {high}"))
+            }
+            _ => issue,
+        }
+    };
     match (key.kind, value) {
         (Kind::Text, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
         (Kind::Path, DeValue::String(text)) => {

@@ -170,7 +170,7 @@ fn contradictions_are_refused_with_their_place() {
         (
             "mask.rounding = \"ceil\"",
             "m.toml:9:17: `mask.rounding` does not apply to `mask.type` = \"random\"",
-            "only `mask.type` = \"fisher\", \"magnitude\" has it",
+            "only `mask.type` = \"fisher\" or \"magnitude\" has it",
         ),
         (
             "fisher.episodes = 8",
@@ -199,7 +199,7 @@ fn a_grid_is_never_cut_but_can_be_too_large() {
     let list = (0..400).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let (text, _) =
         refused(&format!("[[grid]]\nseed = [{list}]\neval.seed = [{}]\n", list.replace("0,", "9000,")), &[]);
-    assert_eq!(text, "the grid of `m` has 160000 points, more than the 1000 runs that it may have");
+    assert_eq!(text, "the grid of `m` has 160,000 points, more than the 1,000 runs that it may have");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use manifest_support::{Folder, HEAD, plan, plan_of};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use tickets::manifest::{KEYS, Kind, find_key, load_with};
-use tickets::plan::RunSpec;
+use tickets::plan::{RunSpec, identify};
+use tickets::task::{PromptTemplates, TaskSpec};
 
 /// A stage, in the order in which they stand on each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,9 +73,9 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("task.sort_by", "first", Everything),
         ("task.similarity_power", "3", Everything),
         ("task.power_per_turn", "false", Everything),
-        ("task.prompts.first", "another wording", Everything),
-        ("task.prompts.second", "another wording", Everything),
-        ("task.prompts.later", "another wording", Everything),
+        ("task.prompts.first", "another wording of {{ names }}", Everything),
+        ("task.prompts.second", "another wording of {{ names }}", Everything),
+        ("task.prompts.later", "another wording of {{ names }}", Everything),
         ("grpo.steps", "99", Lasting),
         ("grpo.rollouts_per_step", "64", Training),
         ("grpo.group_size", "4", BatchGradient),
@@ -358,17 +359,17 @@ fn files_count_by_content_and_not_by_name() {
 #[test]
 fn ids_are_pinned() {
     // One configuration without any defaults that come from other rooms' texts.
-    let text = format!(
-        "{HEAD}prompts = {{ first = \"1\", second = \"2\", later = \"3\" }}\n[mask]\ntype = \"fisher\"\nsparsity = 0.99\n"
-    );
-    let run = only_run(&text, &[]);
+    let mut config = only_run(&format!("{HEAD}[mask]\ntype = \"fisher\"\nsparsity = 0.99\n"), &[]).config;
+    let TaskSpec::AlphabetSort(task) = &mut config.task else { panic!("alphabet-sort") };
+    task.prompts = PromptTemplates { first: "1".into(), second: "2".into(), later: "3".into() };
+    let (run, stages) = identify(&config);
     let short = |id: &str| id[..16].to_owned();
     let found = [
-        short(&run.stages.base),
-        short(run.stages.scores.as_deref().expect("Fisher")),
-        short(run.stages.mask.as_deref().expect("a mask")),
-        short(&run.stages.train),
-        short(run.id.as_str()),
+        short(&stages.base),
+        short(stages.scores.as_deref().expect("Fisher")),
+        short(stages.mask.as_deref().expect("a mask")),
+        short(&stages.train),
+        short(run.as_str()),
     ];
     assert_eq!(found, PINNED, "ids moved: raise the stage's REV if results changed, else undo");
 }
@@ -391,7 +392,7 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("mask.seed", &["42", "4_2"]),
     ("eval.every", &["5"]),
     ("eval.sampling.top_k", &["7"]),
-    ("task.prompts.first", &["\"sort \\\"these\\\"\"", "'sort \"these\"'"]),
+    ("task.prompts.first", &["\"sort \\\"{{ names }}\\\"\"", "'sort \"{{ names }}\"'"]),
 ];
 
 /// Settings at their defaults, which may be spelled out.

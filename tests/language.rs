@@ -3,7 +3,7 @@
 mod manifest_support;
 
 use manifest_support::{Folder, HEAD, labels, plan, plan_of, planned, refused};
-use tickets::manifest::{ClaimTest, FigureKind, ModelSource, RunConfig, load_with};
+use tickets::manifest::{ClaimTest, EVALUATION, FigureKind, ModelSource, RunConfig, TRAINING, load_with};
 use tickets::plan::{selects, settings, unbuilt};
 use tickets::sparsity::{MaskSpec, Side};
 use tickets::task::{DataSpec, NamesSpec, TaskSpec};
@@ -31,15 +31,15 @@ fn ranges_are_axes() {
     let rates = planned("[[grid]]\noptimizer.lr = { logspace = [1e-7, 1e-2, 11] }\n").runs;
     let wanted = [
         1e-7,
-        3.16227766017e-7,
+        3.162_277_660_17e-7,
         1e-6,
-        3.16227766017e-6,
+        3.162_277_660_17e-6,
         1e-5,
-        3.16227766017e-5,
+        3.162_277_660_17e-5,
         1e-4,
-        3.16227766017e-4,
+        3.162_277_660_17e-4,
         1e-3,
-        3.16227766017e-3,
+        3.162_277_660_17e-3,
         1e-2,
     ];
     assert_eq!(rates.iter().map(|run| run.config.optimizer.lr).collect::<Vec<_>>(), wanted);
@@ -216,6 +216,23 @@ fn figures_and_claims_that_cannot_be_had() {
     }
     // The last step is evaluated whatever `every` is.
     planned(&format!("[eval]\nevery = 7\n{SWEEP}[[figure]]\nid = \"f\"\nkind = \"table\"\nat_step = 30\n"));
+}
+
+#[test]
+fn the_metrics_that_a_figure_may_name_are_those_that_runs_record() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A row is written as one `json!` object whose first column is the step.
+    let columns = |file: &str| {
+        let text = std::fs::read_to_string(root.join(file)).expect("the trainer");
+        let row = text.split("\"step\": step").nth(1).expect("a row").split("})").next().expect("its end");
+        let names = row.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\": "));
+        names.map(|(name, _)| name.to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let known = TRAINING.iter().map(ToString::to_string).collect();
+    assert_eq!(columns("src/torch/train.rs"), known);
+    let mut evaluated = columns("src/torch/evaluate.rs");
+    assert!(evaluated.remove("eval_seconds"), "measured, and of no use to a figure");
+    assert_eq!(evaluated, EVALUATION.iter().map(|name| format!("eval/{name}")).collect());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A run that differs from an earlier one in its evaluations or in its length alone takes that one's steps over, and
 //! equals, bit for bit, a run that does everything itself.
 
+#![cfg(feature = "torch")]
 #![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
 
 mod common;
@@ -61,7 +62,8 @@ fn taken(bench: &Bench, set: &[&str]) -> BTreeMap<String, u64> {
         let done: Value =
             serde_json::from_slice(&fs::read(path.join("DONE.json")).expect("a marker")).expect("JSON");
         let parts = done["meta"]["taken_over"].as_array().expect("a list");
-        let steps = parts.iter().map(|part| part["to"].as_u64().unwrap() - part["after"].as_u64().unwrap());
+        let step = |part: &Value, key: &str| part[key].as_u64().expect("a step");
+        let steps = parts.iter().map(|part| step(part, "to") - step(part, "after"));
         (run["label"].as_str().expect("a label").to_owned(), steps.sum())
     })
     .collect()
@@ -174,7 +176,7 @@ fn an_earlier_run_that_is_not_repeated_is_not_mixed_in() {
         let mut attempt = store.begin(&forged).expect("an attempt");
         for row in &rows.metrics {
             let mut row = row.clone();
-            row.insert("reward/mean".into(), json!(row["reward/mean"].as_f64().unwrap() + 1e-9));
+            row.insert("reward/mean".into(), json!(row["reward/mean"].as_f64().expect("a number") + 1e-9));
             attempt.metrics(&row).expect("written");
         }
         for row in &rows.evals {

@@ -1,6 +1,7 @@
 //! Interrupted and resumed equals uninterrupted, bit for bit: weights, moments, metrics, evaluations. With the real
 //! program, real signals and real kills, on a grid that uses every path of a step.
 
+#![cfg(feature = "torch")]
 #![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
 
 mod common;

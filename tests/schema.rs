@@ -360,6 +360,7 @@ fn filled(name: &str, kind: &str) -> &'static str {
         ("over", _) => "\"eval.a.examples\"",
         ("expect" | "at_step" | "grid_steps", _) => "3",
         ("margin", _) => "0.5",
+        ("metric", _) => "\"eval/a/perfect\"",
         _ => "\"words\"",
     }
 }

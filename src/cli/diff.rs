@@ -3,6 +3,7 @@
 //! In: two runs, by the beginnings of their ids, or by label when a manifest is given. Out: settings, stage ids, final
 //! metrics that differ, as text or as one JSON object. Nothing is changed.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -130,7 +131,7 @@ fn told(left: &Side, right: &Side, parts: &[(&str, Vec<Difference>)]) -> String 
     }
     for (part, found) in parts {
         if found.is_empty() {
-            text.push_str(&format!("\nno difference in {part}\n"));
+            let _ = writeln!(text, "\nno difference in {part}");
             continue;
         }
         let mut table = Table::new();
@@ -144,7 +145,7 @@ fn told(left: &Side, right: &Side, parts: &[(&str, Vec<Difference>)]) -> String 
             };
             table.add_row([key.clone(), shown(left), shown(right)]);
         }
-        text.push_str(&format!("\n{table}\n"));
+        let _ = writeln!(text, "\n{table}");
     }
     text
 }

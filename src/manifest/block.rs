@@ -1,17 +1,17 @@
 //! `[[grid]]` blocks as they are written: which keys a block fixes, which it sweeps, what it zips and excludes.
 //!
-//! Their algebra is `plan/grid.rs`.
+//! Their algebra is `grid.rs`.
 
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::document::{Walk, unknown};
+use super::document::{MOST_ISSUES, Walk, unknown};
 use super::keys::{self, Key, Kind};
 use super::range;
 use super::selector::{self, Selector};
-use super::source::{Issue, Source, Span};
+use super::source::{Issue, Source, Span, counted};
 use super::value::{self, Value};
 
 /// One `[[grid]]` block.
@@ -75,10 +75,21 @@ pub fn read_all(value: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut
         issues.push(issue.help("write [[grid]], with two brackets"));
         return Vec::new();
     };
+    if let Some(beyond) = items.get(MOST_BLOCKS) {
+        let text = format!("the grid has {}", counted(items.len() as u128, "block"));
+        let most = counted(MOST_BLOCKS as u128, "block");
+        let help = format!("it may have {most}: keys with lists of values make many runs of one");
+        issues.push(Issue::new(source, &beyond.span(), text).help(help));
+        return Vec::new();
+    }
     let mut blocks = Vec::new();
+    let mut budget = range::MOST_IN_ALL;
     for (index, item) in items.iter().enumerate() {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         if item.get_ref().is_table() {
-            blocks.push(read(index + 1, item, source, issues));
+            blocks.push(read(index + 1, item, source, &mut budget, issues));
         } else {
             let written = source.excerpt(&item.span());
             issues.push(
@@ -90,7 +101,16 @@ pub fn read_all(value: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut
     blocks
 }
 
-fn read(number: usize, item: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut Vec<Issue>) -> Block {
+/// The most blocks of a grid: each is merged by itself, which takes a while.
+const MOST_BLOCKS: usize = 10_000;
+
+fn read(
+    number: usize,
+    item: &Spanned<DeValue<'_>>,
+    source: &Arc<Source>,
+    budget: &mut i64,
+    issues: &mut Vec<Issue>,
+) -> Block {
     let mut block = Block {
         number,
         span: item.span(),
@@ -118,7 +138,7 @@ fn read(number: usize, item: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues
             );
             continue;
         }
-        match read_entry(key, value, source) {
+        match read_entry(key, value, source, budget) {
             Ok(entry) => block.entries.push(entry),
             Err(found) => issues.extend(found),
         }
@@ -131,9 +151,10 @@ fn read_entry(
     key: &'static Key,
     value: &Spanned<DeValue<'_>>,
     source: &Arc<Source>,
+    budget: &mut i64,
 ) -> Result<Entry, Vec<Issue>> {
     let span = value.span();
-    if let Some(values) = range::read(key, value, source) {
+    if let Some(values) = range::read(key, value, source, budget) {
         return values.map(|values| Entry { key, span, values, swept: true }).map_err(|issue| vec![issue]);
     }
     let axis = value.get_ref().as_array().filter(|items| {
@@ -147,6 +168,9 @@ fn read_entry(
     let mut issues = Vec::new();
     let mut values = Vec::new();
     for item in items {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         match value::read(key, item.get_ref(), &item.span(), source) {
             Ok(checked) => values.push((checked, item.span())),
             Err(issue) => issues.push(issue),
@@ -168,6 +192,9 @@ fn read_zip(value: &Spanned<DeValue<'_>>, source: &Arc<Source>, issues: &mut Vec
         return zips;
     };
     for group in groups {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         let Some(names) = group.get_ref().as_array() else {
             let written = source.excerpt(&group.span());
             issues.push(wrong(&group.span(), format!("zip holds {written}, not a list of keys")));
@@ -202,12 +229,19 @@ fn read_exclude(
         issues.push(Issue::new(source, &value.span(), "`exclude` is not a list").help(help));
         return Vec::new();
     };
-    let read = |item: &Spanned<DeValue<'_>>| {
+    let read = |item: &Spanned<DeValue<'_>>, issues: &mut Vec<Issue>| {
         let wrong = || {
             let written = source.excerpt(&item.span());
             Issue::new(source, &item.span(), format!("exclude holds {written}")).help(help)
         };
         selector::read(item, source, issues, wrong)
     };
-    items.iter().filter_map(read).collect()
+    let mut found = Vec::new();
+    for item in items {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
+        found.extend(read(item, issues));
+    }
+    found
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::block::Block;
-use super::document::Document;
+use super::document::{Document, Setting};
 use super::keys;
 use super::source::{Issue, Source, Span};
 use super::value::Value;
@@ -26,7 +26,7 @@ const EXCLUSIVE: [(&str, &str); 2] = [("names", "dataset"), ("file", "dataset")]
 const COMPANIONS: [(&str, &str); 2] = [("dataset", "revision"), ("dataset", "subset")];
 
 /// The ways to a base model.
-const MODELS: [&str; 3] = ["model.path", "model.id", "model.pretrain"];
+pub(super) const MODELS: [&str; 3] = ["model.path", "model.id", "model.pretrain"];
 
 impl Layers<'_> {
     /// How strong the strongest layer is that says something; `None` when none does.
@@ -139,4 +139,30 @@ pub(super) fn conflicts(
             refuse(&format!("{table}.{left}"), &format!("{table}.{right}"));
         }
     }
+}
+
+/// Settings of one text that exclude each other, or that the choice beside them gives no meaning.
+pub(super) fn contradictions(file: &Document, evals: &[String], issues: &mut Vec<Issue>) {
+    let place = |path: &str| match path {
+        "model.pretrain" => file.pretrain.clone(),
+        _ => file.get(path).map(|setting| setting.span.clone()),
+    };
+    conflicts(&file.source, place, evals, issues);
+    for setting in &file.settings {
+        let path = setting.key.path;
+        let Some(need) = variant::condition(path).filter(|need| same_table(path, need.chooser)) else {
+            continue;
+        };
+        if let Some(Setting { value: Value::Text(chosen), .. }) = file.get(need.chooser)
+            && !need.choices.contains(&chosen.as_str())
+        {
+            let text = variant::mismatch(path, need.chooser, chosen);
+            let issue = Issue::new(&file.source, &setting.span, text).help(variant::advice(path));
+            issues.push(issue.about(&[path]));
+        }
+    }
+}
+
+pub(super) fn same_table(path: &str, chooser: &str) -> bool {
+    path.split('.').next() == chooser.split('.').next() && chooser != "model"
 }

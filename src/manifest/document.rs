@@ -129,7 +129,7 @@ pub fn read_file(source: &Arc<Source>, folder: PathBuf) -> (FileDocument, Vec<Is
 }
 
 /// The names at the top of a file that are not settings.
-const RESERVED: [&str; 6] = ["title", "question", "extends", "grid", "figure", "claim"];
+pub(super) const RESERVED: [&str; 6] = ["title", "question", "extends", "grid", "figure", "claim"];
 
 /// More issues than this are not looked for, nor shown.
 pub const MOST_ISSUES: usize = 100;
@@ -172,7 +172,10 @@ impl<'w, 'v, 't> Walk<'w, 'v, 't> {
                 if self.seen.insert(key.path) {
                     self.found.push((key, name.span(), value));
                 } else {
-                    self.issues.push(Issue::new(self.source, &name.span(), format!("`{path}` is set twice")));
+                    let issue = Issue::new(self.source, &name.span(), format!("`{path}` is set twice"));
+                    let first = self.found.iter().find(|(known, _, _)| known.path == key.path);
+                    let line = first.map_or(0, |(_, span, _)| self.source.position(span.start).0);
+                    self.issues.push(issue.help(format!("it is set on line {line} too: remove one of them")));
                 }
             } else if keys::is_section(&path) {
                 if path == "model.pretrain" {

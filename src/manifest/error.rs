@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::draw;
 use super::source::{self, Issue};
 use crate::exit::{Code, Failure};
 
@@ -119,11 +120,17 @@ impl ManifestError {
             Self::Folder { available, .. } if !available.is_empty() => {
                 Some(format!("it holds {}", available.join(", ")))
             }
+            Self::Folder { .. } => Some("give the path of a TOML file".into()),
+            Self::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => {
+                Some("a manifest is a file that can be read twice: not a pipe, not a device".into())
+            }
+            Self::TooLarge { .. } => Some("write long axes as ranges, such as { range = [0, 1000] }".into()),
+            Self::Environment { .. } => Some("set it anew, or ignore the environment with --no-env".into()),
             Self::Empty { .. } => Some("the smallest manifest has [task] and [model] tables".into()),
             Self::NotUtf8 { .. } => Some("save the file in the UTF-8 encoding".into()),
             Self::Extract { .. } => Some("this is a bug in tickets: please report the manifest".into()),
             Self::Invalid(issues) => advice(issues),
-            _ => None,
+            Self::Unreadable { .. } => None,
         }
     }
 
@@ -138,7 +145,7 @@ impl ManifestError {
     /// The error with the source underlined and the advice below it, when it points into a text.
     pub fn render(&self, color: bool) -> Option<String> {
         match self {
-            Self::Invalid(issues) => Some(source::render(issues, color)),
+            Self::Invalid(issues) => Some(draw::render(issues, color)),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::document::MOST_ISSUES;
 use super::selector::{self, Selector};
 use super::source::{Issue, Source, Span, nearest};
 use super::value::{integer, number};
@@ -36,6 +37,9 @@ pub(super) fn blocks<T>(
     };
     let mut found = Vec::new();
     for item in items {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         let Some(table) = item.get_ref().as_table() else {
             let text = format!("a {what} cannot be {}", source.excerpt(&item.span()));
             issues.push(Issue::new(source, &item.span(), text).help(format!("write [[{what}]]")));
@@ -62,6 +66,11 @@ impl<'v, 't> Fields<'_, 'v, 't> {
     pub fn issue(&mut self, name: &str, text: String, help: &str) {
         let span = self.table.get(name).map_or(self.span.clone(), Spanned::span);
         self.issues.push(Issue::new(self.source, &span, text).help(help));
+    }
+
+    /// Where the value of a field stands, when it is there.
+    pub fn place(&self, name: &str) -> Option<Span> {
+        self.table.get(name).map(Spanned::span)
     }
 
     fn missing(&mut self, name: &str, allowed: &str) {
@@ -209,12 +218,22 @@ impl<'v, 't> Fields<'_, 'v, 't> {
             self.wrong(name, value, "a list of partial points, such as [{ mask.type = \"full\" }]");
             return Vec::new();
         };
-        items.iter().filter_map(|item| self.one_selector(name, item)).collect()
+        let mut found = Vec::new();
+        for item in items {
+            if self.issues.len() >= MOST_ISSUES {
+                break;
+            }
+            found.extend(self.one_selector(name, item));
+        }
+        found
     }
 
     /// Fields that nobody asked for.
     fn refuse_others(&mut self) {
         for (name, _) in self.table {
+            if self.issues.len() >= MOST_ISSUES {
+                break;
+            }
             let text = name.get_ref().as_ref();
             if !self.asked.contains(&text) {
                 let meant = nearest(text, self.asked.iter().copied());

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::fields::{self, Fields};
 use super::selector::Selector;
-use super::source::{Issue, Source, Span};
+use super::source::{Issue, Source, Span, nearest};
 
 /// A figure.
 #[derive(Clone, Debug)]
@@ -51,7 +51,49 @@ pub struct Measure {
     pub metric: String,
     /// The step; `None` is the last.
     pub at_step: Option<u32>,
+    /// Where the metric is written, when it is.
+    pub metric_span: Option<Span>,
+    /// Where the step is written, when it is.
+    pub step_span: Option<Span>,
 }
+
+impl Measure {
+    /// The score at the last step.
+    fn score() -> Self {
+        Self { metric: SCORE.to_owned(), at_step: None, metric_span: None, step_span: None }
+    }
+}
+
+/// What every step of training is measured by: the columns of `metrics.csv` but `step`.
+pub const TRAINING: [&str; 24] = [
+    "reward/mean",
+    "reward/std",
+    "groups/zero_variance",
+    "loss",
+    "entropy",
+    "kl/base",
+    "clip_share",
+    "length/mean",
+    "length/max",
+    "truncated",
+    "lr",
+    "grad_norm/dense",
+    "grad_norm/masked",
+    "grad_share/masked",
+    "update/l2",
+    "update/linf",
+    "update/changed_fp32",
+    "update/changed_bf16",
+    "update/changed_1e-5",
+    "rollout_seconds",
+    "train_seconds",
+    "rollout_tokens_per_second",
+    "train_tokens_per_second",
+    "peak_memory_bytes",
+];
+
+/// What every evaluation is measured by: columns of `evals.csv`, behind `eval/` or `eval/NAME/`.
+pub const EVALUATION: [&str; 6] = ["score", "stderr", "examples", "perfect", "length", "truncated"];
 
 /// The metric that is meant when none is said.
 pub const SCORE: &str = "eval/score";
@@ -106,7 +148,7 @@ fn read(fields: &mut Fields<'_, '_, '_>, source: &Arc<Source>) -> Option<Figure>
     let title = fields.text("title");
     let runs = fields.selectors("runs");
     let kind = kind?.1;
-    let mut measure = Measure { metric: SCORE.to_owned(), at_step: None };
+    let mut measure = Measure::score();
     if kind != FigureKind::Jaccard {
         measure = read_measure(fields, kind != FigureKind::Curves);
     }
@@ -123,7 +165,38 @@ fn read(fields: &mut Fields<'_, '_, '_>, source: &Arc<Source>) -> Option<Figure>
 
 /// `metric` and, where it makes sense, `at_step`.
 pub(super) fn read_measure(fields: &mut Fields<'_, '_, '_>, at_a_step: bool) -> Measure {
-    let metric = fields.text("metric").unwrap_or_else(|| SCORE.to_owned());
-    let at_step = if at_a_step { fields.whole("at_step") } else { None };
-    Measure { metric, at_step: at_step.map(|step| u32::try_from(step).unwrap_or(u32::MAX)) }
+    let mut measure = Measure { metric_span: fields.place("metric"), ..Measure::score() };
+    if let Some(metric) = fields.text("metric") {
+        if let Err(help) = known(&metric) {
+            fields.issue("metric", format!("there is no `metric` = \"{metric}\""), &help);
+        }
+        measure.metric = metric;
+    }
+    if at_a_step {
+        let step = fields.whole("at_step");
+        measure.at_step = step.map(|step| u32::try_from(step).unwrap_or(u32::MAX));
+        measure.step_span = fields.place("at_step");
+    }
+    measure
+}
+
+/// Whether a column exists; if not, which does. Whether a run has the evaluation is another question.
+fn known(metric: &str) -> Result<(), String> {
+    let evaluation = metric.strip_prefix("eval/").map(|rest| rest.rsplit_once('/').unwrap_or(("", rest)));
+    let exists = match evaluation {
+        Some((_, column)) => EVALUATION.contains(&column),
+        None => TRAINING.contains(&metric),
+    };
+    if exists {
+        return Ok(());
+    }
+    if let Some((name, column)) = evaluation {
+        let table = if name.is_empty() { "eval".to_owned() } else { format!("eval/{name}") };
+        let meant = nearest(column, EVALUATION).map(|column| format!("did you mean \"{table}/{column}\"?"));
+        return Err(meant.unwrap_or_else(|| format!("an evaluation has {}", EVALUATION.join(", "))));
+    }
+    let scores = ["eval/score"];
+    let meant = nearest(metric, TRAINING.into_iter().chain(scores));
+    let all = || format!("training has {}; evaluations have eval/score and others", TRAINING.join(", "));
+    Err(meant.map_or_else(all, |name| format!("did you mean \"{name}\"?")))
 }

@@ -33,7 +33,7 @@ pub fn locate(argument: &str) -> Result<PathBuf, ManifestError> {
 }
 
 /// The manifests below a folder, as names without `.toml`, sorted; at most 200, and only from ordinary folders.
-fn list(root: &Path) -> Vec<String> {
+pub fn list(root: &Path) -> Vec<String> {
     let walk = walkdir::WalkDir::new(root).max_depth(6).sort_by_file_name().into_iter();
     let visible = |entry: &walkdir::DirEntry| {
         entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')

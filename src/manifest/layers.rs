@@ -112,7 +112,8 @@ pub fn read_chain(path: &Path) -> Result<(Vec<FileDocument>, Vec<Issue>), Manife
             // A parent that cannot be read is the fault of the line that names it.
             (Err(error), Some(issue)) => {
                 let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
-                issues.push(Issue { text: format!("{}: {error}{cause}", issue.text), ..issue });
+                let help = issue.help.or_else(|| error.hint());
+                issues.push(Issue { text: format!("{}: {error}{cause}", issue.text), help, ..issue });
                 break;
             }
             (Err(error), None) => return Err(error),
@@ -130,10 +131,19 @@ pub fn read_chain(path: &Path) -> Result<(Vec<FileDocument>, Vec<Issue>), Manife
             break;
         }
         if chain.len() > MOST_PARENTS {
-            issues.push(issue(&format!(" is more than {MOST_PARENTS} files away")));
+            let far = issue(&format!(" is more than {MOST_PARENTS} files away"));
+            issues.push(far.help(format!("a manifest stands on at most {MOST_PARENTS} others")));
             break;
         }
-        next = (parent, Some(issue("")));
+        let mut asked = issue("");
+        if !parent.exists() {
+            let near = files::list(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder });
+            let stem = text.strip_suffix(".toml").unwrap_or(&text);
+            let meant = super::source::nearest(stem, near.iter().map(String::as_str));
+            let meant = meant.map(|name| format!("did you mean \"{name}.toml\"? ")).unwrap_or_default();
+            asked = asked.help(format!("{meant}a path starts from the folder of the file that names it"));
+        }
+        next = (parent, Some(asked));
     }
     chain.reverse();
     Ok((chain, issues))
@@ -197,7 +207,16 @@ fn read_override(
     if known.is_none() && !keys::is_section(path) {
         let text = format!("{path} = {value}");
         let source = Arc::new(Source { name, text });
-        let mut issue = unknown(&source, &(0..path.len()), path, &[]);
+        let at = 0..path.len();
+        let mut issue = if path.is_empty() {
+            let help = "write --set key=value, such as --set optimizer.lr=1e-4";
+            Issue::new(&source, &(0..source.text.len()), "there is no key before the `=`").help(help)
+        } else if document::RESERVED.contains(&path) {
+            let text = format!("`{path}` cannot be overridden: it is no setting of a run");
+            Issue::new(&source, &at, text).help("edit the manifest")
+        } else {
+            unknown(&source, &at, path, &[])
+        };
         if source.name.contains(PREFIX) {
             let note = format!("{PREFIX}OPTIMIZER__LR sets `optimizer.lr`; --no-env ignores the environment");
             issue.help = Some(issue.help.map_or(note.clone(), |help| format!("{help} {note}")));

@@ -7,14 +7,18 @@ mod block;
 mod choice;
 mod claim;
 mod document;
+mod draw;
 mod error;
 mod fields;
 mod figure;
 mod files;
+mod further;
+pub mod grid;
 mod keys;
 mod layers;
 mod named;
 mod origin;
+mod overriding;
 mod range;
 mod raw;
 mod resolve;
@@ -34,9 +38,10 @@ use std::path::PathBuf;
 pub use block::{Block, Entry, Zip};
 pub use claim::{Claim, ClaimTest};
 pub use document::{Document, MOST_ISSUES, Setting};
+pub use draw::render;
 pub use error::ManifestError;
 pub(crate) use error::{advice, list};
-pub use figure::{Figure, FigureKind, Measure};
+pub use figure::{EVALUATION, Figure, FigureKind, Measure, TRAINING};
 pub use files::{MANIFESTS, file_digest, model_digest};
 pub use keys::{KEYS, Key, Kind, Preset, Range, find as find_key};
 pub use layers::{PREFIX, RESERVED};
@@ -44,7 +49,7 @@ pub use origin::Origin;
 pub use resolve::{BlockResolver, Resolver};
 pub use schema::schema_text;
 pub use selector::Selector;
-pub use source::{Issue, Source, Span, nearest, render};
+pub use source::{Issue, Source, Span, counted, grouped, nearest};
 pub use spec::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig,
 };
@@ -146,11 +151,15 @@ pub fn load_with(
     let (overrides, found) = layers::read_overrides(set, env)?;
     manifest.overrides = overrides;
     issues.extend(found);
+    if let Some(issue) = resolve::too_many_evaluations(&manifest) {
+        issues.push(issue);
+        return Err(ManifestError::Invalid(manifest.in_order(issues)));
+    }
     if issues.is_empty() {
         return Ok(manifest);
     }
     // What could be read is looked at too, so that everything is said at once.
-    let further = resolve::further_issues(&manifest, &issues)?;
+    let further = further::further_issues(&manifest, &issues)?;
     issues.extend(further);
     Err(ManifestError::Invalid(manifest.in_order(issues)))
 }
@@ -159,6 +168,16 @@ impl Manifest {
     /// The settings of the manifest itself.
     pub fn main(&self) -> &Document {
         self.files.last().expect("a manifest has at least its own file")
+    }
+
+    /// The most runs that the grid may have: `exec.max_runs`.
+    pub fn max_runs(&self) -> u32 {
+        let written = choice::Layers { manifest: self, block: None }.written("exec.max_runs");
+        let preset = || keys::find("exec.max_runs").and_then(Key::preset);
+        match written.map(|(value, _, _)| value).or_else(preset) {
+            Some(Value::Integer(most)) => u32::try_from(most).unwrap_or(u32::MAX),
+            _ => u32::MAX,
+        }
     }
 
     /// Issues in the order in which a reader meets them, each once: the manifest, its parents, the overrides.

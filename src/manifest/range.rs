@@ -7,13 +7,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, Kind};
-use super::source::{Issue, Source, Span, nearest};
+use super::source::{Issue, Source, Span, counted, nearest};
 use super::value::{Value, integer, number};
 
 /// The most values of a range: more is a slip.
 pub(super) const MOST: i64 = 1_000_000;
 
+/// The most values that the ranges of a grid have together, so that a few lines cannot fill the memory.
+pub(super) const MOST_IN_ALL: i64 = 4_000_000;
+
 const SHAPES: [&str; 3] = ["linspace", "logspace", "range"];
+
+/// Whether a name is that of a range.
+pub(super) fn is_shape(name: &str) -> bool {
+    SHAPES.contains(&name)
+}
 
 const HELP: &str = "a range is { logspace = [first, last, count] }, { linspace = [first, last, count] }, \
                     or { range = [start, stop] } with the stop left out and perhaps a step";
@@ -23,9 +31,10 @@ pub(super) fn read(
     key: &'static Key,
     value: &Spanned<DeValue<'_>>,
     source: &Arc<Source>,
+    budget: &mut i64,
 ) -> Option<Result<Vec<(Value, Span)>, Issue>> {
     let table = value.get_ref().as_table()?;
-    Some(values(key, table, &value.span(), source).and_then(|values| {
+    Some(values(key, table, &value.span(), source, budget).and_then(|values| {
         let checked = values.into_iter().map(|found| {
             if in_range(key, &found) {
                 Ok((found, value.span()))
@@ -38,7 +47,13 @@ pub(super) fn read(
     }))
 }
 
-fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> Result<Vec<Value>, Issue> {
+fn values(
+    key: &Key,
+    table: &DeTable<'_>,
+    span: &Span,
+    source: &Arc<Source>,
+    budget: &mut i64,
+) -> Result<Vec<Value>, Issue> {
     let wrong = |text: String| Issue::new(source, span, text).help(HELP);
     let mut entries = table.iter();
     let (Some((name, value)), None) = (entries.next(), entries.next()) else {
@@ -59,7 +74,20 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
     let items =
         value.get_ref().as_array().map(|items| items.iter().map(Spanned::get_ref).collect::<Vec<_>>());
     let shown = source.excerpt(&value.span());
+    let wrong = |text: String| Issue::new(source, &value.span(), text).help(HELP);
     let items = items.ok_or_else(|| wrong(format!("`{name}` cannot be {shown}")))?;
+    let refused = |count: i128, help: &str| {
+        let count = counted(count.max(0).unsigned_abs(), "value");
+        wrong(format!("`{name}` = {shown} has {count}")).help(help)
+    };
+    let mut spend = |count: i64| {
+        *budget -= count;
+        if *budget < 0 {
+            let most = counted(MOST_IN_ALL.unsigned_abs().into(), "value");
+            return Err(refused(count.into(), &format!("the ranges of a grid have at most {most} together")));
+        }
+        Ok(())
+    };
     if name == "range" {
         let numbers: Option<Vec<i64>> = items.iter().map(|item| integer(item)).collect();
         let (start, stop, step) = match numbers.as_deref() {
@@ -70,9 +98,13 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
             }
         };
         let count = (i128::from(stop) - i128::from(start) + i128::from(step) - 1) / i128::from(step);
-        if count < 1 || count > i128::from(MOST) {
-            return Err(wrong(format!("`range` = {shown} has {} values", count.max(0))));
+        if count < 1 {
+            return Err(refused(count, "it goes up from the start and leaves the stop out"));
         }
+        if count > i128::from(MOST) {
+            return Err(refused(count, &format!("a range has at most {}", counted(MOST as u128, "value"))));
+        }
+        spend(count as i64)?;
         let at = |index: i64| start + index * step;
         let make = |x: i64| if whole { Value::Integer(x) } else { Value::Number(x as f64) };
         return Ok((0..count as i64).map(at).map(make).collect());
@@ -87,12 +119,18 @@ fn values(key: &Key, table: &DeTable<'_>, span: &Span, source: &Arc<Source>) -> 
     let (Some(first), Some(last), Some(count)) = (first, last, count) else {
         return Err(wrong(format!("`{name}` cannot be {shown}: it takes first, last and a whole count")));
     };
-    if !(2..=MOST).contains(&count) || first == last {
-        return Err(wrong(format!("`{name}` = {shown} has {count} values from {first} to {last}")));
+    if !(2..=MOST).contains(&count) {
+        let most = counted(MOST as u128, "value");
+        return Err(refused(count.into(), &format!("it has both ends, so at least 2, and at most {most}")));
+    }
+    if first == last {
+        let text = format!("`{name}` = {shown} begins where it ends");
+        return Err(wrong(text).help("its ends differ: write a single value as a value"));
     }
     if name == "logspace" && !(first > 0.0 && last > 0.0) {
         return Err(wrong(format!("`logspace` = {shown} has an end that is not above 0")));
     }
+    spend(count)?;
     Ok((0..count)
         .map(|index| Value::Number(point(name == "logspace", first, last, index, count - 1)))
         .collect())

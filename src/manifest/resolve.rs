@@ -11,12 +11,13 @@ use figment::{Figment, Profile};
 
 use super::Manifest;
 use super::block::Block;
-use super::choice::{self, Layers};
+use super::choice::{self, Layers, MODELS};
 use super::document::{Document, MOST_ISSUES, Setting};
 use super::error::ManifestError;
 use super::keys::{Key, Kind};
 use super::layers::{self, Defaults};
 use super::named;
+use super::overriding;
 use super::raw::Raw;
 use super::source::{Issue, Source, Span};
 use super::spec::RunConfig;
@@ -33,12 +34,16 @@ pub struct Resolver<'m> {
     /// Names of evaluations.
     evals: Vec<String>,
     /// What contradicts itself, whatever the runs.
-    contradictions: Vec<Issue>,
+    pub(super) contradictions: Vec<Issue>,
     /// Conditional keys that some run had a use for.
     used: BTreeSet<&'static str>,
     /// Settings of files that the runs so far had no use for.
     idle: BTreeMap<(usize, usize), Issue>,
+    /// Runs that have no base model.
+    absent: Option<Issue>,
 }
+
+const MASK: &str = "mask.type";
 
 /// Resolves the points of one block, or the single run of a manifest without a grid.
 pub struct BlockResolver<'r, 'm> {
@@ -54,7 +59,7 @@ impl<'m> Resolver<'m> {
         let evals = names_of_evals(manifest);
         let mut issues = Vec::new();
         for file in &manifest.files {
-            contradictions(file, &evals, &mut issues);
+            choice::contradictions(file, &evals, &mut issues);
         }
         for block in &manifest.blocks {
             let place = |path: &str| match path {
@@ -63,6 +68,7 @@ impl<'m> Resolver<'m> {
             };
             choice::conflicts(&block.source, place, &evals, &mut issues);
         }
+        overriding::of_blocks(manifest, &mut issues);
         let base = manifest.files.iter().fold(Figment::from(Defaults), Figment::merge);
         Self {
             manifest,
@@ -72,12 +78,16 @@ impl<'m> Resolver<'m> {
             contradictions: issues,
             used: BTreeSet::new(),
             idle: BTreeMap::new(),
+            absent: None,
         }
     }
 
     /// Merges the layers of a block.
     pub fn block<'r>(&'r mut self, block: Option<&'m Block>) -> Result<BlockResolver<'r, 'm>, ManifestError> {
-        self.refuse_overridden_axes(block)?;
+        let swept = block.map(|block| overriding::of_axes(self.manifest, block)).unwrap_or_default();
+        if !swept.is_empty() {
+            return Err(ManifestError::Invalid(swept));
+        }
         let mut figment = self.base.clone();
         let fixed = block.map(|block| self.fixed(block));
         if let Some(fixed) = &fixed {
@@ -87,8 +97,9 @@ impl<'m> Resolver<'m> {
         let mut data = figment::Provider::data(&figment).map_err(|source| self.extract_error(source))?;
         let mut merged = data.remove(&Profile::Default).unwrap_or_default();
         let layers = Layers { manifest: self.manifest, block };
-        for path in layers.idle(&self.evals)? {
-            layers::remove(&mut merged, &named::place(&path));
+        match layers.idle(&self.evals) {
+            Ok(idle) => idle.iter().for_each(|path| layers::remove(&mut merged, &named::place(path))),
+            Err(issue) => self.absent = Some(issue),
         }
         Ok(BlockResolver { resolver: self, layers, merged, checked: BTreeSet::new() })
     }
@@ -108,12 +119,36 @@ impl<'m> Resolver<'m> {
                 }
             }
         }
-        for ((layer, index), issue) in self.idle {
-            if !self.used.contains(self.manifest.files[layer].settings[index].key.path) {
-                issues.push(issue);
+        for ((layer, index), issue) in &self.idle {
+            let known = self.contradictions.iter().any(|known| same_place(known, issue));
+            if !known && !self.used.contains(self.manifest.files[*layer].settings[*index].key.path) {
+                issues.push(issue.clone());
             }
         }
+        issues.extend(self.scores_without_a_mask());
+        issues.extend(self.absent);
         issues
+    }
+
+    /// `[fisher]` settings of the manifest itself although files choose another mask for every run. Those of a parent may
+    /// wait for a child; beside blocks that choose masks they are the weaker layer; a default changes nothing.
+    fn scores_without_a_mask(&self) -> Vec<Issue> {
+        let Manifest { files, overrides, blocks, .. } = self.manifest;
+        let chosen = files.iter().any(|file| file.get(MASK).is_some());
+        let later = blocks.iter().any(|block| block.entry(MASK).is_some());
+        if !chosen || later || overrides.iter().any(|layer| layer.get(MASK).is_some()) {
+            return Vec::new();
+        }
+        let main = self.manifest.main();
+        let idle = main.settings.iter().filter(|Setting { key, value, .. }| {
+            key.section() == "fisher" && !self.used.contains(key.path) && key.preset().as_ref() != Some(value)
+        });
+        let issue = |setting: &Setting| {
+            let text = format!("`{}` does not apply: no run has a Fisher mask", setting.key.path);
+            let help = "its scores are for runs with `mask.type` = \"fisher\": give some that mask, or remove the key";
+            Issue::new(&main.source, &setting.span, text).help(help).about(&[MASK])
+        };
+        idle.map(issue).collect()
     }
 
     /// A block's fixed values as a layer. Paths are relative to the manifest.
@@ -131,23 +166,34 @@ impl<'m> Resolver<'m> {
         }
     }
 
-    fn refuse_overridden_axes(&self, block: Option<&Block>) -> Result<(), ManifestError> {
-        let mut issues = Vec::new();
-        for (layer, setting) in self.manifest.override_settings() {
-            let Some(block) = block else { break };
-            let path = setting.key.path;
-            if block.entry(path).is_some_and(|entry| entry.swept) {
-                let text = format!("`{path}` is swept by {}, so it cannot be overridden", block.title());
-                let help = "edit the block, or drop the override";
-                issues.push(Issue::new(&layer.source, &setting.span, text).help(help));
-            }
-        }
-        if issues.is_empty() { Ok(()) } else { Err(ManifestError::Invalid(issues)) }
-    }
-
     fn extract_error(&self, source: impl Into<Box<figment::Error>>) -> ManifestError {
         ManifestError::Extract { path: self.manifest.path.clone(), source: source.into() }
     }
+}
+
+/// The most named evaluations: every one is completed for every run.
+const MOST_EVALUATIONS: usize = 100;
+
+/// The issue of a manifest with more named evaluations than anybody means, at the first of its settings that is beyond.
+pub(super) fn too_many_evaluations(manifest: &Manifest) -> Option<Issue> {
+    let settings =
+        manifest.files.iter().chain(&manifest.overrides).flat_map(|layer| {
+            layer.settings.iter().map(|setting| (setting.key, &layer.source, &setting.span))
+        });
+    let entries = manifest
+        .blocks
+        .iter()
+        .flat_map(|block| block.entries.iter().map(|entry| (entry.key, &block.source, &entry.span)));
+    let mut names = BTreeSet::new();
+    for (key, source, span) in settings.chain(entries) {
+        let Some((name, _)) = named::split(key.path) else { continue };
+        names.insert(name);
+        if names.len() > MOST_EVALUATIONS {
+            let text = format!("there are more than {MOST_EVALUATIONS} named evaluations");
+            return Some(Issue::new(source, span, text).help("every run makes all of them: name fewer"));
+        }
+    }
+    None
 }
 
 /// The names of evaluations that any layer or block knows, sorted.
@@ -157,59 +203,6 @@ fn names_of_evals(manifest: &Manifest) -> Vec<String> {
     let keys = settings.map(|setting| setting.key).chain(entries.map(|entry| entry.key));
     let names = keys.filter_map(|key| named::split(key.path)).map(|(name, _)| name.to_owned());
     names.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Settings of one text that exclude each other, or that the choice beside them gives no meaning.
-fn contradictions(file: &Document, evals: &[String], issues: &mut Vec<Issue>) {
-    let place = |path: &str| match path {
-        "model.pretrain" => file.pretrain.clone(),
-        _ => file.get(path).map(|setting| setting.span.clone()),
-    };
-    choice::conflicts(&file.source, place, evals, issues);
-    for setting in &file.settings {
-        let path = setting.key.path;
-        let Some(need) = variant::condition(path).filter(|need| same_table(path, need.chooser)) else {
-            continue;
-        };
-        if let Some(Setting { value: Value::Text(chosen), .. }) = file.get(need.chooser)
-            && !need.choices.contains(&chosen.as_str())
-        {
-            let text = variant::mismatch(path, need.chooser, chosen);
-            let issue = Issue::new(&file.source, &setting.span, text).help(variant::advice(path));
-            issues.push(issue.about(&[path]));
-        }
-    }
-}
-
-fn same_table(path: &str, chooser: &str) -> bool {
-    path.split('.').next() == chooser.split('.').next() && chooser != "model"
-}
-
-/// What else is wrong with a manifest that could not be read whole, but for what may only follow from `known`.
-///
-/// # Errors
-/// When the layers cannot be merged at all.
-pub(super) fn further_issues(manifest: &Manifest, known: &[Issue]) -> Result<Vec<Issue>, ManifestError> {
-    let mut resolver = Resolver::new(manifest);
-    let mut issues = Vec::new();
-    let blocks = manifest.blocks.iter().map(Some);
-    let alone = manifest.blocks.is_empty().then_some(None);
-    for block in blocks.chain(alone) {
-        let entries = block.map(|block| block.entries.iter()).into_iter().flatten();
-        let first = |entry: &'_ super::block::Entry| Some((entry.key, entry.values.first()?.0.clone()));
-        let point = entries.filter(|entry| entry.swept).filter_map(first).collect::<Vec<_>>();
-        let point = point.iter().map(|(key, value)| (*key, value)).collect::<Vec<_>>();
-        let found = resolver.block(block).and_then(|mut resolved| resolved.run(&point).map(|_| ()));
-        match found {
-            Err(ManifestError::Invalid(found)) => issues.extend(found),
-            other => other?,
-        }
-    }
-    issues.extend(resolver.contradictions);
-    // What stands nowhere may be what could not be read; and a misspelt or unreadable key has no other faults.
-    let suspect = known.iter().flat_map(|issue| &issue.keys).collect::<BTreeSet<_>>();
-    issues.retain(|issue| !issue.span.is_empty() && !issue.keys.iter().any(|key| suspect.contains(key)));
-    Ok(issues)
 }
 
 impl BlockResolver<'_, '_> {
@@ -264,10 +257,12 @@ impl BlockResolver<'_, '_> {
             let Some(eval) = raw.evals.get(name) else { continue };
             let chosen = variant::task_word(&eval.task);
             let need = variant::condition(rest).filter(|need| need.chooser == "task.type");
-            if need.is_some_and(|need| !need.choices.contains(&chosen)) {
+            if let Some(choices) = need.map(|need| need.choices).filter(|choices| !choices.contains(&chosen))
+            {
                 let chooser = format!("eval.{name}.task.type");
                 let text = variant::mismatch(key.path, &chooser, chosen);
-                issues.push(Issue::new(source, span, text).help("remove the key"));
+                let whose = variant::owners(&chooser, choices);
+                issues.push(Issue::new(source, span, text).help(format!("{whose}: remove the key")));
             }
         }
     }
@@ -285,8 +280,12 @@ impl BlockResolver<'_, '_> {
                 self.resolver.used.insert(key.path);
             }
         }
+        // Two sources of a model in one block are a contradiction, said elsewhere.
+        let torn = self.layers.block.is_some_and(|block| {
+            block.pretrain.is_some() && MODELS.iter().any(|path| block.entry(path).is_some())
+        });
         let refuse = |path: &str, source: &Arc<Source>, span: &Span| {
-            let need = variant::condition(path)?;
+            let need = variant::condition(path).filter(|need| need.chooser != "model" || !torn)?;
             let text = variant::mismatch(path, need.chooser, selection.chosen(need.chooser));
             let unmet = !selection.applies(path);
             let keys = super::keys::find(need.chooser).map(|key| key.path);
@@ -310,7 +309,7 @@ impl BlockResolver<'_, '_> {
                     let path = setting.key.path;
                     let bound = variant::condition(path).is_some_and(|need| need.chooser == chooser);
                     if bound
-                        && same_table(path, chooser)
+                        && choice::same_table(path, chooser)
                         && let Some(issue) = refuse(path, &file.source, &setting.span)
                     {
                         self.resolver.idle.insert((layer, index), issue);

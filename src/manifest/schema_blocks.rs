@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::figure::SCORE;
+use super::figure::{EVALUATION, SCORE, TRAINING};
 use super::schema::reference;
 use super::{claim, figure};
 
@@ -212,10 +212,14 @@ fn text(description: &str) -> Value {
 }
 
 fn metric() -> Value {
+    let scores = EVALUATION.iter().map(|column| format!("eval/{column}"));
+    let words = scores.chain(TRAINING.iter().map(ToString::to_string)).collect::<Vec<_>>();
     json!({
         "description": format!("A column of metrics.csv or evals.csv.\n\nDefault: `\"{SCORE}\"`."),
         "type": "string",
         "default": SCORE,
+        // Words for completion, and the columns of named evaluations.
+        "anyOf": [{ "enum": words }, { "pattern": format!("^eval/.+/({})$", EVALUATION.join("|")) }],
     })
 }
 

@@ -101,52 +101,22 @@ impl miette::Diagnostic for Issue {
     }
 }
 
-/// An issue with its source attached, as miette draws it.
-#[derive(Debug)]
-struct Drawn<'a> {
-    issue: &'a Issue,
-    source: miette::NamedSource<String>,
-}
-
-impl std::fmt::Display for Drawn<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(&self.issue.text)
-    }
-}
-
-impl std::error::Error for Drawn<'_> {}
-
-impl miette::Diagnostic for Drawn<'_> {
-    fn help(&self) -> Option<Box<dyn std::fmt::Display + '_>> {
-        miette::Diagnostic::help(self.issue)
-    }
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(&self.source)
-    }
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        let span = miette::SourceSpan::from(self.issue.span.clone());
-        Some(Box::new(std::iter::once(miette::LabeledSpan::new_primary_with_span(None, span))))
-    }
-}
-
-/// Draws issues with the source text underlined, one block each, with colours when asked.
-pub fn render(issues: &[Issue], color: bool) -> String {
-    let theme =
-        if color { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
-    let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(100);
+/// A whole number with commas between its thousands.
+pub fn grouped(number: u128) -> String {
+    let digits = number.to_string();
     let mut out = String::new();
-    for (index, issue) in issues.iter().enumerate() {
-        if index > 0 {
-            out.push('\n');
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
         }
-        let source = miette::NamedSource::new(&issue.source.name, issue.source.text.clone());
-        let drawn = Drawn { issue, source };
-        if handler.render_report(&mut out, &drawn).is_err() {
-            out.push_str(&issue.to_string());
-            out.push('\n');
-        }
+        out.push(digit);
     }
     out
+}
+
+/// So many of a thing, such as `1 value` or `2,000 values`.
+pub fn counted(number: u128, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// The candidate closest to a misspelt name, when one is close enough to be meant.
@@ -179,6 +149,12 @@ mod tests {
         // `k` is one byte and `é` two: byte 9 is the third character of line 2.
         assert_eq!(source.position(9), (2, 3));
         assert_eq!(source.position(999), (3, 1));
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        let shown = [0, 1, 999, 1000, 1_234_567].map(|n| counted(n, "run"));
+        assert_eq!(shown, ["0 runs", "1 run", "999 runs", "1,000 runs", "1,234,567 runs"]);
     }
 
     #[test]

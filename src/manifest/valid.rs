@@ -3,6 +3,7 @@
 //! Ranges of single keys were checked where they were written (`keys.rs`); here stand the rules that take two keys.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::PathBuf;
 
 use super::files;
@@ -11,9 +12,10 @@ use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, Pretrai
 use super::valid_task::task;
 use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
+use crate::task::{PromptTemplates, TaskError, check_prompts};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     /// The keys that the rule is about, the likeliest to be wrong first.
     pub keys: Vec<&'static str>,
@@ -23,13 +25,29 @@ pub struct Problem {
     pub help: String,
 }
 
-/// Digests of the files that configurations name, each computed once.
+/// What configurations name and say again and again, looked at once: digests of files, what is wrong with prompts.
 #[derive(Debug, Default)]
 pub struct Digests {
     known: BTreeMap<(bool, PathBuf), Result<String, String>>,
+    prompts: Option<(PromptTemplates, Vec<Problem>)>,
 }
 
 impl Digests {
+    /// What is wrong with templates of prompts, with the keys of `[task]`.
+    pub(super) fn check(&mut self, templates: &PromptTemplates) -> Vec<Problem> {
+        if let Some((_, problems)) = self.prompts.as_ref().filter(|(known, _)| known == templates) {
+            return problems.clone();
+        }
+        let problem = |(key, error): (&'static str, TaskError)| {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            let (text, help) = (format!("{error}{cause}"), error.hint().unwrap_or_default());
+            Problem { keys: vec![key], text, help }
+        };
+        let problems = check_prompts(templates).into_iter().map(problem).collect::<Vec<_>>();
+        self.prompts = Some((templates.clone(), problems.clone()));
+        problems
+    }
+
     /// blake3 of a file, or of a model folder, in hex.
     pub(super) fn get(&mut self, path: &str, folder: bool) -> Result<String, String> {
         let path = PathBuf::from(path);
@@ -48,6 +66,11 @@ pub(super) struct Rules<'d> {
 }
 
 impl Rules<'_> {
+    /// Adds a problem.
+    pub(super) fn add(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     pub(super) fn broken(&mut self, keys: &[&'static str], text: String, help: &str) {
         self.problems.push(Problem { keys: keys.to_vec(), text, help: help.into() });
     }
@@ -89,6 +112,12 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
             None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
         },
     };
+    if let (MaskType::Layers, ModelSource::Pretrain(base)) = (raw.mask.r#type, &source) {
+        let (count, layers) = (raw.mask.count, base.layers);
+        let text = || format!("`mask.count` = {count} is more than `model.pretrain.layers` = {layers}");
+        let help = "a mask of layers trains some of the layers that there are";
+        rules.unless(count <= layers, &["mask.count", "model.pretrain.layers"], text, help);
+    }
     let grpo = grpo(&raw.grpo, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
     let trained_on = task(raw.task, "task", &mut rules);
@@ -228,7 +257,7 @@ fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_
         MaskType::Random | MaskType::Fisher | MaskType::Magnitude => {}
     }
     let sparsity = raw.sparsity.unwrap_or_else(|| {
-        let help = "every mask but the full one needs the share of entries that it leaves untouched";
+        let help = "a random, fisher or magnitude mask needs it: the share of entries that stay untouched, a number in (0, 1)";
         rules.broken(&["mask.sparsity", "mask.type"], "`mask.sparsity` is missing".into(), help);
         f64::NAN
     });

@@ -5,10 +5,10 @@
 
 use super::keys;
 use super::raw::{Generator, RawTask, TaskType};
-use super::valid::Rules;
+use super::valid::{Problem, Rules};
 use crate::task::{
     AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
-    TaskSpec,
+    TaskSpec, shipped_names,
 };
 
 /// A table of task settings.
@@ -34,7 +34,7 @@ pub(super) fn task(raw: RawTask, table: &str, rules: &mut Rules<'_>) -> TaskSpec
     }
     match raw.r#type {
         None => {
-            let help = "write [task] with type = \"alphabet_sort\"";
+            let help = "write [task] with type = \"alphabet_sort\", \"gsm8k\" or \"math\"";
             rules.broken(&["task.type"], "`task.type` is missing".into(), help);
             alphabet_sort(raw, at, rules)
         }
@@ -107,6 +107,26 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
             NamesSpec::File { path: path.into(), digest }
         }
     };
+    if names == NamesSpec::Shipped {
+        let (needed, most) = (u64::from(raw.max_turns) * u64::from(raw.max_names_per_turn), shipped_names());
+        let text = || {
+            format!(
+                "`task.max_turns` * `task.max_names_per_turn` = {needed} is more than the {most} names that are shipped"
+            )
+        };
+        let [[own_names, plain_names], [own_turns, plain_turns]] =
+            [at.keys("max_names_per_turn"), at.keys("max_turns")];
+        let keys = [own_names, own_turns, plain_names, plain_turns];
+        let help = "no name comes twice in an episode: lower one of the two, or give a longer list with `task.names`";
+        rules.unless(needed <= most as u64, &keys, text, help);
+    }
+    let prompts =
+        PromptTemplates { first: raw.prompts.first, second: raw.prompts.second, later: raw.prompts.later };
+    for problem in rules.digests.check(&prompts) {
+        let own =
+            problem.keys.iter().filter_map(|key| key.strip_prefix("task.")).flat_map(|name| at.keys(name));
+        rules.add(Problem { keys: own.collect(), ..problem });
+    }
     TaskSpec::AlphabetSort(AlphabetSortSpec {
         min_turns: raw.min_turns,
         max_turns: raw.max_turns,
@@ -121,10 +141,6 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
             Generator::Counter => Episodes::Counter,
             Generator::Python => Episodes::Python { seed: raw.seed },
         },
-        prompts: PromptTemplates {
-            first: raw.prompts.first,
-            second: raw.prompts.second,
-            later: raw.prompts.later,
-        },
+        prompts,
     })
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::keys::{Key, Kind};
-use super::source::{Issue, Source, Span};
+use super::range;
+use super::source::{Issue, Source, Span, counted, grouped};
 
 /// A checked value. Numbers are finite and have no negative zero, so equality is plain.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,15 +88,28 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
     let written = source.excerpt(span);
     let mismatch = || {
         let issue = wrong(format!("`{}` cannot be {written}, {}", key.path, article(value)));
-        if matches!(value, DeValue::Array(_)) && !matches!(key.kind, Kind::Pair(_)) {
-            return Issue {
-                help: Some(format!("{}; lists are axes, and axes belong in a [[grid]] block", allowed())),
-                ..issue
-            };
-        }
-        issue
+        let axis = match value {
+            DeValue::Array(_) if !matches!(key.kind, Kind::Pair(_)) => "lists",
+            DeValue::Table(table) if table.iter().any(|(name, _)| range::is_shape(name.get_ref())) => {
+                "ranges"
+            }
+            _ => return issue,
+        };
+        issue.help(format!("{}; {axis} are axes, and axes belong in a [[grid]] block", allowed()))
     };
-    let outside = || wrong(format!("`{}` = {written} is out of range", key.path));
+    let outside = || {
+        let issue = wrong(format!("`{}` = {written} is out of range", key.path));
+        match key.kind {
+            // What is beyond the upper bound is told of it, however large it is.
+            Kind::Integer(low, high)
+                if !written.starts_with('-') && integer(value).is_none_or(|x| x > high) =>
+            {
+                let high = grouped(high.unsigned_abs().into());
+                issue.help(format!("it must be a whole number from {low} to {high}"))
+            }
+            _ => issue,
+        }
+    };
     match (key.kind, value) {
         (Kind::Text, DeValue::String(text)) => Ok(Value::Text(text.to_string())),
         (Kind::Path, DeValue::String(text)) => {
@@ -139,7 +153,8 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
         },
         (Kind::Pair(range), DeValue::Array(items)) => {
             if items.len() != 2 {
-                return Err(wrong(format!("`{}` = {written} has {} values", key.path, items.len())));
+                let values = counted(items.len() as u128, "value");
+                return Err(wrong(format!("`{}` = {written} has {values}", key.path)));
             }
             let mut pair = Vec::new();
             for item in items {
@@ -147,7 +162,11 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
                     Some(x) if range.contains(x) => pair.push(Value::Number(x)),
                     _ => {
                         let (inner, text) = (item.span(), source.excerpt(&item.span()));
-                        let text = format!("`{}` holds {text}, which is out of range", key.path);
+                        let what = match item.get_ref() {
+                            DeValue::Integer(_) | DeValue::Float(_) => "which is out of range",
+                            other => article(other),
+                        };
+                        let text = format!("`{}` holds {text}, {what}", key.path);
                         return Err(Issue::new(source, &inner, text).help(allowed()));
                     }
                 }

@@ -170,11 +170,19 @@ pub fn advice(path: &str) -> String {
             "a model comes from a folder or from a hub, or is built in: choose one".into()
         }
         Some(Condition { chooser, choices }) => {
-            let words = choices.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
-            format!(
-                "only `{chooser}` = {words} has it: remove the key, or give those runs a block of their own"
-            )
+            let whose = owners(chooser, choices);
+            format!("{whose}: remove the key, or give those runs a block of their own")
         }
         None => "remove the key".into(),
     }
+}
+
+/// Which choices have a key: "only `mask.type` = "fisher" or "magnitude" has it".
+pub fn owners(chooser: &str, choices: &[&str]) -> String {
+    let words = choices.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>();
+    let words = match words.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    };
+    format!("only `{chooser}` = {words} has it")
 }

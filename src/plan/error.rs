@@ -1,7 +1,8 @@
 //! What can be wrong with a grid, and with asking for a run of it.
 
+use super::MOST_POINTS;
 use crate::exit::{Code, Failure};
-use crate::manifest::{self, Issue, ManifestError};
+use crate::manifest::{self, Issue, ManifestError, counted, grouped};
 
 /// A grid that cannot be planned, or a run that is not in it.
 #[derive(Debug, thiserror::Error)]
@@ -13,11 +14,13 @@ pub enum PlanError {
     #[error("{}", manifest::list(.0))]
     Grid(Vec<Issue>),
     /// More points than can be meant.
-    #[error("the grid of `{manifest}` has {points} points, more than the {most} runs that it may have")]
+    #[error(
+        "the grid of `{manifest}` has {} points, more than the {} that it may have", shown(*points), counted((*most).into(), "run")
+    )]
     TooLarge {
         /// Name of the manifest.
         manifest: String,
-        /// Points.
+        /// Points; those of a number beyond all counting are `u128::MAX`.
         points: u128,
         /// The most allowed.
         most: u32,
@@ -46,15 +49,22 @@ pub enum PlanError {
     },
 }
 
+/// A number of points. A product that no integer holds is not shown as if it were exact.
+fn shown(points: u128) -> String {
+    if points == u128::MAX { "more than 10^38".into() } else { grouped(points) }
+}
+
 impl PlanError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Manifest(error) => error.hint(),
             Self::Grid(issues) => manifest::advice(issues),
-            Self::TooLarge { .. } => {
-                Some("cut the axes, or allow more with `exec.max_runs` (at most 1000000)".into())
-            }
+            Self::TooLarge { points, .. } => Some(if *points > MOST_POINTS {
+                format!("cut the axes: `exec.max_runs` can allow {} at most", grouped(MOST_POINTS))
+            } else {
+                format!("cut the axes, or allow more with `exec.max_runs` (at most {})", grouped(MOST_POINTS))
+            }),
             Self::NoSuchRun { near, .. } if near.is_empty() => Some("`tickets plan` lists the runs".into()),
             Self::NoSuchRun { near, .. } => Some(format!("runs like it: {}", near.join(", "))),
             Self::Ambiguous { .. } => Some("give more of the label or of the id".into()),

@@ -7,7 +7,6 @@ mod built;
 mod canon;
 mod compare;
 mod error;
-mod grid;
 mod identity;
 mod label;
 mod lock;
@@ -28,7 +27,8 @@ pub use run_spec::{RunId, RunSpec, StageIds};
 pub use select::{matches, selects};
 
 use crate::manifest::{
-    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, nearest,
+    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, grid,
+    nearest,
 };
 use label::Values;
 use serde_json::{Map, Value as Json};
@@ -66,8 +66,9 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
     let mut issues = Vec::new();
     let sizes = manifest.blocks.iter().map(grid::size);
     let points = sizes.fold(0, u128::saturating_add);
+    let most = manifest.max_runs();
     if points > MOST_POINTS {
-        return Err(PlanError::TooLarge { manifest: manifest.name, points, most: MOST_POINTS as u32 });
+        return Err(PlanError::TooLarge { manifest: manifest.name, points, most });
     }
     for block in &manifest.blocks {
         match grid::expand(block) {
@@ -99,8 +100,7 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
             if issues.len() > MOST_ISSUES {
                 break 'blocks;
             }
-            let most = collected.runs.first().map(|run| run.config.exec.max_runs);
-            if let Some(most) = most.filter(|most| collected.runs.len() > *most as usize) {
+            if collected.runs.len() > most as usize {
                 let points = grids.iter().map(|(_, found)| found.points.len() as u128).sum();
                 return Err(PlanError::TooLarge { manifest: manifest.name, points, most });
             }

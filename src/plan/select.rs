@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use super::identity::settings;
 use super::run_spec::RunSpec;
-use crate::manifest::{Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span};
+use crate::manifest::{
+    Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span, counted, grouped,
+};
 
 /// Whether a run's settings, as [`settings`] lists them, have everything that a selector wants.
 pub fn matches(selector: &Selector, settings: &[(String, Value)]) -> bool {
@@ -39,7 +41,26 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     if manifest.figures.is_empty() && manifest.claims.is_empty() {
         return Vec::new();
     }
-    let known = runs.iter().map(|run| settings(&run.config)).collect::<Vec<_>>();
+    let selectors = manifest.figures.iter().flat_map(|figure| &figure.runs);
+    let selectors = selectors.chain(manifest.claims.iter().flat_map(|claim| claim.test.selectors()));
+    if let Some(first) =
+        selectors.clone().next().filter(|_| selectors.clone().count() * runs.len() > MOST_PAIRS)
+    {
+        let (selectors, runs) = (selectors.count() as u128, runs.len() as u128);
+        let text = format!("{} stand against {}", counted(selectors, "selector"), counted(runs, "run"));
+        let help = format!("together they make at most {} pairs: use fewer", grouped(MOST_PAIRS as u128));
+        return vec![Issue::new(&first.source, &first.span, text).help(help)];
+    }
+    // Of many runs, what no selector asks for would fill the memory.
+    let asked = selectors.flat_map(|selector| &selector.wanted).map(|(key, _, _)| key.path);
+    let asked = asked.collect::<std::collections::BTreeSet<_>>();
+    let is_asked = |path: &str| {
+        asked.contains(path) || path.rsplit_once('.').is_some_and(|(list, _)| asked.contains(list))
+    };
+    let of_run = |run: &RunSpec| {
+        settings(&run.config).into_iter().filter(|(path, _)| is_asked(path)).collect::<Vec<_>>()
+    };
+    let known = runs.iter().map(of_run).collect::<Vec<_>>();
     let mut issues = Vec::new();
     let mut chosen = |selectors: &[&Selector]| -> Vec<usize> {
         let mut all = Vec::new();
@@ -74,6 +95,9 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
     }));
     issues
 }
+
+/// The most pairs of a selector and a run that are looked at.
+const MOST_PAIRS: usize = 10_000_000;
 
 /// Why a selector means nothing: the first of its keys that no run has, or that has other values.
 fn reasons(selector: &Selector, known: &[Vec<(String, Value)>]) -> String {
@@ -125,26 +149,30 @@ fn pace(measure: &Measure, run: &RunSpec) -> Option<u32> {
     run.config.evals.iter().find(|named| named.name == name).map(|named| named.eval.every)
 }
 
+/// The issue of a figure or claim at `span` that wants what a run does not measure.
 fn unmeasured(measure: &Measure, run: &RunSpec, source: &std::sync::Arc<Source>, span: &Span) -> Issue {
     let (steps, metric, label) = (run.config.grpo.steps, &measure.metric, &run.label);
     let evals = &run.config.evals;
-    let (text, help) = match (measure.at_step, pace(measure, run)) {
-        (_, None) if metric.starts_with(EVAL) => {
-            let names = evals.iter().map(|named| format!("eval/{}/score", named.name)).collect::<Vec<_>>();
-            let known = if names.is_empty() { "eval/score".to_owned() } else { names.join(", ") };
-            (format!("no evaluation of run {label} gives `metric` = \"{metric}\""), format!("it has {known}"))
+    let pace = pace(measure, run);
+    if pace.is_none() && metric.starts_with(EVAL) {
+        let names = evals.iter().map(|named| format!("eval/{}/score", named.name)).collect::<Vec<_>>();
+        let known = if names.is_empty() { "eval/score".to_owned() } else { names.join(", ") };
+        let text = format!("no evaluation of run {label} gives `metric` = \"{metric}\"");
+        let at = measure.metric_span.as_ref().unwrap_or(span);
+        return Issue::new(source, at, text).help(format!("it has {known}"));
+    }
+    let step = measure.at_step.unwrap_or_default();
+    let text = format!("`at_step` = {step}, but run {label} has no `{metric}` at that step");
+    let help = match pace {
+        Some(every) => {
+            let below = if step >= steps { steps } else { step - step % every };
+            let above = below.saturating_add(every).min(steps);
+            let near = if below == above { below.to_string() } else { format!("{below} or {above}") };
+            format!(
+                "it has {steps} steps and is evaluated every {every}, at step 0 and at the last: nearest is {near}"
+            )
         }
-        (step, pace) => {
-            let step = step.unwrap_or_default();
-            let text = format!("`at_step` = {step}, but run {label} has no `{metric}` at that step");
-            let help = match pace {
-                Some(every) => {
-                    format!("it has {steps} steps and is evaluated every {every}, at step 0 and at the last")
-                }
-                None => format!("its steps are 1 to {steps}"),
-            };
-            (text, help)
-        }
+        None => format!("its steps are 1 to {steps}"),
     };
-    Issue::new(source, span, text).help(help)
+    Issue::new(source, measure.step_span.as_ref().unwrap_or(span), text).help(help)
 }

@@ -18,8 +18,8 @@ mod oracle_tests;
 pub use alphabet_sort::{AlphabetSort, Episode, Turn};
 pub use difflib::ratio;
 pub use error::TaskError;
-pub use names::NameSource;
-pub use prompts::default_prompts;
+pub use names::{NameSource, shipped_names};
+pub use prompts::{check_prompts, default_prompts};
 pub use reward::{Reward, Tag};
 pub use spec::{
     AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,

@@ -29,6 +29,11 @@ pub enum NameSource {
     Rows(Vec<Vec<String>>),
 }
 
+/// The most names that one episode can have of the shipped lists.
+pub fn shipped_names() -> usize {
+    GIVEN.lines().count().min(SURNAMES.lines().count())
+}
+
 /// A checked source of names.
 #[derive(Clone, Debug)]
 pub(super) enum NamePool {

@@ -64,6 +64,16 @@ pub(super) struct Shown<'t> {
     pub new_above: u64,
 }
 
+/// What is wrong with templates as texts, by key. None of them is rendered, so this ends whatever they say.
+pub fn check_prompts(templates: &PromptTemplates) -> Vec<(&'static str, TaskError)> {
+    let PromptTemplates { first, second, later } = templates;
+    let checked = [(FIRST, first), (SECOND, second), (LATER, later)].map(|(key, template)| {
+        let error = Prompts::empty().add(key, template).err()?;
+        Some((key, error))
+    });
+    checked.into_iter().flatten().collect()
+}
+
 /// Compiled templates.
 #[derive(Clone, Debug)]
 pub(super) struct Prompts(Environment<'static>);
@@ -71,22 +81,30 @@ pub(super) struct Prompts(Environment<'static>);
 impl Prompts {
     /// Compiles the templates of `spec` and tries each on the smallest and the largest turn.
     pub(super) fn new(spec: &AlphabetSortSpec) -> Result<Self, TaskError> {
+        let mut prompts = Self::empty();
+        let PromptTemplates { first, second, later } = &spec.prompts;
+        for (turn, key, template) in [(1, FIRST, first), (2, SECOND, second), (3, LATER, later)] {
+            prompts.add(key, template)?;
+            prompts.try_out(turn, spec)?;
+        }
+        Ok(prompts)
+    }
+
+    fn empty() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.expect("only delimiters can clash, and these are the usual ones"));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        let mut prompts = Self(environment);
-        let PromptTemplates { first, second, later } = &spec.prompts;
-        for (turn, key, template) in [(1, FIRST, first), (2, SECOND, second), (3, LATER, later)] {
-            prompts
-                .0
-                .add_template_owned(key, template.clone())
-                .map_err(|source| TaskError::Template { key, source: Box::new(source) })?;
-            prompts.check_variables(key)?;
-            prompts.try_out(turn, spec)?;
-        }
-        Ok(prompts)
+        Self(environment)
+    }
+
+    /// Compiles a template and checks its variables.
+    fn add(&mut self, key: &'static str, template: &str) -> Result<(), TaskError> {
+        self.0
+            .add_template_owned(key, template.to_owned())
+            .map_err(|source| TaskError::Template { key, source: Box::new(source) })?;
+        self.check_variables(key)
     }
 
     /// The message of one turn.

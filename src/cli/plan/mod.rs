@@ -15,6 +15,7 @@ use crate::store::Store;
 
 /// Arguments of `plan`.
 #[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct PlanArgs {
     /// Which manifest
     #[command(flatten)]

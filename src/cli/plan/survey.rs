@@ -139,10 +139,9 @@ fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView,
             return Ok(view);
         }
         RunState::Failed { class, message, .. } => {
-            let again = match FailureClass::from_name(class).is_some_and(FailureClass::retried_by_itself) {
-                true => "tried again by the next sweep",
-                false => "tried again with --retry",
-            };
+            let known = FailureClass::from_name(class);
+            let itself = known.is_some_and(FailureClass::retried_by_itself);
+            let again = if itself { "tried again by the next sweep" } else { "tried again with --retry" };
             view.reason = format!("{class}: {message} ({again})");
         }
         RunState::Resumable { step } => view.reason = format!("goes on from step {step}"),
@@ -193,15 +192,13 @@ fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageV
                 Stage::Mask => (ids.mask.as_ref(), ids.scores.as_ref().or(Some(&ids.base))),
             };
             let Some(id) = id else { continue };
-            let place = match places.get(id.as_str()) {
-                Some(place) => *place,
-                None => {
-                    let cached = present(store, stage, id)?;
-                    let needs = needs.cloned();
-                    order.push(StageView { stage, id: id.clone(), cached, needs, runs: 0, wanted: false });
-                    places.insert(id, order.len() - 1);
-                    order.len() - 1
-                }
+            let place = if let Some(place) = places.get(id.as_str()) {
+                *place
+            } else {
+                let (cached, needs) = (present(store, stage, id)?, needs.cloned());
+                order.push(StageView { stage, id: id.clone(), cached, needs, runs: 0, wanted: false });
+                places.insert(id, order.len() - 1);
+                order.len() - 1
             };
             order[place].runs += 1;
             order[place].wanted |= state.state != "done";

@@ -5,7 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::manifest::{Block, Entry, Issue, Key, Selector, Value};
+use super::block::{Block, Entry};
+use super::document::MOST_ISSUES;
+use super::keys::Key;
+use super::selector::Selector;
+use super::source::{Issue, counted, grouped};
+use super::value::Value;
 
 /// The points of one block.
 #[derive(Debug)]
@@ -25,7 +30,7 @@ impl<'b> Points<'b> {
 
 /// How many points a block has before exclusion.
 pub fn size(block: &Block) -> u128 {
-    let Ok(groups) = groups(block) else { return 0 };
+    let Ok(groups) = groups(block, false) else { return 0 };
     groups.iter().fold(1, |product: u128, group| product.saturating_mul(group.len as u128))
 }
 
@@ -36,11 +41,24 @@ struct Group {
     len: usize,
 }
 
+/// The most pairs of a point and an exclusion that are looked at.
+const MOST_COMPARISONS: usize = 100_000_000;
+
 /// The points of a block, in order.
 pub fn expand(block: &Block) -> Result<Points<'_>, Vec<Issue>> {
     let axes = block.entries.iter().filter(|entry| entry.swept).collect::<Vec<_>>();
-    let groups = groups(block)?;
+    let groups = groups(block, true)?;
     let count = groups.iter().map(|group| group.len).product::<usize>();
+    if count.saturating_mul(block.exclude.len()) > MOST_COMPARISONS {
+        let (exclusions, points) = (block.exclude.len() as u128, count as u128);
+        let text = format!("{} stand against {}", counted(exclusions, "exclusion"), counted(points, "point"));
+        let at = block.exclude.first().map_or(&block.span, |exclude| &exclude.span);
+        let help = format!(
+            "together they make at most {} pairs: split the block",
+            grouped(MOST_COMPARISONS as u128)
+        );
+        return Err(vec![Issue::new(&block.source, at, text).help(help)]);
+    }
     let mut points = Vec::with_capacity(count);
     let mut excluded = vec![0_usize; block.exclude.len()];
     for number in 0..count {
@@ -99,7 +117,8 @@ fn check_excludes(block: &Block, excluded: &[usize], left: usize) -> Result<(), 
         let written = block.source.excerpt(&exclude.span);
         let issue =
             Issue::new(&block.source, &exclude.span, format!("the exclusion {written} matches no point"));
-        issues.push(issue.help(reasons.join("; ")));
+        let keys = exclude.wanted.iter().map(|(key, _, _)| key.path).collect::<Vec<_>>();
+        issues.push(issue.help(reasons.join("; ")).about(&keys));
     }
     if issues.is_empty() && left == 0 {
         let text = format!("the exclusions leave nothing of {}", block.title());
@@ -108,15 +127,37 @@ fn check_excludes(block: &Block, excluded: &[usize], left: usize) -> Result<(), 
     if issues.is_empty() { Ok(()) } else { Err(issues) }
 }
 
-/// The groups of a block, in the order of their first axes.
-fn groups(block: &Block) -> Result<Vec<Group>, Vec<Issue>> {
+/// What tells the values of an axis apart.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Same {
+    Number(u64),
+    Other(String),
+}
+
+impl Same {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Integer(x) => Self::Number(x.cast_unsigned()),
+            Value::Number(x) => Self::Number(x.to_bits()),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+/// The groups of a block, in the order of their first axes. Whether values stand twice is a longer question.
+fn groups(block: &Block, twins_too: bool) -> Result<Vec<Group>, Vec<Issue>> {
     let axes = block.entries.iter().filter(|entry| entry.swept).collect::<Vec<_>>();
     let mut issues = Vec::new();
     let mut owner: Vec<Option<usize>> = vec![None; axes.len()];
     for (number, zip) in block.zip.iter().enumerate() {
+        if issues.len() >= MOST_ISSUES {
+            break;
+        }
         let mut lengths = Vec::new();
         for (key, span) in &zip.keys {
-            let issue = |text: String, help: &str| Issue::new(&block.source, span, text).help(help);
+            let issue = |text: String, help: &str| {
+                Issue::new(&block.source, span, text).help(help).about(&[key.path])
+            };
             match axes.iter().position(|axis| axis.key.path == key.path) {
                 None => {
                     let text = format!("zip names `{}`, which is not an axis of the block", key.path);
@@ -139,17 +180,23 @@ fn groups(block: &Block) -> Result<Vec<Group>, Vec<Issue>> {
                 &zip.span,
                 format!("zipped axes differ in length: {}", parts.join(", ")),
             );
-            issues.push(issue.help("zipped axes advance together, so they have the same number of values"));
+            let keys = lengths.iter().map(|(key, _)| *key).collect::<Vec<_>>();
+            let help = "zipped axes advance together, so they have the same number of values";
+            issues.push(issue.help(help).about(&keys));
         }
     }
-    for axis in axes.iter().zip(&owner).filter(|(_, owner)| owner.is_none()).map(|(axis, _)| axis) {
-        let mut spelled = BTreeSet::new();
+    let single = axes.iter().zip(&owner).filter(|(_, owner)| owner.is_none()).map(|(axis, _)| axis);
+    for axis in single.filter(|_| twins_too) {
+        let mut seen = BTreeSet::new();
         for (value, span) in &axis.values {
-            if !spelled.insert(value.to_string()) {
+            if issues.len() >= MOST_ISSUES {
+                break;
+            }
+            if !seen.insert(Same::of(value)) {
                 let text = format!("the axis `{}` has the value {value} twice", axis.key.path);
                 let issue = Issue::new(&block.source, span, text);
-                issues
-                    .push(issue.help("remove one: equal runs are one run (a zipped axis may repeat values)"));
+                let help = "remove one: equal runs are one run (a zipped axis may repeat values)";
+                issues.push(issue.help(help).about(&[axis.key.path]));
             }
         }
     }

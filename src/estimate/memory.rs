@@ -8,7 +8,7 @@ use crate::manifest::RunConfig;
 
 use super::decoder::Decoder;
 use super::lengths::Lengths;
-use super::work::evaluated;
+use super::work::Asked;
 
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
@@ -112,9 +112,9 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
 }
 
 /// A run.
-pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64) -> Memory {
+pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64, asked: &Asked<'_>) -> Memory {
     let grpo = &config.grpo;
-    let lengths = Lengths::of(&config.task, &config.model.source);
+    let lengths = &asked.training;
     let limit = f64::from(config.sampling.max_tokens);
     let size = f64::from(grpo.rollouts_per_step) / f64::from(grpo.minibatches);
     let micro_batch = f64::from(grpo.micro_batch).min(size);
@@ -124,15 +124,14 @@ pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64) -> Memo
         drawn: limit * lengths.turns.len() as f64,
         summed: size > micro_batch,
     };
-    let evals = evaluated(config);
     let training = Playing {
-        lengths: &lengths,
+        lengths,
         rows: f64::from(grpo.rollouts_per_step),
         group: f64::from(grpo.group_size),
         sampling: &config.sampling,
     };
     let mut playing = vec![training];
-    playing.extend(evals.iter().map(|(eval, lengths)| Playing {
+    playing.extend(asked.evals.iter().map(|(eval, lengths)| Playing {
         lengths,
         rows: f64::from(eval.examples),
         group: 1.0,

@@ -59,12 +59,13 @@ pub fn estimate(config: &RunConfig) -> Option<Estimate> {
 pub fn of_run(config: &RunConfig, shape: &Architecture) -> Estimate {
     let decoder = Decoder::new(shape, width(config));
     let active = active(shape, &config.mask);
+    let asked = work::Asked::of(config);
     Estimate {
         parameters: decoder.parameters as u64,
         active,
         dtype: config.model.dtype,
-        memory: memory::of_run(config, &decoder, active as f64),
-        work: work::work(config, &decoder, active as f64),
+        memory: memory::of_run(config, &decoder, active as f64, &asked),
+        work: work::work(config, &decoder, active as f64, &asked),
     }
 }
 

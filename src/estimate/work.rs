@@ -2,6 +2,7 @@
 
 use crate::grpo::{GrpoSpec, SamplingSpec};
 use crate::manifest::{EvalSpec, RunConfig};
+use crate::task::TaskSpec;
 
 use super::cost::Cost;
 use super::decoder::{Decoder, Pass};
@@ -152,19 +153,19 @@ pub(super) fn optimizer_step(decoder: &Decoder, active: f64) -> Cost {
 }
 
 /// The whole run.
-pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64) -> Work {
+pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64, asked: &Asked<'_>) -> Work {
     let grpo = &config.grpo;
     let steps = f64::from(grpo.steps);
-    let lengths = Lengths::of(&config.task, &config.model.source);
+    let lengths = &asked.training;
     let limit = f64::from(config.sampling.max_tokens);
     let play = Play {
-        lengths: &lengths,
+        lengths,
         rows: f64::from(grpo.rollouts_per_step),
         group: f64::from(grpo.group_size),
         sampling: &config.sampling,
     };
     let (rollout, read) = play.cost(decoder);
-    let sequences = batch(grpo, &lengths, limit);
+    let sequences = batch(grpo, lengths, limit);
     let minibatches = f64::from(grpo.minibatches);
     let updates = f64::from(grpo.updates_per_batch);
     let one_minibatch = Sequences { rows: sequences.rows / minibatches, ..sequences };
@@ -172,7 +173,7 @@ pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64) -> Work {
     let measured = if grpo.kl_coef > 0.0 { steps } else { after(grpo.steps, config.eval.every) };
     // The base's values are put in and taken out again: 16 bytes per active entry and way, and a copy.
     let reference = sequences.scored(decoder) + Cost::traffic(48.0 * active);
-    let (eval, eval_read) = evaluations(config, decoder);
+    let (eval, eval_read) = evaluations(grpo.steps, decoder, asked);
     // Per step, how far each active entry has moved, in float32 and in bfloat16.
     let movement =
         Cost { flops: 0.0, bytes: 80.0 * active, calls: 15.0 * TENSORS_PER_LAYER * decoder.layers };
@@ -205,23 +206,35 @@ fn after(steps: u32, every: u32) -> f64 {
     f64::from(steps.div_ceil(every.max(1)))
 }
 
-/// The evaluations of a run with the lengths of what they ask: the named ones, else the one.
-pub(super) fn evaluated(config: &RunConfig) -> Vec<(&EvalSpec, Lengths)> {
-    let model = &config.model.source;
-    if config.evals.is_empty() {
-        return vec![(&config.eval, Lengths::of(&config.task, model))];
+/// What a run asks: in training, and in its evaluations, which are the named ones, else the one.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub training: Lengths,
+    pub evals: Vec<(&'a EvalSpec, Lengths)>,
+}
+
+impl<'a> Asked<'a> {
+    pub fn of(config: &'a RunConfig) -> Self {
+        let model = &config.model.source;
+        let training = Lengths::of(&config.task, model);
+        if config.evals.is_empty() {
+            return Self { evals: vec![(&config.eval, training.clone())], training };
+        }
+        let lengths = |task: &TaskSpec| {
+            if *task == config.task { training.clone() } else { Lengths::of(task, model) }
+        };
+        let evals = config.evals.iter().map(|named| (&named.eval, lengths(&named.task))).collect();
+        Self { evals, training }
     }
-    config.evals.iter().map(|named| (&named.eval, Lengths::of(&named.task, model))).collect()
 }
 
 /// At step 0, every so many steps, and after the last.
-fn evaluations(config: &RunConfig, decoder: &Decoder) -> (Cost, f64) {
+fn evaluations(steps: u32, decoder: &Decoder, asked: &Asked<'_>) -> (Cost, f64) {
     let (mut all, mut all_read) = (Cost::default(), 0.0);
-    for (eval, lengths) in evaluated(config) {
-        let rows = f64::from(eval.examples);
-        let play = Play { lengths: &lengths, rows, group: 1.0, sampling: &eval.sampling };
+    for (eval, lengths) in &asked.evals {
+        let play = Play { lengths, rows: f64::from(eval.examples), group: 1.0, sampling: &eval.sampling };
         let (cost, read) = play.cost(decoder);
-        let times = 1.0 + after(config.grpo.steps, eval.every);
+        let times = 1.0 + after(steps, eval.every);
         all += cost * times;
         all_read += read * times;
     }

@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod counter;
 pub mod data;
+pub mod estimate;
 pub mod execute;
 pub mod exit;
 pub mod grpo;

@@ -24,6 +24,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
     // Files of models and datasets to plain values.
     ("data", &["store", "task", "sparsity"]),
+    // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.
+    ("estimate", &["manifest", "data", "task", "grpo", "sparsity"]),
     // Order, resume, isolation; it knows no tensor.
     ("execute", &["plan", "manifest", "store"]),
     // Every tensor, and the trainer that the executor runs.

@@ -1,0 +1,106 @@
+//! The shared stages before a run: the built-in base and Fisher scores. Each is an [`Estimate`] of its own, whose
+//! `train` phase is what is differentiated and whose `rollout` phase is what is played.
+
+use crate::grpo::SamplingSpec;
+use crate::manifest::{Dtype, ModelSource, RunConfig};
+use crate::sparsity::{FisherEstimator, MaskSpec};
+
+use super::decoder::Decoder;
+use super::lengths::Lengths;
+use super::memory::{Playing, Together, memory};
+use super::work::{Play, Sequences, Work, optimizer_step};
+use super::{Estimate, shape, width};
+
+/// Steps between looks at the sampled reward, conversations of a look, tokens above the longest right answer: as in
+/// `torch::pretrain`.
+const LOOK_EVERY: u32 = 50;
+const LOOK_ROWS: f64 = 128.0;
+const LOOK_MARGIN: f64 = 8.0;
+
+/// Making the built-in base; `None` for a base that is not made. All of `model.pretrain.steps` are counted: a warm start
+/// that reaches its `target_reward` ends earlier.
+pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
+    let ModelSource::Pretrain(spec) = &config.model.source else { return None };
+    let decoder = Decoder::new(&shape::built_in(spec), 4.0);
+    let lengths = Lengths::of(&config.task, &config.model.source);
+    let unlimited = f64::INFINITY;
+    let (steps, batch) = (f64::from(spec.steps), f64::from(spec.batch));
+    // A batch is one micro-batch, padded to its longest demonstration.
+    let longest = lengths.longest_right();
+    let demonstrations =
+        Sequences { rows: batch, length: longest, drawn: lengths.drawn(unlimited), micro_batch: batch };
+    let step = demonstrations.gradients(&decoder) + optimizer_step(&decoder, decoder.parameters);
+    let sampling = SamplingSpec {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        max_tokens: (lengths.longest_right_answer() + LOOK_MARGIN) as u32,
+    };
+    let look = Play { lengths: &lengths, rows: LOOK_ROWS, group: 1.0, sampling: &sampling };
+    let (cost, read) = look.cost(&decoder);
+    let looks =
+        if spec.target_reward < 1.0 { f64::from(spec.steps.div_ceil(LOOK_EVERY)).max(1.0) } else { 1.0 };
+    let work = Work {
+        rollout: cost * looks,
+        train: step * steps,
+        weight_bytes_read: read * looks,
+        disk_bytes: 4.0 * decoder.parameters,
+        rollout_tokens: looks * LOOK_ROWS * lengths.drawn(f64::from(sampling.max_tokens)),
+        train_tokens: steps * batch * lengths.whole(unlimited),
+        ..Work::default()
+    };
+    let together = Together { rows: batch, length: longest, drawn: lengths.drawn(unlimited), summed: false };
+    let playing = Playing { lengths: &lengths, rows: LOOK_ROWS, group: 1.0, sampling: &sampling };
+    let memory = memory(&decoder, decoder.parameters, together, &[playing]);
+    let parameters = decoder.parameters as u64;
+    Some(Estimate { parameters, active: parameters, dtype: Dtype::Float32, memory, work })
+}
+
+/// Making the Fisher scores that a run's mask needs; `None` for other masks and for bases of unknown shape.
+pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
+    let MaskSpec::Fisher { fisher, .. } = &config.mask else { return None };
+    let decoder = Decoder::new(&shape::architecture(config)?, width(config));
+    let lengths = Lengths::of(&config.task, &config.model.source);
+    let rows = f64::from(fisher.episodes);
+    let limit = f64::from(config.sampling.max_tokens);
+    let batch = fisher.estimator == FisherEstimator::Batch;
+    let (micro_batch, limit) =
+        if batch { (f64::from(config.grpo.micro_batch).min(rows), limit) } else { (1.0, f64::INFINITY) };
+    let sequences =
+        Sequences { rows, length: lengths.whole(limit), drawn: lengths.drawn(limit), micro_batch };
+    let mut work = Work {
+        train: sequences.gradients(&decoder),
+        // The base is read, four bytes per parameter are written.
+        disk_bytes: decoder.parameters * (decoder.width + 4.0),
+        train_tokens: rows * sequences.length,
+        ..Work::default()
+    };
+    let group = f64::from(config.grpo.group_size);
+    if batch {
+        let play = Play { lengths: &lengths, rows, group, sampling: &config.sampling };
+        (work.rollout, work.weight_bytes_read) = play.cost(&decoder);
+        work.rollout_tokens = rows * sequences.drawn;
+        if config.grpo.kl_coef != 0.0 {
+            work.train += sequences.scored(&decoder);
+        }
+    }
+    let turns = lengths.turns.len() as f64;
+    let (length, drawn) = if batch {
+        (lengths.longest(limit), limit * turns)
+    } else {
+        (lengths.longest_right(), lengths.longest_right_answer() * turns)
+    };
+    let together = Together { rows: micro_batch, length, drawn, summed: true };
+    let playing = Playing { lengths: &lengths, rows, group, sampling: &config.sampling };
+    // Nothing is trained, so there is no optimizer.
+    let memory = memory(&decoder, 0.0, together, if batch { std::slice::from_ref(&playing) } else { &[] });
+    Some(Estimate {
+        parameters: decoder.parameters as u64,
+        active: 0,
+        dtype: config.model.dtype,
+        memory,
+        work,
+    })
+}

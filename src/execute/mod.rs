@@ -146,7 +146,7 @@ pub fn sweep(
     let states = graph::states(plan, store)?;
     let wanted: Vec<bool> = states.iter().map(|state| is_wanted(state, options.retry)).collect();
     let graph = Graph::build(plan, &wanted, store)?;
-    let jobs = jobs(plan, options);
+    let jobs = jobs(plan, options.jobs, options.cuda);
     let mut summary = SweepSummary { total: plan.runs.len(), ..SweepSummary::default() };
     for ((run, state), wanted) in plan.runs.iter().zip(&states).zip(&wanted) {
         match state {
@@ -200,14 +200,15 @@ fn earlier_failure(run: &RunSpec, store: &Store) -> Result<FailedRun, ExecuteErr
     Ok(FailedRun { id, label: run.label.clone(), failure, because_of: None, earlier: true, log: None })
 }
 
-/// How many workers run at the same time.
-fn jobs(plan: &Plan, options: &SweepOptions) -> usize {
+/// How many workers run at the same time: as many as `asked`, else as `exec.jobs` says; where neither does, one on a GPU
+/// and cores divided by threads on a CPU.
+pub fn jobs(plan: &Plan, asked: u32, cuda: bool) -> usize {
     let exec = plan.runs.first().map(|run| &run.config.exec);
-    let asked = if options.jobs > 0 { options.jobs } else { exec.map_or(0, |exec| exec.jobs) };
+    let asked = if asked > 0 { asked } else { exec.map_or(0, |exec| exec.jobs) };
     if asked > 0 {
         return asked as usize;
     }
-    if options.cuda {
+    if cuda {
         return 1;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

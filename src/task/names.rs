@@ -3,6 +3,8 @@
 //! In: a source of names and a counter. Out: the names of one episode, in the order in which turns introduce them.
 //! Invariant: names are distinct within an episode, and none is empty or breaks a line.
 
+use std::sync::OnceLock;
+
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -31,7 +33,9 @@ pub enum NameSource {
 
 /// The most names that one episode can have of the shipped lists.
 pub fn shipped_names() -> usize {
-    GIVEN.lines().count().min(SURNAMES.lines().count())
+    // A plan asks for every run.
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| GIVEN.lines().count().min(SURNAMES.lines().count()))
 }
 
 /// A checked source of names.

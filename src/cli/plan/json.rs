@@ -2,17 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
+use super::costs::Cost;
 use super::survey::{StateView, Survey, stage_json};
 use crate::plan::{self, Plan, RunSpec};
 
 pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
     let manifest = &plan.manifest;
     let pending = StateView::pending();
-    let runs = plan
-        .runs
-        .iter()
-        .enumerate()
-        .map(|(index, run)| run_json(run, survey.states.get(index).unwrap_or(&pending)));
+    let runs = plan.runs.iter().enumerate().map(|(index, run)| {
+        let mut object = run_json(run, survey.states.get(index).unwrap_or(&pending));
+        object["cost"] = survey.costs.runs.get(index).map(Cost::json).unwrap_or_default();
+        object
+    });
     let overrides = manifest
         .overridden()
         .into_iter()
@@ -39,10 +40,20 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
         "overrides": overrides.collect::<Vec<_>>(),
         "origins": origins.collect::<Vec<_>>(),
         "outside": outside.collect::<Vec<_>>(),
+        "estimate": survey.costs.json(),
         "stages": survey.stages.iter().map(stage_json).collect::<Vec<_>>(),
-        "runs": runs.collect::<Vec<_>>(),
+        "runs": [],
     });
-    format!("{object:#}\n")
+    // Runs are many: each is written before the next is made.
+    let head = format!("{object:#}");
+    let mut text = head.strip_suffix("[]\n}").unwrap_or(&head).to_owned();
+    text.push('[');
+    for (index, run) in runs.enumerate() {
+        text.push_str(if index == 0 { "\n    " } else { ",\n    " });
+        text.push_str(&format!("{run:#}").replace('\n', "\n    "));
+    }
+    text.push_str("\n  ]\n}\n");
+    text
 }
 
 /// One run, as `plan` and `plan --why` tell it.

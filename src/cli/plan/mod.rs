@@ -1,11 +1,13 @@
 //! `tickets plan`: the runs of a manifest before anything is run. Without `--lock` it writes nothing.
 
+mod costs;
 mod json;
 mod lock;
 mod survey;
 mod table;
 mod why;
 
+pub use costs::{Cost, Costs};
 pub use survey::{ReuseView, StageView, StateView, Survey};
 
 use super::args::ManifestArgs;

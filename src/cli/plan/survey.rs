@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::costs::Costs;
 use crate::execute::{FailureClass, Reuse};
 use crate::plan::{self, LOCK, Plan, RunSpec};
 use crate::store::{RunState, Stage, Store, StoreError};
@@ -64,6 +65,8 @@ pub struct Survey {
     pub states: Vec<StateView>,
     /// The shared stages: bases, scores, masks, each in the order of the runs.
     pub stages: Vec<StageView>,
+    /// Time and memory.
+    pub costs: Costs,
     /// What the store knows about its runs, by id.
     pub records: BTreeMap<String, Map<String, Value>>,
 }
@@ -105,7 +108,8 @@ impl Survey {
             states.push(state);
         }
         let stages = stages(plan, store, &states)?;
-        Ok(Self { states, stages, records })
+        let costs = Costs::of(plan, &states, &stages, store)?;
+        Ok(Self { states, stages, costs, records })
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+use super::costs::Cost;
 use super::survey::{StateView, Survey};
 use super::{counted, put};
 use crate::cli::{cell, short};
@@ -42,7 +43,7 @@ fn framed(header: Vec<String>) -> Table {
 fn runs(plan: &Plan, survey: &Survey) -> Table {
     let mut header = vec!["run".to_owned()];
     header.extend(plan.axes.iter().cloned());
-    header.extend(["id", "state", "step", "reason"].map(str::to_owned));
+    header.extend(["id", "state", "step", "time", "memory", "reason"].map(str::to_owned));
     let mut table = framed(header);
     let pending = StateView::pending();
     for (index, run) in plan.runs.iter().enumerate() {
@@ -54,7 +55,9 @@ fn runs(plan: &Plan, survey: &Survey) -> Table {
         }));
         let mark = if run.provisional.is_empty() { "" } else { "?" };
         row.extend([format!("{}{mark}", run.id.short()), state.state.clone()]);
-        row.extend([state.step.map_or_else(String::new, |step| step.to_string()), state.reason.clone()]);
+        row.push(state.step.map_or_else(String::new, |step| step.to_string()));
+        row.extend(survey.costs.runs.get(index).map(Cost::cells).unwrap_or_default());
+        row.push(state.reason.clone());
         table.add_row(row);
     }
     table
@@ -100,6 +103,10 @@ fn totals(out: &mut String, plan: &Plan, survey: &Survey) {
         n => format!("; {n} points of the grid equal others and were merged"),
     };
     put(out, format_args!("{}: {states}{merged}", counted(plan.runs.len(), "run")));
+    let left = survey.costs.told();
+    if !left.is_empty() {
+        put(out, format_args!("{left}"));
+    }
     let mut blocks = BTreeMap::<usize, Vec<&str>>::new();
     for (block, run) in &plan.merges {
         blocks.entry(*block).or_default().push(&plan.runs[*run].label);

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use manifest_support::plan_of;
 use tickets::cli::plan::{StateView, Survey, print};
+use tickets::plan::{LOCK, lock_text};
 
 /// Files in `manifests/`, as names.
 fn committed() -> Vec<String> {
@@ -63,6 +64,16 @@ fn plans_equal_their_golden_files() {
             lines, recorded,
             "{name}: ids or labels moved; if that is meant, run with UPDATE_GOLDEN=1"
         );
+    }
+}
+
+#[test]
+fn every_committed_lock_is_that_of_its_manifest() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    for name in committed() {
+        let plan = plan_of(&name, &[], &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let lock = std::fs::read_to_string(results.join(&name).join(LOCK)).unwrap_or_default();
+        assert_eq!(lock, lock_text(&plan), "{name}: `tickets plan {name} --lock --no-env` writes it");
     }
 }
 

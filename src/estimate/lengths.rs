@@ -79,6 +79,13 @@ impl Lengths {
         self.turns.iter().map(|turn| turn.longest_prompt + limit).sum()
     }
 
+    /// Tokens that are drawn in `rows` conversations of which one runs to the limit in every turn, and the others are as
+    /// long as long answers are.
+    pub fn drawn_at_most(&self, rows: f64, limit: f64) -> f64 {
+        let drawn = |turn: &Turn| limit + (rows - 1.0).max(0.0) * turn.longest_answer.min(limit);
+        self.turns.iter().map(drawn).sum()
+    }
+
     /// The longest demonstration: the longest prompts, each with the longest right answer.
     pub fn longest_right(&self) -> f64 {
         self.turns.iter().map(|turn| turn.longest_prompt + turn.longest_answer / STRAGGLER).sum()
@@ -266,6 +273,9 @@ mod tests {
         assert_eq!(lengths.whole(7.0), 9.5 + 10.0 + 2.0);
         assert_eq!((lengths.context(0, 5.0), lengths.context(1, 5.0)), (10.0, 19.0));
         assert_eq!(lengths.longest(7.0), 20.0 + 8.0 + 14.0);
+        // 7 and twice 7 (9 is cut); 7 and twice 7 (12 is cut). Of 10 at most: 10 + 2 * 9 and 10 + 2 * 10.
+        assert_eq!(lengths.drawn_at_most(3.0, 7.0), 42.0);
+        assert_eq!(lengths.drawn_at_most(3.0, 10.0), 28.0 + 30.0);
         assert_eq!((lengths.longest_right(), lengths.longest_right_answer()), (28.0 + 14.0, 8.0));
     }
 }

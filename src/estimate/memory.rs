@@ -1,7 +1,8 @@
 //! The memory of a run at its fullest, counted from what `torch` holds at the same time.
 //!
 //! Lengths are the longest possible ones here, not typical ones: a micro-batch is padded to its longest sequence, a
-//! batch of rollouts to its longest context, and one answer that runs to the limit is enough.
+//! batch of rollouts to its longest context, and one answer that runs to the limit is enough. Logits are made for drawn
+//! tokens alone, so there the other answers of the micro-batch count with their own length.
 
 use crate::grpo::SamplingSpec;
 use crate::manifest::RunConfig;
@@ -52,6 +53,7 @@ impl Memory {
 pub(super) struct Together {
     pub rows: f64,
     pub length: f64,
+    /// Drawn tokens of all of them.
     pub drawn: f64,
     /// Whether there is more than one micro-batch, so that gradients are summed.
     pub summed: bool,
@@ -104,7 +106,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
         optimizer: (entry * active) as u64,
         activations: (tokens * decoder.kept(length) + together.rows * length * 8.0 * decoder.heads * length)
             as u64,
-        logits: (together.rows * together.drawn.min(length) * PER_LOGIT * decoder.vocabulary) as u64,
+        logits: (together.drawn.min(tokens) * PER_LOGIT * decoder.vocabulary) as u64,
         cache: cache as u64,
         passing: passing as u64,
         overhead: OVERHEAD as u64,
@@ -121,7 +123,7 @@ pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64, asked: 
     let together = Together {
         rows: micro_batch,
         length: lengths.longest(limit),
-        drawn: limit * lengths.turns.len() as f64,
+        drawn: lengths.drawn_at_most(micro_batch, limit),
         summed: size > micro_batch,
     };
     let training = Playing {

@@ -124,6 +124,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
     fn a_snapshot_is_found_by_commit_or_by_main() {
         let cache = tempfile::tempdir().expect("a folder");
         let model = cache.path().join("models--a--b");

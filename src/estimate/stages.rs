@@ -51,7 +51,8 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
         train_tokens: steps * batch * lengths.whole(unlimited),
         ..Work::default()
     };
-    let together = Together { rows: batch, length: longest, drawn: lengths.drawn(unlimited), summed: false };
+    let together =
+        Together { rows: batch, length: longest, drawn: batch * lengths.drawn(unlimited), summed: false };
     let playing = Playing { lengths: &lengths, rows: LOOK_ROWS, group: 1.0, sampling: &sampling };
     let memory = memory(&decoder, decoder.parameters, together, &[playing]);
     let parameters = decoder.parameters as u64;
@@ -88,7 +89,7 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
     }
     let turns = lengths.turns.len() as f64;
     let (length, drawn) = if batch {
-        (lengths.longest(limit), limit * turns)
+        (lengths.longest(limit), lengths.drawn_at_most(micro_batch, limit))
     } else {
         (lengths.longest_right(), lengths.longest_right_answer() * turns)
     };

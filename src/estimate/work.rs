@@ -224,7 +224,7 @@ impl<'a> Asked<'a> {
             if *task == config.task { training.clone() } else { Lengths::of(task, model) }
         };
         let evals = config.evals.iter().map(|named| (&named.eval, lengths(&named.task))).collect();
-        Self { evals, training }
+        Self { training, evals }
     }
 }
 

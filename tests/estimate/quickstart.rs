@@ -107,7 +107,7 @@ fn without_correction_the_prediction_is_within_a_factor_of_two() {
     for (label, _, measured) in measured() {
         let predicted = predict(&measured.estimate, &measured.speed, &Correction::default());
         let ratios = ratios(&predicted, &measured);
-        println!("{label}: {ratios:.2?} of {predicted:.2?} {:.3?}", measured.estimate.work);
+        println!("{label}: {ratios:.2?} of {predicted:.2?}");
         for ratio in ratios {
             assert!((0.5..2.0).contains(&ratio), "{label}: {ratios:.2?}");
         }

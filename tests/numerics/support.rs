@@ -166,6 +166,7 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
             threads: 1,
             checkpoint_every: 1,
             keep_checkpoints: 1,
+            keep_mib: 0,
             max_runs: 1000,
         },
     }

@@ -11,6 +11,9 @@ use crate::execute::{FailureClass, Reuse};
 use crate::plan::{self, LOCK, Plan, RunSpec};
 use crate::store::{RunState, Stage, Store, StoreError};
 
+/// Manifests that a reason names; more are counted.
+const SHOWN: usize = 2;
+
 /// The state of a run, as files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StateView {
@@ -101,8 +104,10 @@ impl Survey {
             let mut shared = locks.get(run.id.as_str()).cloned().unwrap_or_default();
             shared.extend(begun_for.filter(|name| *name != plan.manifest.name).map(str::to_owned));
             if !shared.is_empty() {
-                let names = shared.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                state.reason = format!("{}; shared with {names}", state.reason);
+                let names = shared.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+                let more = shared.len().saturating_sub(SHOWN);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                state.reason = format!("{}; shared with {names}{more}", state.reason);
             }
             state.shared_with = shared.into_iter().collect();
             states.push(state);

@@ -76,7 +76,8 @@ fn equals_alone(set: &[&str], steps: u64) {
     for run in planned["runs"].as_array().expect("an array") {
         assert_eq!(run["reuse"]["taken_over"], steps, "{run}");
     }
-    bench.run(&[&["sweep", "grid.toml"], set].concat()).ends(0);
+    let said = bench.run(&[&["sweep", "grid.toml"], set].concat()).ends(0);
+    assert!(said.all().contains(&format!("takes {steps} of ")), "{}", said.all());
     assert_eq!(bench.outcomes(&[&["grid.toml"], set].concat()), alone(set));
     assert!(taken(&bench, set).values().all(|taken| *taken == steps), "{:?}", taken(&bench, set));
 }
@@ -109,6 +110,24 @@ fn other_questions_are_asked_of_the_same_trajectory() {
     // The evaluation is another one; rows of steps and the states after 6 and 10 steps serve it, those after 3 and 9 were
     // not kept, so these two steps are computed.
     equals_alone(&["--set", "eval.examples=5"], 8);
+}
+
+#[test]
+fn a_grid_over_lengths_trains_each_step_once() {
+    let bench = Bench::new();
+    bench.manifest(
+        "grid.toml",
+        &GRID.replace("mask.type = [\"full\", \"random\"]", "mask.type = \"full\", grpo.steps = [6, 10]"),
+    );
+    bench.give_base("results");
+    // Two workers: the longer run waits for the shorter all the same.
+    bench.run(&["sweep", "grid.toml", "--jobs", "2"]).ends(0);
+    assert_eq!(
+        taken(&bench, &[]).into_iter().collect::<Vec<_>>(),
+        [("steps10".to_owned(), 6), ("steps6".to_owned(), 0)]
+    );
+    let longer = bench.outcomes(&["grid.toml"]).remove("steps10");
+    assert_eq!(longer, alone(&[]).remove("full"));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! that several runs need is one task. Order: bases, scores, runs, each in the plan's order, because the shared stages
 //! are what everything else waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::worker::WorkStage;
 use crate::plan::{Plan, RunSpec};
@@ -43,6 +43,8 @@ pub(super) struct Node {
     pub task: Task,
     /// Indices of the nodes that must be done before.
     pub needs: Vec<usize>,
+    /// Of a run: runs of one trajectory go one after the other, so that the later takes steps of the earlier over.
+    pub trajectory: Option<String>,
     pub status: Status,
 }
 
@@ -90,16 +92,20 @@ impl Graph {
         for (index, run) in runs() {
             let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
-            push(&mut nodes, run_task(run, index, store)?, needs);
+            let node = push(&mut nodes, run_task(run, index, store)?, needs);
+            nodes[node].trajectory = Some(run.stages.trajectory.clone());
         }
         Ok(Self { nodes })
     }
 
     /// The first task that can start.
     pub fn next_ready(&self) -> Option<usize> {
+        let running = self.nodes.iter().filter(|node| node.status == Status::Running);
+        let underway = running.filter_map(|node| node.trajectory.as_deref()).collect::<BTreeSet<_>>();
         self.nodes.iter().position(|node| {
             node.status == Status::Waiting
                 && node.needs.iter().all(|need| self.nodes[*need].status == Status::Done)
+                && node.trajectory.as_deref().is_none_or(|own| !underway.contains(own))
         })
     }
 
@@ -120,7 +126,7 @@ impl Graph {
 }
 
 fn push(nodes: &mut Vec<Node>, task: Task, needs: Vec<usize>) -> usize {
-    nodes.push(Node { task, needs, status: Status::Waiting });
+    nodes.push(Node { task, needs, trajectory: None, status: Status::Waiting });
     nodes.len() - 1
 }
 

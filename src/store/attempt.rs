@@ -76,7 +76,8 @@ impl Store {
             let folder = self.home.layout.attempt(run, number);
             self.home.quarantine(&folder, &format!("run-{}", short(run)), why)?;
         }
-        Ok(())
+        // Attempts are counted from 1 again, and a record of one of the old ones must not speak for them.
+        fs::remove_file(&self.home.layout.run(run).join(FAILED))
     }
 
     /// Records that a run failed outside of any attempt: its process was killed, or a stage that it needs failed.

@@ -110,6 +110,11 @@ fn steps(
         None => attempt.log("starts from the base")?,
     }
     let mut reuse = run.earlier(spec, cx.store, *step)?;
+    if let Some(earlier) = &reuse {
+        let (spared, run) = (earlier.spared(*step), &earlier.relative.run);
+        let note = format!("takes {spared} of {} steps over from run {run}", config.grpo.steps);
+        (cx.events)(Event::Note(note));
+    }
     (cx.events)(Event::Phase { name: "train".into(), steps: config.grpo.steps });
     let mut last_eval = attempt.eval_rows().last().and_then(score_of);
     if saved.is_none() {

@@ -26,7 +26,7 @@ pub(super) struct TakenOver {
 impl TakenOver {
     /// As the checkpoint that an attempt goes on from says.
     pub(super) fn of(resumed: Option<&Checkpoint>, alone: bool) -> Self {
-        let meta = resumed.map(Checkpoint::meta).unwrap_or(&Value::Null);
+        let meta = resumed.map_or(&Value::Null, Checkpoint::meta);
         Self {
             alone: alone || meta["alone"].as_bool() == Some(true),
             steps: meta["taken_over"].as_array().cloned().unwrap_or_default(),

@@ -76,7 +76,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Spanned<DeTable<'_>>, Vec<Issue>> {
     }
     let issue = |error: &toml::de::Error| {
         let at = error.span().unwrap_or(0..0);
-        let text = error.message().trim().replace('\n', "; ");
+        let text = error.message().trim().replace('\n', "; ").replace(", expected nothing", "");
         Issue::new(source, &at, format!("not TOML: {text}"))
     };
     Err(errors.iter().take(20).map(issue).collect())

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::ManifestError;
 
 /// The largest manifest that is read.
-const LIMIT: u64 = 4 << 20;
+const LIMIT: u64 = 1 << 20;
 
 /// The folder that names are looked up in.
 pub const MANIFESTS: &str = "manifests";

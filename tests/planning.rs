@@ -5,13 +5,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use common::{Bench, contents};
 use serde_json::{Value, json};
 use tickets::manifest::load_with;
 use tickets::plan::{Plan, RunSpec, expand, record};
-use tickets::store::{Stage, Store};
+use tickets::store::{Stage, Store, failure_record};
 
 /// Two rates of two masks; 8 steps, evaluated after every fourth.
 const GRID: &str = r#"
@@ -80,7 +81,9 @@ fn a_result_of_another_manifest_is_shared_and_said() {
     bench.run(&["plan", "third", "--lock"]).ends(0);
     let object = bench.run(&["plan", "grid", "--json"]).ends(0).json();
     assert_eq!(of(&object, "full-lr1e-3", "shared_with"), &json!(["sub/other", "third"]));
-    assert_eq!(of(&object, "random-s0-lr1e-3", "reason"), "not started; shared with third");
+    assert_eq!(of(&object, "random-s0-lr1e-3", "shared_with"), &json!(["third"]));
+    let said = bench.run(&["plan", "grid"]).ends(0);
+    assert!(said.out.contains("\nshared with sub/other (1 of 5 runs), third\n"), "{}", said.out);
     // Its own lock and its own results are not somebody else's.
     bench.run(&["plan", "grid", "--lock"]).ends(0);
     let object = bench.run(&["plan", "third", "--json"]).ends(0).json();
@@ -97,14 +100,17 @@ fn a_lock_shows_what_an_edit_adds_drops_and_keeps() {
     bench.run(&["plan", "grid", "--lock"]).ends(0).names(&["results/grid/plan.lock written: 5 runs"]);
     let path = bench.path("results/grid/plan.lock");
     let first = fs::read_to_string(&path).expect("a lock");
-    let lines = first.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
-    let mut sorted = lines.clone();
-    sorted.sort_unstable();
-    assert_eq!(lines, sorted);
     let planned = plan(&bench, "grid.toml");
+    let mut wanted = [Vec::new(), Vec::new()];
     for run in &planned.runs {
-        assert!(lines.contains(&format!("{} {}", run.id, run.label).as_str()), "{first}");
+        wanted[0].push(run.id.to_string());
+        wanted[1].push(format!("{} {}", run.label, run.id.short()));
     }
+    let [ids, labels] = wanted.map(|mut lines| {
+        lines.sort_unstable();
+        lines.join("\n")
+    });
+    assert!(first.ends_with(&format!("\n\n# ids\n{ids}\n\n# labels\n{labels}\n")), "{first}");
     bench.run(&["plan", "grid", "--check"]).ends(0).names(&["is up to date: 5 runs"]);
     bench.run(&["plan", "grid", "--lock"]).ends(0).names(&["as it was"]);
 
@@ -112,6 +118,10 @@ fn a_lock_shows_what_an_edit_adds_drops_and_keeps() {
     let text = fs::read_to_string(bench.path("manifests/grid.toml")).expect("a manifest");
     bench.write("manifests/grid.toml", &format!("# a remark\n{}", text.replace("Tiny", "Tidy")));
     bench.run(&["plan", "grid", "--check", "--set", "exec.threads=2"]).ends(0);
+    // The lock is of the manifest alone: a variable that was left in the shell does not get into it.
+    let overridden = "the lock is of the manifest as it is written, but `seed` is overridden (--set)";
+    bench.run(&["plan", "grid", "--lock", "--set", "seed=1"]).ends(4).names(&[overridden]);
+    bench.run(&["plan", "grid", "--check", "--set", "seed=1"]).ends(4).names(&[overridden]);
     bench.manifest("manifests/grid.toml", &GRID.replace("1e-2]", "3e-2]"));
     let said = bench.run(&["plan", "grid", "--check"]).ends(4);
     for line in [
@@ -125,14 +135,106 @@ fn a_lock_shows_what_an_edit_adds_drops_and_keeps() {
         assert!(said.all().contains(line), "{line}: {}", said.all());
     }
     assert_eq!(fs::read_to_string(&path).expect("a lock"), first, "--check writes nothing");
+    let object = bench.run(&["plan", "grid", "--check", "--json"]).ends(4).json();
+    assert_eq!((&object["differs"], &object["kept"]), (&json!(true), &json!(3)));
     let object = bench.run(&["plan", "grid", "--lock", "--json"]).ends(0).json();
-    assert_eq!((&object["changed"], &object["kept"]), (&json!(true), &json!(3)));
+    assert_eq!((&object["differs"], &object["kept"]), (&json!(true), &json!(3)));
     assert_eq!(object["added"], json!(["random-s0-lr3e-2", "random-s1-lr3e-2"]));
+    assert!(!bench.path("results/.store").exists(), "a lock needs no store");
 
     // Where one axis fewer varies, labels are shorter and ids are the same.
     bench.manifest("manifests/grid.toml", &GRID.replace("[1e-3, 1e-2]", "1e-3"));
     let said = bench.run(&["plan", "grid", "--check"]).ends(4);
-    assert!(said.all().contains("renamed: random-s0-lr1e-3 -> random-s0"), "{}", said.all());
+    for line in ["renamed: random-s0-lr1e-3 -> random-s0", "dropped: random-s1-lr3e-2", "kept: 3, 3 renamed"]
+    {
+        assert!(said.all().contains(line), "{line}: {}", said.all());
+    }
+    // Ids stand alone, so that the difference of the file shows no run that is kept.
+    let before = fs::read_to_string(&path).expect("a lock");
+    bench.run(&["plan", "grid", "--lock"]).ends(0);
+    let after = fs::read_to_string(&path).expect("a lock");
+    let ids =
+        |text: &str| text.lines().filter(|line| line.len() == 64).map(str::to_owned).collect::<BTreeSet<_>>();
+    assert!(ids(&after).is_subset(&ids(&before)) && ids(&after).len() == 3);
+
+    // The same label for another run; a line that is of no lock.
+    bench.manifest(
+        "manifests/grid.toml",
+        &GRID.replace("[1e-3, 1e-2]", "1e-3").replace("steps = 8", "steps = 9"),
+    );
+    fs::write(&path, after + "<<<<<<< ours\n").expect("written");
+    let said = bench.run(&["plan", "grid", "--check"]).ends(4);
+    for line in ["changed: random-s0", "not understood: 1 line", "kept: 0"] {
+        assert!(said.all().contains(line), "{line}: {}", said.all());
+    }
+}
+
+#[test]
+fn a_failed_run_is_told_as_the_sweep_will_treat_it() {
+    let bench = bench();
+    let planned = plan(&bench, "grid.toml");
+    let store = Store::open(&bench.results()).expect("a store");
+    for (run, class) in planned.runs.iter().zip(["nan", "oom"]) {
+        let mut attempt = store.begin(run.id.as_str()).expect("an attempt");
+        let row = json!({ "step": 1, "reward/mean": 0.5 });
+        attempt.metrics(row.as_object().expect("an object")).expect("written");
+        attempt.fail(&failure_record(class, Some(7), "as the test says", None)).expect("written");
+    }
+    let object = bench.run(&["plan", "grid", "--json"]).ends(0).json();
+    let [nan, oom] = [&planned.runs[0].label, &planned.runs[1].label];
+    assert_eq!((of(&object, nan, "state"), of(&object, nan, "executed")), (&json!("failed"), &json!(false)));
+    assert_eq!((of(&object, oom, "state"), of(&object, oom, "executed")), (&json!("failed"), &json!(true)));
+    assert_eq!(object["counts"], json!({ "failed": 2, "pending": 3 }));
+    // The base, four runs: the one that diverged is left alone. No checkpoint: the other starts from the beginning.
+    assert_eq!(object["estimate"]["tasks"], 5);
+    assert_eq!(of(&object, oom, "cost"), of(&object, &planned.runs[2].label, "cost"));
+    let said = bench.run(&["plan", "grid", "--why", nan]).ends(0);
+    assert!(said.out.contains("will not be executed: it failed"), "{}", said.out);
+    assert!(said.out.contains("nan: as the test says (tried again with --retry)"), "{}", said.out);
+}
+
+#[test]
+fn a_damaged_result_is_one_row_of_the_table() {
+    let bench = bench();
+    let run = plan(&bench, "grid.toml").runs.remove(0);
+    finish(&bench, "grid", &run, 0.5);
+    fs::write(bench.results().join(".store/run").join(run.id.as_str()).join("DONE.json"), "{")
+        .expect("written");
+    let object = bench.run(&["plan", "grid", "--json"]).ends(0).json();
+    assert_eq!(
+        (of(&object, &run.label, "state"), of(&object, &run.label, "executed")),
+        (&json!("damaged"), &json!(true))
+    );
+    assert_eq!(object["counts"], json!({ "damaged": 1, "pending": 4 }));
+}
+
+#[test]
+fn runs_of_one_plan_that_share_a_trajectory_say_so() {
+    let bench = Bench::new();
+    bench.manifest("manifests/lengths.toml", "eval.every = 4\nexec.checkpoint_every = 4\ngrid = [{ mask.type = 'full', grpo.steps = [8, 16], eval.every = [4, 8] }]");
+    let object = bench.run(&["plan", "lengths", "--json"]).ends(0).json();
+    let told = runs(&object).iter().map(|run| {
+        (
+            run["label"].as_str().expect("a label").to_owned(),
+            run["reuse"]["label"].clone(),
+            run["reuse"]["taken_over"].clone(),
+        )
+    });
+    let wanted = [
+        ("steps8-every4".to_owned(), Value::Null, Value::Null),
+        // Rarer evaluations need nothing that is not there.
+        ("steps8-every8".to_owned(), json!("steps8-every4"), json!(8)),
+        ("steps16-every4".to_owned(), json!("steps8-every4"), json!(8)),
+        ("steps16-every8".to_owned(), json!("steps16-every4"), json!(16)),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), wanted);
+    assert!(
+        bench
+            .run(&["plan", "lengths"])
+            .ends(0)
+            .out
+            .contains("takes 8 steps over from steps8-every4 of this plan, computes 8")
+    );
 }
 
 #[test]
@@ -180,7 +282,7 @@ fn why_names_the_settings_that_keep_a_run_from_an_earlier_one() {
 
     // A run that differs in its evaluations alone shares the training, and says what that spares.
     let said = bench.run(&["plan", "grid", "--why", "full", "--set", "eval.every=8"]).ends(0);
-    assert!(said.out.contains("resumable; takes 8 of 8 steps over from run"), "{}", said.out);
+    assert!(said.out.contains("resumable; takes 8 steps over from run"), "{}", said.out);
     assert!(said.out.contains("stages in common: base, trajectory, train, eval"), "{}", said.out);
     bench.run(&["plan", "grid", "--why", "nothing"]).ends(4).names(&["has no run `nothing`"]);
 }

@@ -84,8 +84,15 @@ fn side(store: &Store, plan: Option<&Plan>, wanted: &str) -> Result<Side, Failur
     };
     let rows = store.run_rows(&id)?;
     let mut last = Vec::new();
-    for row in [rows.evals.last(), rows.metrics.last()].into_iter().flatten() {
-        last.extend(reproducible(row).filter(|(key, _)| !last_has(&last, key)).collect::<Vec<_>>());
+    // Of a run under way the two may be of different steps.
+    if let Some(row) = rows.evals.last() {
+        last.extend(reproducible(row).map(|(key, value)| match key.as_str() {
+            "step" => ("eval/step".to_owned(), value),
+            _ => (key, value),
+        }));
+    }
+    if let Some(row) = rows.metrics.last() {
+        last.extend(reproducible(row));
     }
     let mask = record["stages"]["mask"].as_str();
     if let Some(mask) = mask.map(|id| store.artifact(Stage::Mask, id)).transpose()?.flatten() {
@@ -104,10 +111,6 @@ fn described(store: &Store, id: String) -> Result<(String, Map<String, Value>), 
         return Err(Failure::new(Code::Plan, error, Some(hint.into())));
     };
     Ok((id, record))
-}
-
-fn last_has(last: &[(String, Value)], key: &str) -> bool {
-    last.iter().any(|(known, _)| known == key)
 }
 
 fn reproducible(row: &Row) -> impl Iterator<Item = (String, Value)> + '_ {
@@ -131,7 +134,9 @@ fn told(left: &Side, right: &Side, parts: &[(&str, Vec<Difference>)]) -> String 
     }
     for (part, found) in parts {
         if found.is_empty() {
-            let _ = writeln!(text, "\nno difference in {part}");
+            let none = *part == "metrics" && left.last.is_empty() && right.last.is_empty();
+            let what = if none { "no metrics yet" } else { "no difference in" };
+            let _ = writeln!(text, "\n{what}{}", if none { String::new() } else { format!(" {part}") });
             continue;
         }
         let mut table = Table::new();

@@ -63,9 +63,36 @@ pub enum Command {
     /// What this machine has: libtorch, devices, memory, disk
     #[cfg(feature = "torch")]
     Doctor(doctor::DoctorArgs),
+    /// (this program was built without the feature `tables`)
+    #[cfg(not(feature = "tables"))]
+    #[command(hide = true)]
+    Report(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Export(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Doctor(Absent),
     /// One stage of one run, in a process of its own (started by `sweep`)
     #[command(hide = true)]
     Work(work::WorkArgs),
+}
+
+/// The arguments of a command that this build lacks: whatever they are.
+#[cfg(any(not(feature = "torch"), not(feature = "tables")))]
+#[derive(Clone, Debug, clap::Args)]
+pub struct Absent {
+    /// Not looked at
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+#[cfg(any(not(feature = "torch"), not(feature = "tables")))]
+fn absent(what: &str, feature: &str) -> Failure {
+    let error = format!("{what}: this program was built without the feature `{feature}`");
+    Failure::new(Code::Feature, error, Some("build it with the default features: make build".into()))
 }
 
 /// Carries a command out.
@@ -76,14 +103,13 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
     match command {
         Command::Plan(args) => plan::plan(&args, out),
         #[cfg(not(feature = "torch"))]
-        Command::Sweep(_) => {
-            let error = "run a grid: this program was built without the feature `torch`";
-            Err(Failure::new(
-                Code::Feature,
-                error,
-                Some("build it with the default features: make build".into()),
-            ))
-        }
+        Command::Sweep(_) => Err(absent("run a grid", "torch")),
+        #[cfg(not(feature = "tables"))]
+        Command::Report(_) => Err(absent("write a report", "tables")),
+        #[cfg(not(feature = "torch"))]
+        Command::Export(_) => Err(absent("export a model", "torch")),
+        #[cfg(not(feature = "torch"))]
+        Command::Doctor(_) => Err(absent("look at libtorch and devices", "torch")),
         #[cfg(feature = "torch")]
         Command::Sweep(args) => {
             let hooks = sweep::SweepHooks { report: &write_report, uses_cuda: &uses_cuda };

@@ -99,19 +99,14 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
 /// The stages that a run stands on: ids, and whether they are there.
 fn stages(store: &Store, spec: &RunSpec) -> Result<Value, Failure> {
     let mut stages = Map::new();
-    let ids = [
-        (Stage::Base, Some(&spec.stages.base)),
-        (Stage::Scores, spec.stages.scores.as_ref()),
-        (Stage::Mask, spec.stages.mask.as_ref()),
-    ];
-    for (stage, id) in ids {
-        if let Some(id) = id {
-            let done = store.artifact(stage, id)?.is_some();
-            stages.insert(
-                stage.name().to_owned(),
-                json!({"id": id, "state": if done { "done" } else { "pending" }}),
-            );
-        }
+    for (name, id) in spec.stages.named() {
+        let artifact = Stage::ALL.into_iter().find(|stage| stage.name() == name);
+        let state = match artifact {
+            Some(stage) => Some(if store.artifact(stage, id)?.is_some() { "done" } else { "pending" }),
+            // A trajectory and its evaluations have no artifact of their own.
+            None => None,
+        };
+        stages.insert(name.to_owned(), json!({ "id": id, "state": state }));
     }
     Ok(Value::Object(stages))
 }
@@ -132,7 +127,7 @@ fn render(shown: &Value) -> String {
         }
     }
     for (key, value) in shown["axes"].as_object().into_iter().flatten() {
-        line("axis", format!("{key} = {}", plain(value)));
+        line("axis", format!("{key} = {}", super::cell(value)));
     }
     let step = match (&shown["step"], &shown["steps"]) {
         (Value::Null, _) => String::new(),
@@ -149,7 +144,11 @@ fn render(shown: &Value) -> String {
     for (stage, entry) in shown["stages"].as_object().into_iter().flatten() {
         line(
             stage,
-            format!("{} {}", plain(&entry["id"]).get(..12).unwrap_or_default(), plain(&entry["state"])),
+            format!(
+                "{} {}",
+                plain(&entry["id"]).get(..12).unwrap_or_default(),
+                entry["state"].as_str().unwrap_or_default()
+            ),
         );
     }
     for key in ["weights_digest", "moments_digest", "invariant"] {

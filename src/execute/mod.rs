@@ -28,7 +28,7 @@ pub use error::ExecuteError;
 pub use event::{Event, Message, Wire};
 pub use graph::Task;
 pub use progress::{Bars, Lines, Progress, Silent, for_terminal};
-pub use reuse::{Reuse, Segment};
+pub use reuse::{Reuse, Segment, segments_after, spared};
 pub use signals::{Requests, end_with_parent};
 pub use trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
 pub use worker::{WorkStage, work};

@@ -58,6 +58,11 @@ pub struct Reuse {
 }
 
 impl Needs {
+    fn of(run: &RunSpec) -> Self {
+        let config = &run.config;
+        Self { steps: config.grpo.steps, every: config.eval.every, kl_always: config.grpo.kl_coef > 0.0 }
+    }
+
     fn due(self, step: u32) -> bool {
         step == self.steps || step.is_multiple_of(self.every)
     }
@@ -99,8 +104,29 @@ impl Needs {
     }
 }
 
+/// How a run gets to its end when `earlier`, a run of the same trajectory, is finished before it and keeps all its
+/// checkpoints; `None` when they share nothing.
+pub fn segments_after(run: &RunSpec, earlier: &RunSpec) -> Option<Vec<Segment>> {
+    if run.stages.trajectory != earlier.stages.trajectory || !run.config.evals.is_empty() {
+        return None;
+    }
+    let (needs, theirs) = (Needs::of(run), Needs::of(earlier));
+    let steps = 1..=theirs.steps;
+    let saved = earlier.config.exec.checkpoint_every.max(1);
+    let known = Known {
+        rows: steps.clone().map(|step| (step, theirs.kl_always || theirs.due(step))).collect(),
+        evals: match run.stages.eval == earlier.stages.eval {
+            true => (0..=theirs.steps).filter(|step| theirs.due(*step)).collect(),
+            false => BTreeSet::new(),
+        },
+        states: steps.filter(|step| step.is_multiple_of(saved) || *step == theirs.steps).collect(),
+    };
+    let segments = needs.segments(&known, 0);
+    (spared(&segments) > 0).then_some(segments)
+}
+
 /// Steps that are taken over.
-fn spared(segments: &[Segment]) -> u32 {
+pub fn spared(segments: &[Segment]) -> u32 {
     segments.iter().filter(|segment| segment.taken).map(|segment| segment.to - segment.from).sum()
 }
 
@@ -135,12 +161,7 @@ impl Reuse {
     }
 
     fn new(run: &RunSpec, relative: Relative) -> Self {
-        let config = &run.config;
-        let needs = Needs {
-            steps: config.grpo.steps,
-            every: config.eval.every,
-            kl_always: config.grpo.kl_coef > 0.0,
-        };
+        let needs = Needs::of(run);
         let steps = |rows: &[Row]| rows.iter().filter_map(step_of).collect::<BTreeSet<_>>();
         let known = Known {
             rows: relative

@@ -3,6 +3,7 @@
 use super::Manifest;
 use super::choice::Layers;
 use super::document::Document;
+use super::named;
 use super::source::{Issue, Source, Span};
 use super::value::Value;
 
@@ -60,8 +61,14 @@ impl Manifest {
     }
 
     /// Where the value of a key comes from, for the runs of a block (by its number, from 1; 0 without a grid): a place, a
-    /// variable or `--set`; `None` for a default.
+    /// variable or `--set`; `None` for a default. What a named evaluation does not say for itself is that of `[eval]` and
+    /// `[task]`.
     pub fn origin(&self, path: &str, block: usize) -> Option<String> {
+        let own = self.origin_of(path, block);
+        own.or_else(|| named::split(path).and_then(|(_, rest)| self.origin_of(&named::model(rest), block)))
+    }
+
+    fn origin_of(&self, path: &str, block: usize) -> Option<String> {
         let overridden = self.overrides.iter().rev().find(|layer| layer.get(path).is_some());
         if let Some(layer) = overridden {
             return Some(layer.source.name.clone());

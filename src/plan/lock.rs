@@ -1,7 +1,8 @@
 //! `plan.lock`: the ids and labels of a manifest's runs as a text worth committing, so that the difference of an edit
 //! shows which runs it adds, drops and keeps.
 //!
-//! Invariant: one line a run, sorted by id; nothing but the plan decides the bytes.
+//! Ids stand alone, because a label depends on what else varies: an axis more renames every run and moves none. Invariant:
+//! everything is sorted; nothing but the plan decides the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,6 +15,15 @@ pub const LOCK: &str = "plan.lock";
 /// What stands behind the label of a run whose ids are not final.
 const PROVISIONAL: &str = "(provisional)";
 
+/// A lock that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lock {
+    /// The runs: labels by id.
+    pub runs: BTreeMap<String, String>,
+    /// Lines that are of no known form.
+    pub unread: usize,
+}
+
 /// How a plan differs from its lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockChanges {
@@ -21,59 +31,72 @@ pub struct LockChanges {
     pub added: Vec<String>,
     /// Labels of runs that the lock has and the plan has not.
     pub dropped: Vec<String>,
-    /// Runs that changed their label alone: the old and the new one.
+    /// Labels that stand for another run than before.
+    pub changed: Vec<String>,
+    /// Runs that are the same under another label: the old and the new one.
     pub renamed: Vec<(String, String)>,
-    /// Runs that are as they were.
+    /// Runs that are the same, renamed ones included.
     pub kept: usize,
 }
 
 /// The text of a plan's lock.
 pub fn lock_text(plan: &Plan) -> String {
+    let name = &plan.manifest.name;
     let mut text = format!(
-        "# The runs of `{}`: id, label. `tickets plan {} --lock` writes this file, `--check` compares it.\n",
-        plan.manifest.name, plan.manifest.name
+        "# The runs of `{name}`. `tickets plan {name} --lock` writes this file, `--check` compares it.\n"
     );
-    let mut lines = plan
-        .runs
-        .iter()
-        .map(|run| {
-            let mark = if run.provisional.is_empty() { String::new() } else { format!(" {PROVISIONAL}") };
-            format!("{} {}{mark}", run.id, run.label)
-        })
-        .collect::<Vec<_>>();
-    lines.sort();
-    for line in lines {
-        writeln!(text, "{line}").expect("a String takes everything");
+    let labels = plan.runs.iter().map(|run| {
+        let mark = if run.provisional.is_empty() { String::new() } else { format!(" {PROVISIONAL}") };
+        format!("{} {}{mark}", run.label, run.id.short())
+    });
+    let ids = plan.runs.iter().map(|run| run.id.to_string());
+    for (heading, mut lines) in [("ids", ids.collect::<Vec<_>>()), ("labels", labels.collect())] {
+        lines.sort();
+        writeln!(text, "\n# {heading}\n{}", lines.join("\n")).expect("a String takes everything");
     }
     text
 }
 
-/// The runs of a lock: labels by id. Lines that are not of that form are left out.
-pub fn read_lock(text: &str) -> BTreeMap<String, String> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let run = |line: &str| {
-        let (id, label) = line.split_once(' ')?;
-        let label = label.strip_suffix(PROVISIONAL).unwrap_or(label).trim();
-        let digits = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        digits.then(|| (id.to_owned(), label.to_owned()))
-    };
-    lines.filter_map(run).collect()
+/// Reads a lock. A run without a label is called by its id.
+pub fn read_lock(text: &str) -> Lock {
+    let hex = |text: &str, digits: usize| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let lines = || text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let ids = lines().filter(|line| hex(line, 64)).collect::<BTreeSet<_>>();
+    let mut runs = ids.iter().map(|id| ((*id).to_owned(), (*id).to_owned())).collect::<BTreeMap<_, _>>();
+    let mut unread = 0;
+    for line in lines().filter(|line| !hex(line, 64)) {
+        let line = line.strip_suffix(PROVISIONAL).map_or(line, str::trim_end);
+        let named = line.rsplit_once(' ').filter(|(_, short)| hex(short, 12));
+        let found = named.and_then(|(label, short)| {
+            let (id, _) = runs.range(short.to_owned()..).next().filter(|(id, _)| id.starts_with(short))?;
+            Some((id.clone(), label.to_owned()))
+        });
+        match found {
+            Some((id, label)) => drop(runs.insert(id, label)),
+            None => unread += 1,
+        }
+    }
+    Lock { runs, unread }
 }
 
 /// What the plan adds to a lock, drops and keeps; labels in the order of the plan, dropped ones sorted.
-pub fn lock_changes(plan: &Plan, locked: &BTreeMap<String, String>) -> LockChanges {
+pub fn lock_changes(plan: &Plan, lock: &Lock) -> LockChanges {
     let mut changes = LockChanges::default();
+    let planned = plan.runs.iter().map(|run| run.id.as_str()).collect::<BTreeSet<_>>();
+    let dropped = lock.runs.iter().filter(|(id, _)| !planned.contains(id.as_str()));
+    let mut dropped = dropped.map(|(_, label)| label.clone()).collect::<BTreeSet<_>>();
     for run in &plan.runs {
-        match locked.get(run.id.as_str()) {
+        match lock.runs.get(run.id.as_str()) {
+            None if dropped.remove(&run.label) => changes.changed.push(run.label.clone()),
             None => changes.added.push(run.label.clone()),
-            Some(label) if *label == run.label => changes.kept += 1,
-            Some(label) => changes.renamed.push((label.clone(), run.label.clone())),
+            Some(label) => {
+                changes.kept += 1;
+                if *label != run.label {
+                    changes.renamed.push((label.clone(), run.label.clone()));
+                }
+            }
         }
     }
-    let planned = plan.runs.iter().map(|run| run.id.as_str()).collect::<BTreeSet<_>>();
-    let dropped =
-        locked.iter().filter(|(id, _)| !planned.contains(id.as_str())).map(|(_, label)| label.clone());
-    changes.dropped = dropped.collect();
-    changes.dropped.sort();
+    changes.dropped = dropped.into_iter().collect();
     changes
 }

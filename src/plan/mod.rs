@@ -21,7 +21,7 @@ pub use built::unbuilt;
 pub use compare::{Difference, differences};
 pub use error::PlanError;
 pub use identity::{identify, settings};
-pub use lock::{LOCK, LockChanges, lock_changes, lock_text, read_lock};
+pub use lock::{LOCK, Lock, LockChanges, lock_changes, lock_text, read_lock};
 pub use outside::outside;
 pub use run_spec::{RunId, RunSpec, StageIds};
 pub use select::{matches, selects};
@@ -202,6 +202,11 @@ pub fn record(run: &RunSpec, manifest: &str) -> Map<String, Json> {
 }
 
 impl Plan {
+    /// Whether a key has a meaning for any of the runs.
+    pub fn uses(&self, key: &str) -> bool {
+        self.runs.iter().any(|run| Selection::of(&run.config).applies(key))
+    }
+
     /// The run with this label or id, or the only one whose label or id begins like this.
     pub fn find(&self, wanted: &str) -> Result<&RunSpec, PlanError> {
         let exact = self.runs.iter().find(|run| run.label == wanted || run.id.as_str() == wanted);

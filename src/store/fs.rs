@@ -182,6 +182,15 @@ fn is_same_file(left: &Path, right: &Path) -> bool {
     }
 }
 
+/// Writes one file atomically, in folders that are made where they are missing; the last writer wins.
+///
+/// # Errors
+/// When it cannot be written; what was there stays.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    create_folders(parent(path))?;
+    replace(path, bytes)
+}
+
 /// Writes a folder of files that must not exist yet, all or nothing. Names are plain file names.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ pub use artifact::Artifact;
 pub use attempt::Attempt;
 pub use checkpoint::Checkpoint;
 pub use error::StoreError;
-pub use fs::write_folder;
+pub use fs::{write_file, write_folder};
 pub use layout::Stage;
 pub use lock::{Holder, Lock};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};

@@ -3,6 +3,7 @@
 //! In: a plan, the states of its runs, the store. Out: one entry a run, and totals over what is left to do. Predictions are
 //! those of the room `estimate`, corrected by the runs of this plan that were measured.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -52,6 +53,10 @@ pub struct Costs {
     pub jobs: usize,
     /// Threads of a run.
     pub threads: u32,
+    /// Seconds of the bases and scores that are to be made, by their ids.
+    pub stages: BTreeMap<String, f64>,
+    /// Memory of this machine, where it is a CPU that computes.
+    pub machine_bytes: Option<u64>,
 }
 
 impl Costs {
@@ -80,16 +85,23 @@ impl Costs {
             DeviceChoice::Cuda => true,
             DeviceChoice::Auto => on_gpu || Path::new("/dev/nvidia0").exists(),
         };
-        let speed = Speed::nominal(cuda, exec.threads);
+        // More workers or threads than cores do not make anything faster.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if cuda { exec.threads } else { exec.threads.min(cores as u32) };
+        let asked = jobs(plan, 0, cuda);
+        let lanes = if cuda { asked } else { asked.min((cores / threads.max(1) as usize).max(1)) };
+        let speed = Speed::nominal(cuda, threads);
         let correction = Correction::from_measured(&measured);
         let mut costs = Self {
             measured: correction.of(&speed).runs,
             cuda,
-            jobs: jobs(plan, 0, cuda),
+            jobs: asked,
             threads: exec.threads,
+            machine_bytes: if cuda { None } else { machine_bytes() },
             ..Self::default()
         };
         let mut tasks = [Vec::new(), Vec::new(), Vec::new()];
+        let mut seconds = BTreeMap::new();
         let mut count = |estimate: Option<Estimate>, lane: usize| {
             costs.tasks += 1;
             costs.unknown += usize::from(estimate.is_none());
@@ -109,7 +121,9 @@ impl Costs {
             if let Some(run) = plan.runs.iter().find(ids)
                 && (lane == 1 || matches!(run.config.model.source, crate::manifest::ModelSource::Pretrain(_)))
             {
-                count(of(&run.config), lane);
+                if let Cost::Predicted(found) = count(of(&run.config), lane) {
+                    seconds.insert(stage.id.clone(), found.seconds());
+                }
             }
         }
         let mut known = runs.into_iter().peekable();
@@ -128,9 +142,18 @@ impl Costs {
                     found
                 }
             };
-            costs.runs.push(count(estimate, 2));
+            // What a sweep leaves alone is no part of what is left to do.
+            let cost = match state.executed {
+                true => count(estimate, 2),
+                false => estimate
+                    .map_or(Cost::Unknown, |found| Cost::Predicted(predict(&found, &speed, &correction))),
+            };
+            costs.runs.push(cost);
         }
-        costs.totals = Totals::of(&tasks, costs.jobs);
+        costs.stages = seconds;
+        costs.totals = Totals::of(&tasks, lanes);
+        // Workers that are asked for are all there at once, however many cores there are.
+        costs.totals.memory_bytes = Totals::of(&tasks, asked).memory_bytes;
         Ok(costs)
     }
 
@@ -156,8 +179,14 @@ impl Costs {
             0 => String::new(),
             unknown => format!(", {unknown} not known"),
         };
+        let machine = match self.machine_bytes {
+            Some(bytes) if bytes < self.totals.memory_bytes => {
+                format!(", MORE than the {} of this machine", size(bytes))
+            }
+            _ => String::new(),
+        };
         format!(
-            "what is left takes about {} with {} at once {device}, {} at most ({basis}{unknown})",
+            "what is left takes about {} with {} at once {device}, {} at most{machine} ({basis}{unknown})",
             duration(self.totals.seconds),
             super::counted(self.jobs, "worker"),
             size(self.totals.memory_bytes),
@@ -217,7 +246,8 @@ fn taken(run: &RunSpec, store: &Store) -> Result<(Cost, Option<Measured>), Store
     let cuda = done["device"].as_str().is_some_and(|device| device.starts_with("cuda"));
     let threads = done["threads"].as_u64().and_then(|threads| threads.try_into().ok()).unwrap_or(1);
     let speed = Speed::nominal(cuda, threads);
-    let measured = estimate(&run.config).map(|estimate| Measured {
+    let timed = rollout_seconds + train_seconds + eval_seconds > 0.0;
+    let measured = estimate(&run.config).filter(|_| timed).map(|estimate| Measured {
         estimate,
         speed,
         rollout_seconds,
@@ -232,10 +262,9 @@ fn taken(run: &RunSpec, store: &Store) -> Result<(Cost, Option<Measured>), Store
 /// A run as far as its cost goes: the steps that are left, and no seed or rate, which cost nothing.
 fn remaining(run: &RunSpec, state: &StateView) -> RunConfig {
     let mut config = run.config.clone();
-    let steps = config.grpo.steps;
     let left = match &state.reuse {
         Some(reuse) => reuse.computed,
-        None => steps - state.step.unwrap_or(0).min(steps),
+        None => config.grpo.steps.saturating_sub(state.saved),
     };
     config.grpo.steps = left.max(1);
     config.seed = 0;
@@ -247,8 +276,15 @@ fn remaining(run: &RunSpec, state: &StateView) -> RunConfig {
     config
 }
 
+/// All memory of this machine; `None` where it does not say.
+fn machine_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Seconds as people say them.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..=99 if seconds < 9.95 => format!("{seconds:.1} s"),

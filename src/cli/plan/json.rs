@@ -1,10 +1,15 @@
 //! The plan as one JSON object.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::costs::Cost;
 use super::survey::{StateView, Survey, stage_json};
 use crate::plan::{self, Plan, RunSpec};
+
+/// Raised when a key changes its meaning or goes away.
+const FORMAT: u32 = 1;
 
 pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
     let manifest = &plan.manifest;
@@ -20,7 +25,7 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
         .map(|found| json!({ "key": found.key, "value": found.value, "origin": found.origin }));
     let origins = manifest.origins().into_iter().map(|found| {
         let hides = found.hides.iter().map(|(value, place)| json!({ "value": value, "place": place }));
-        json!({ "key": found.key, "value": found.value, "place": found.place, "block": found.block,
+        json!({ "key": found.key, "value": found.value, "place": found.place, "block": found.block, "used": plan.uses(found.key),
                 "hides": hides.collect::<Vec<_>>() })
     });
     let merges = plan.merges.iter().map(|(block, run)| {
@@ -29,7 +34,12 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
     let outside = plan::outside(plan)
         .into_iter()
         .map(|(key, path)| json!({ "key": key, "path": path.display().to_string() }));
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for index in 0..plan.runs.len() {
+        *counts.entry(&survey.states.get(index).unwrap_or(&pending).state).or_default() += 1;
+    }
     let object = json!({
+        "format": FORMAT,
         "title": manifest.title,
         "question": manifest.question,
         "manifest": manifest.name,
@@ -40,8 +50,9 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
         "overrides": overrides.collect::<Vec<_>>(),
         "origins": origins.collect::<Vec<_>>(),
         "outside": outside.collect::<Vec<_>>(),
+        "counts": counts,
         "estimate": survey.costs.json(),
-        "stages": survey.stages.iter().map(stage_json).collect::<Vec<_>>(),
+        "stages": survey.stages.iter().map(|stage| stage_json(stage, &survey.costs)).collect::<Vec<_>>(),
         "runs": [],
     });
     // Runs are many: each is written before the next is made.
@@ -58,7 +69,7 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
 
 /// One run, as `plan` and `plan --why` tell it.
 pub(super) fn run_json(run: &RunSpec, state: &StateView) -> Value {
-    let StateView { state, step, reason, shared_with, reuse } = state;
+    let StateView { state, step, reason, executed, saved, shared_with, reuse } = state;
     let reuse = reuse.as_ref().map(|found| {
         json!({ "run": found.run, "label": found.label, "manifest": found.manifest,
                 "taken_over": found.taken_over, "computed": found.computed })
@@ -76,6 +87,8 @@ pub(super) fn run_json(run: &RunSpec, state: &StateView) -> Value {
         "state": state,
         "step": step,
         "reason": reason,
+        "executed": executed,
+        "saved_step": saved,
         "shared_with": shared_with,
         "reuse": reuse,
         "stages": stages,

@@ -51,10 +51,13 @@ pub fn print(plan: &Plan, survey: &Survey, json: bool, origins: bool) -> String 
 pub fn plan(args: &PlanArgs, out: &mut dyn std::io::Write) -> Result<Code, Failure> {
     let common = &args.manifest;
     let plan = crate::plan::expand(crate::manifest::load(&common.manifest, &common.overrides())?)?;
+    let mut code = Code::Ok;
     let text = if args.lock {
-        lock::write(&plan, &Store::open(&common.results)?, args.json)?
+        lock::write(&plan, &common.results, args.json)?
     } else if args.check {
-        lock::check(&plan, &common.results, args.json)?
+        let (text, found) = lock::check(&plan, &common.results, args.json)?;
+        code = found;
+        text
     } else {
         let store = Store::open_read_only(&common.results)?;
         let survey = Survey::of(&plan, &store)?;
@@ -65,7 +68,7 @@ pub fn plan(args: &PlanArgs, out: &mut dyn std::io::Write) -> Result<Code, Failu
     };
     // A reader that closed the pipe has seen enough.
     let _ = out.write_all(text.as_bytes());
-    Ok(Code::Ok)
+    Ok(code)
 }
 
 /// Appends a line. Writing to a String cannot fail.

@@ -3,26 +3,29 @@
 //! In: a plan and a results folder. Out: views for the table, for JSON and for `--why`. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
 use super::costs::Costs;
-use crate::execute::{FailureClass, Reuse};
+use crate::cli::short;
+use crate::execute::{FailureClass, Reuse, Segment, segments_after, spared};
 use crate::plan::{self, LOCK, Plan, RunSpec};
 use crate::store::{RunState, Stage, Store, StoreError};
-
-/// Manifests that a reason names; more are counted.
-const SHOWN: usize = 2;
 
 /// The state of a run, as files say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StateView {
-    /// `pending`, `resumable`, `failed` or `done`.
+    /// `pending`, `resumable`, `failed`, `done` or `damaged`.
     pub state: String,
     /// The step that a resumable or failed run got to.
     pub step: Option<u32>,
     /// Why it is in that state, or what `sweep` would do; may be empty.
     pub reason: String,
+    /// Whether the next sweep executes it.
+    pub executed: bool,
+    /// Steps that its own newest checkpoint saves.
+    pub saved: u32,
     /// Other manifests that the same run belongs to, sorted: the one that it was begun for, those whose lock has it.
     pub shared_with: Vec<String>,
     /// The earlier run that this one takes steps over from.
@@ -70,6 +73,8 @@ pub struct Survey {
     pub stages: Vec<StageView>,
     /// Time and memory.
     pub costs: Costs,
+    /// Finished runs of the plan that a report on the disk has, and where it is.
+    pub reported: Option<(usize, PathBuf)>,
     /// What the store knows about its runs, by id.
     pub records: BTreeMap<String, Map<String, Value>>,
 }
@@ -77,7 +82,7 @@ pub struct Survey {
 impl StateView {
     /// Of a run that the store knows nothing about.
     pub fn pending() -> Self {
-        Self { state: "pending".into(), reason: "not started".into(), ..Self::default() }
+        Self { state: "pending".into(), reason: "not started".into(), executed: true, ..Self::default() }
     }
 }
 
@@ -102,20 +107,30 @@ impl Survey {
                 if begun || relatives { state(store, run, relatives)? } else { StateView::pending() };
             let begun_for = records.get(run.id.as_str()).and_then(|record| record["manifest"].as_str());
             let mut shared = locks.get(run.id.as_str()).cloned().unwrap_or_default();
-            shared.extend(begun_for.filter(|name| *name != plan.manifest.name).map(str::to_owned));
-            if !shared.is_empty() {
-                let names = shared.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-                let more = shared.len().saturating_sub(SHOWN);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                state.reason = format!("{}; shared with {names}{more}", state.reason);
+            if let Some(name) = begun_for.filter(|name| *name != plan.manifest.name) {
+                state.reason = format!("{}; shared with {name}", state.reason);
+                shared.insert(name.to_owned());
             }
             state.shared_with = shared.into_iter().collect();
             states.push(state);
         }
+        among_themselves(plan, &mut states);
         let stages = stages(plan, store, &states)?;
         let costs = Costs::of(plan, &states, &stages, store)?;
-        Ok(Self { states, stages, costs, records })
+        let reported =
+            if states.iter().all(|state| state.state == "done") { None } else { reported(plan, store) };
+        Ok(Self { states, stages, costs, reported, records })
     }
+}
+
+/// How many runs of a plan are finished in a report on the disk, such as one that was committed; `None` for none.
+fn reported(plan: &Plan, store: &Store) -> Option<(usize, PathBuf)> {
+    let path = store.results().join(&plan.manifest.name).join("runs.json");
+    let report: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+    let done = report["runs"].as_array()?.iter().filter(|run| run["state"] == "done");
+    let done = done.filter_map(|run| run["id"].as_str()).collect::<BTreeSet<_>>();
+    let count = plan.runs.iter().filter(|run| done.contains(run.id.as_str())).count();
+    (count > 0).then_some((count, path))
 }
 
 /// The manifests whose locks hold a run, by its id. A lock that cannot be read says nothing.
@@ -130,62 +145,106 @@ fn locks(store: &Store, own: &str) -> BTreeMap<String, BTreeSet<String>> {
         let Some(folder) = folder else { continue };
         let name = folder.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
         let Ok(text) = std::fs::read_to_string(entry.path()) else { continue };
-        for id in plan::read_lock(&text).into_keys().filter(|_| name != own) {
+        for id in plan::read_lock(&text).runs.into_keys().filter(|_| name != own) {
             manifests.entry(id).or_default().insert(name.clone());
         }
     }
     manifests
 }
 
+/// The state of a run by its own files, and what an earlier run spares it. What is damaged is so in one row of the table.
 fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView, StoreError> {
     let id = run.id.as_str();
-    let found = store.run_state(id)?;
-    let mut view = StateView { state: found.name().to_owned(), step: found.step(), ..StateView::default() };
+    let found = match store.run_state(id) {
+        Err(error @ StoreError::Damaged { .. }) => {
+            let reason = format!("{error}; the next sweep moves it aside");
+            return Ok(StateView { state: "damaged".into(), reason, ..StateView::pending() });
+        }
+        found => found?,
+    };
+    let mut view = StateView { state: found.name().to_owned(), step: found.step(), ..StateView::pending() };
     match &found {
         RunState::Done => {
             view.step = Some(run.config.grpo.steps);
             view.reason = "finished".into();
+            view.executed = false;
             return Ok(view);
         }
         RunState::Failed { class, message, .. } => {
             let known = FailureClass::from_name(class);
-            let itself = known.is_some_and(FailureClass::retried_by_itself);
-            let again = if itself { "tried again by the next sweep" } else { "tried again with --retry" };
+            view.executed = known.is_some_and(FailureClass::retried_by_itself);
+            let again =
+                if view.executed { "tried again by the next sweep" } else { "tried again with --retry" };
             view.reason = format!("{class}: {message} ({again})");
         }
         RunState::Resumable { step } => view.reason = format!("goes on from step {step}"),
-        RunState::Pending => view.reason = "not started".into(),
+        RunState::Pending => {}
     }
-    let saved = store.saved_step(id)?.unwrap_or(0);
+    view.saved = store.saved_step(id)?.unwrap_or(0);
     // On which kind of device it will run is not known here; the trainer takes over what was made on the same.
-    let reuse = if has_relatives { Reuse::find(run, store, saved, |_| true)? } else { None };
+    let reuse = if has_relatives { Reuse::find(run, store, view.saved, |_| true)? } else { None };
     if let Some(reuse) = reuse {
         let text = |key: &str| reuse.relative.record[key].as_str().unwrap_or_default().to_owned();
-        let segments = reuse.segments(saved);
-        let taken_over = reuse.spared(saved);
-        let steps = run.config.grpo.steps;
-        let shown = ReuseView {
-            run: reuse.relative.run.clone(),
-            label: text("label"),
-            manifest: text("manifest"),
-            taken_over,
-            computed: steps - saved - taken_over,
-        };
+        let segments = reuse.segments(view.saved);
         if let Some(first) = segments.first().filter(|first| first.taken && found == RunState::Pending) {
             view.state = "resumable".into();
             view.step = Some(first.to);
         }
-        let how = format!(
-            "takes {taken_over} of {steps} steps over from run {} ({} of {}), computes {}",
-            &shown.run[..12.min(shown.run.len())],
-            shown.label,
-            shown.manifest,
-            shown.computed
-        );
-        view.reason = if found == RunState::Pending { how } else { format!("{}, {how}", view.reason) };
-        view.reuse = Some(shown);
+        let (id, label, manifest) = (reuse.relative.run.clone(), text("label"), text("manifest"));
+        let from = format!("run {} ({label} of {manifest})", short(&id));
+        view.reuse(ReuseView { run: id, label, manifest, ..taken(run, view.saved, &segments) }, &from);
     }
     Ok(view)
+}
+
+fn taken(run: &RunSpec, saved: u32, segments: &[Segment]) -> ReuseView {
+    let taken_over = spared(segments);
+    let computed = run.config.grpo.steps - saved - taken_over;
+    ReuseView { run: String::new(), label: String::new(), manifest: String::new(), taken_over, computed }
+}
+
+impl StateView {
+    /// Notes what an earlier run spares.
+    fn reuse(&mut self, found: ReuseView, from: &str) {
+        let ReuseView { taken_over, computed, .. } = found;
+        let how = format!("takes {taken_over} steps over from {from}, computes {computed}");
+        let alone = self.reason == "not started";
+        self.reason = if alone { how } else { format!("{}, {how}", self.reason) };
+        self.reuse = Some(found);
+    }
+}
+
+/// Runs of one trajectory that are all to be executed: a sweep runs them one after the other, and the later takes the
+/// earlier's steps over. Of several earlier ones that which spares the most is named.
+fn among_themselves(plan: &Plan, states: &mut [StateView]) {
+    let mut lanes = BTreeMap::<&str, Vec<usize>>::new();
+    for (index, run) in plan.runs.iter().enumerate().filter(|(index, _)| states[*index].executed) {
+        lanes.entry(&run.stages.trajectory).or_default().push(index);
+    }
+    for lane in lanes.into_values().filter(|lane| lane.len() > 1) {
+        for (place, &index) in lane.iter().enumerate().skip(1) {
+            let run = &plan.runs[index];
+            if states[index].reuse.is_some() || states[index].saved > 0 {
+                continue;
+            }
+            let found = lane[..place]
+                .iter()
+                .filter_map(|&earlier| Some((earlier, segments_after(run, &plan.runs[earlier])?)));
+            // Of equals the first.
+            let best =
+                found.max_by_key(|(earlier, segments)| (spared(segments), std::cmp::Reverse(*earlier)));
+            if let Some((earlier, segments)) = best {
+                let earlier = &plan.runs[earlier];
+                let reuse = ReuseView {
+                    run: earlier.id.to_string(),
+                    label: earlier.label.clone(),
+                    manifest: plan.manifest.name.clone(),
+                    ..taken(run, 0, &segments)
+                };
+                states[index].reuse(reuse, &format!("{} of this plan", earlier.label));
+            }
+        }
+    }
 }
 
 fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageView>, StoreError> {
@@ -210,7 +269,7 @@ fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageV
                 order.len() - 1
             };
             order[place].runs += 1;
-            order[place].wanted |= state.state != "done";
+            order[place].wanted |= state.executed;
         }
         found.extend(order);
     }
@@ -227,7 +286,9 @@ fn present(store: &Store, stage: Stage, id: &str) -> Result<bool, StoreError> {
 }
 
 /// The stage as JSON.
-pub(super) fn stage_json(stage: &StageView) -> Value {
+pub(super) fn stage_json(stage: &StageView, costs: &Costs) -> Value {
     let StageView { stage, id, cached, needs, runs, wanted } = stage;
-    json!({ "stage": stage.name(), "id": id, "cached": cached, "needs": needs, "runs": runs, "wanted": wanted })
+    let seconds = costs.stages.get(id);
+    json!({ "stage": stage.name(), "id": id, "cached": cached, "needs": needs, "runs": runs,
+            "wanted": wanted, "seconds": seconds })
 }

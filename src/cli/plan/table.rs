@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::costs::Cost;
+use super::costs::{Cost, duration};
 use super::survey::{StateView, Survey};
 use super::{counted, put};
 use crate::cli::{cell, short};
@@ -25,6 +25,7 @@ pub(super) fn print(plan: &Plan, survey: &Survey, origins: bool) -> String {
     put(&mut out, format_args!("{}\n", runs(plan, survey)));
     stages(&mut out, survey);
     totals(&mut out, plan, survey);
+    others(&mut out, plan, survey);
     cautions(&mut out, plan);
     if origins {
         sources(&mut out, plan);
@@ -43,7 +44,10 @@ fn framed(header: Vec<String>) -> Table {
 fn runs(plan: &Plan, survey: &Survey) -> Table {
     let mut header = vec!["run".to_owned()];
     header.extend(plan.axes.iter().cloned());
-    header.extend(["id", "state", "step", "time", "memory", "reason"].map(str::to_owned));
+    let steps = survey.states.iter().any(|state| state.step.is_some());
+    header.extend(["id", "state"].map(str::to_owned));
+    header.extend(steps.then(|| "step".to_owned()));
+    header.extend(["time", "memory", "reason"].map(str::to_owned));
     let mut table = framed(header);
     let pending = StateView::pending();
     for (index, run) in plan.runs.iter().enumerate() {
@@ -55,7 +59,7 @@ fn runs(plan: &Plan, survey: &Survey) -> Table {
         }));
         let mark = if run.provisional.is_empty() { "" } else { "?" };
         row.extend([format!("{}{mark}", run.id.short()), state.state.clone()]);
-        row.push(state.step.map_or_else(String::new, |step| step.to_string()));
+        row.extend(steps.then(|| state.step.map_or_else(String::new, |step| step.to_string())));
         row.extend(survey.costs.runs.get(index).map(Cost::cells).unwrap_or_default());
         row.push(state.reason.clone());
         table.add_row(row);
@@ -73,10 +77,15 @@ fn stages(out: &mut String, survey: &Survey) {
                 (false, true) => "to be made",
                 (false, false) => "not kept, not needed",
             };
+            let time = survey.costs.stages.get(&found.id).filter(|_| !found.cached);
+            let time = time.map_or(String::new(), |seconds| format!(" in ~{}", duration(*seconds)));
             let needs =
                 found.needs.as_ref().map_or(String::new(), |needs| format!(", from {}", short(needs)));
             let runs = counted(found.runs, "run");
-            put(out, format_args!("{:<6} {} {state}, for {runs}{needs}", stage.name(), short(&found.id)));
+            put(
+                out,
+                format_args!("{:<6} {} {state}{time}, for {runs}{needs}", stage.name(), short(&found.id)),
+            );
         }
         if of.len() > LISTED {
             let rest = &of[LISTED..];
@@ -119,6 +128,25 @@ fn totals(out: &mut String, plan: &Plan, survey: &Survey) {
     }
 }
 
+/// The other manifests that runs belong to.
+fn others(out: &mut String, plan: &Plan, survey: &Survey) {
+    let mut shared = BTreeMap::<&str, usize>::new();
+    for name in survey.states.iter().flat_map(|state| &state.shared_with) {
+        *shared.entry(name).or_default() += 1;
+    }
+    let all = plan.runs.len();
+    let shown = shared.iter().map(|(name, count)| {
+        if *count == all { (*name).to_owned() } else { format!("{name} ({count} of {all} runs)") }
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if !shown.is_empty() {
+        put(out, format_args!("shared with {shown}"));
+    }
+    if let Some((done, path)) = &survey.reported {
+        put(out, format_args!("reported: {done} of {} in {}", counted(all, "run"), path.display()));
+    }
+}
+
 /// What a reader should know before believing the ids or starting the sweep.
 fn cautions(out: &mut String, plan: &Plan) {
     let open = plan.runs.iter().flat_map(|run| &run.provisional).collect::<BTreeSet<_>>();
@@ -147,12 +175,9 @@ fn sources(out: &mut String, plan: &Plan) {
         let block = found.block.map_or(String::new(), |block| format!("[[grid]] block {block}, "));
         let hides = found.hides.iter().map(|(value, place)| format!("{} ({place})", shortened(value)));
         let hides = hides.collect::<Vec<_>>().join(", ");
-        table.add_row([
-            found.key.to_owned(),
-            shortened(&found.value),
-            format!("{block}{}", found.place),
-            hides,
-        ]);
+        let dropped = if plan.uses(found.key) { "" } else { " (dropped: no run has a use for it)" };
+        let from = format!("{block}{}{dropped}", found.place);
+        table.add_row([found.key.to_owned(), shortened(&found.value), from, hides]);
     }
     put(out, format_args!("\nvalues that are not defaults:\n{table}"));
 }

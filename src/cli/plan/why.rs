@@ -57,17 +57,26 @@ pub(super) fn explain(
     })
 }
 
-/// Every setting of a run with its origin.
+/// Every setting of a run with its origin, under the keys of manifests: a pair is one key, and what is known by its digest
+/// is written as a path.
 fn written(plan: &Plan, run: &RunSpec) -> Vec<Written> {
-    let origin = |key: &str| {
-        // A pair is one key with two settings, and what is named by a path is known by its digest.
-        let plain = key.strip_suffix(".digest").unwrap_or(key);
-        let plain = plain.strip_suffix(".0").or_else(|| plain.strip_suffix(".1")).unwrap_or(plain);
-        let plain = if plain == "model" { "model.path" } else { plain };
-        plan.manifest.origin(plain, run.block)
-    };
-    let all = settings(&run.config).into_iter();
-    all.map(|(key, value)| Written { origin: origin(&key), key, value }).collect()
+    let mut written: Vec<Written> = Vec::new();
+    for (key, value) in settings(&run.config) {
+        if let (Some(pair), Some(last)) = (key.strip_suffix(".1"), written.last_mut())
+            && last.key == pair
+        {
+            last.value = json!([last.value, value]);
+            continue;
+        }
+        let plain =
+            key.strip_suffix(".digest").map(|table| if table == "model" { "model.path" } else { table });
+        let plain = plain.unwrap_or(&key);
+        let plain = plain.strip_suffix(".0").unwrap_or(plain);
+        let origin = plan.manifest.origin(plain, run.block);
+        let key = if key.ends_with(".0") { plain.to_owned() } else { key };
+        written.push(Written { key, value, origin });
+    }
+    written
 }
 
 /// The earlier runs that differ in the fewest settings, the nearest first.
@@ -110,8 +119,11 @@ fn told(
         let of = of.and_then(|record| Some((record["label"].as_str()?, record["manifest"].as_str()?)));
         let made = of.map_or(String::new(), |(label, manifest)| format!(", begun as {label} of {manifest}"));
         put(say, format_args!("will not be executed: the store has its result, {}{made}", run.id));
-    } else {
+    } else if state.executed {
         put(say, format_args!("will be executed: no result in the store has this id"));
+        put(say, format_args!("state: {}; {}", state.state, state.reason));
+    } else {
+        put(say, format_args!("will not be executed: it failed, and would fail in the same way again"));
         put(say, format_args!("state: {}; {}", state.state, state.reason));
     }
     for block in points {
@@ -147,7 +159,8 @@ fn told(
         );
         for found in near.differences.iter().take(MOST_DIFFERENCES) {
             let shown = |value: &Option<Value>| value.as_ref().map_or("no such setting".to_owned(), cell);
-            let origin = written.iter().find(|own| own.key == found.key).and_then(|own| own.origin.as_ref());
+            let key = found.key.trim_end_matches(".0").trim_end_matches(".1");
+            let origin = written.iter().find(|own| own.key == key).and_then(|own| own.origin.as_ref());
             let origin = origin.map_or(String::new(), |origin| format!(" ({origin})"));
             put(
                 say,
@@ -188,7 +201,6 @@ fn as_json(
 ) -> String {
     let mut object = plan_json::run_json(run, state);
     let side = |found: &Difference| json!({ "key": found.key, "here": found.left, "there": found.right });
-    object["executed"] = (state.state != "done").into();
     object["equal_blocks"] = points.into();
     object["settings"] = written
         .iter()

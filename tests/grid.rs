@@ -229,6 +229,17 @@ fn runs_are_found_by_label_id_and_prefix() {
 }
 
 #[test]
+fn numbers_in_labels_are_as_short_as_they_may_be() {
+    // A third of a decade is a factor of 2.154434690...
+    let thirds = labels("[[grid]]\noptimizer.lr = { logspace = [1e-4, 1e-3, 4] }\n");
+    assert_eq!(thirds, ["lr1e-4", "lr2.15e-4", "lr4.64e-4", "lr1e-3"]);
+    let close = labels("[[grid]]\noptimizer.lr = [1.2345e-4, 1.2346e-4]\n");
+    assert_eq!(close, ["lr1.2345e-4", "lr1.2346e-4"]);
+    let sparse = labels("[[grid]]\nmask.type = \"random\"\nmask.sparsity = [0.9, 0.9994]\n");
+    assert_eq!(sparse, ["0.9", "0.9994"]);
+}
+
+#[test]
 fn ten_thousand_runs_are_planned_in_order() {
     let seeds = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let rates = (1..=100).map(|n| format!("{n}e-6")).collect::<Vec<_>>().join(", ");

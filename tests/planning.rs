@@ -7,6 +7,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use common::{Bench, contents};
 use serde_json::{Value, json};
@@ -416,6 +417,30 @@ fn time_and_memory_are_predicted_and_corrected_by_what_was_measured() {
     assert_eq!((&runs(&object)[0]["cost"], &object["estimate"]["unknown"]), (&Value::Null, &json!(1)));
     let said = bench.run(&["plan", "hub"]).ends(0);
     assert!(said.out.contains("time and memory are not known"), "{}", said.out);
+}
+
+#[test]
+fn the_readme_shows_what_plan_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("a page");
+    let (_, shown) =
+        readme.split_once("    $ target/release/tickets plan smoke.toml\n").expect("a transcript");
+    let bench = Bench::new();
+    let mut command = bench.command(&["plan", "smoke.toml", "--results"]);
+    let said = command.arg(bench.results()).current_dir(root).output().expect("run").stdout;
+    let said = String::from_utf8(said).expect("UTF-8");
+    let mut lines = said.lines();
+    // Where the file lies and how many workers there are depends on the machine.
+    let shown = shown.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let mut count = 0;
+    for line in shown.map(|line| line.trim_start_matches("    ")).filter(|line| !line.is_empty()) {
+        let next = lines.by_ref().find(|said| !said.is_empty());
+        if line != "..." && !line.starts_with("what is left takes") {
+            assert_eq!(next, Some(line));
+        }
+        count += 1;
+    }
+    assert!(count > 12, "{count} lines");
 }
 
 #[test]

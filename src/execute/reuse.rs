@@ -115,10 +115,9 @@ pub fn segments_after(run: &RunSpec, earlier: &RunSpec) -> Option<Vec<Segment>> 
     let saved = earlier.config.exec.checkpoint_every.max(1);
     let known = Known {
         rows: steps.clone().map(|step| (step, theirs.kl_always || theirs.due(step))).collect(),
-        evals: match run.stages.eval == earlier.stages.eval {
-            true => (0..=theirs.steps).filter(|step| theirs.due(*step)).collect(),
-            false => BTreeSet::new(),
-        },
+        evals: (0..=theirs.steps)
+            .filter(|step| run.stages.eval == earlier.stages.eval && theirs.due(*step))
+            .collect(),
         states: steps.filter(|step| step.is_multiple_of(saved) || *step == theirs.steps).collect(),
     };
     let segments = needs.segments(&known, 0);

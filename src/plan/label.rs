@@ -30,10 +30,36 @@ pub fn varying(declared: &[&'static Key], runs: &[Values]) -> Vec<&'static Key> 
     keys
 }
 
-/// The label of a run. `bare` is the label of a plan in which nothing varies.
-pub fn label(keys: &[&'static Key], values: &Values, bare: &str) -> String {
+/// The keys whose numbers are told apart by three digits: in a label these are enough.
+pub fn rounded(keys: &[&'static Key], runs: &[Values]) -> BTreeSet<&'static str> {
+    let told_apart = |key: &&&'static Key| {
+        let numbers = runs.iter().filter_map(|values| match values.get(key.path) {
+            Some(Value::Number(number)) => Some(number.to_bits()),
+            _ => None,
+        });
+        let all = numbers.collect::<BTreeSet<_>>();
+        let short = all.iter().map(|bits| three_digits(f64::from_bits(*bits)).to_bits());
+        short.collect::<BTreeSet<_>>().len() == all.len()
+    };
+    keys.iter().filter(told_apart).map(|key| key.path).collect()
+}
+
+/// A number with three digits, such as 3.16e-7. One near 1 has all of them: 0.9999 is not 1.
+fn three_digits(number: f64) -> f64 {
+    if (0.1..1.0).contains(&number.abs()) {
+        return number;
+    }
+    format!("{number:.2e}").parse().unwrap_or(number)
+}
+
+/// The label of a run. `rounded` are the keys whose numbers are cut to three digits; `bare` is the label of a plan in which nothing varies.
+pub fn label(keys: &[&'static Key], values: &Values, rounded: &BTreeSet<&str>, bare: &str) -> String {
     let parts = keys.iter().filter_map(|key| {
         let value = values.get(key.path)?;
+        let value = match value {
+            Value::Number(number) if rounded.contains(key.path) => &Value::Number(three_digits(*number)),
+            value => value,
+        };
         Some(format!("{}{}", prefix(key, keys), spelled(key, value)))
     });
     let label = parts.collect::<Vec<_>>().join("-");

@@ -176,12 +176,13 @@ fn collect(
 fn name(runs: &mut [RunSpec], values: &[Values], declared: &[&'static Key]) -> Vec<String> {
     let keys = label::varying(declared, values);
     let ids = runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>();
+    let rounded = label::rounded(&keys, values);
     let mut labels = Vec::with_capacity(runs.len());
     for ((run, values), id) in runs.iter_mut().zip(values).zip(&ids) {
         run.axes =
             keys.iter().filter_map(|key| Some((key.path.to_owned(), values.get(key.path)?.json()))).collect();
         let bare = Selection::of(&run.config).mask;
-        labels.push((label::label(&keys, values, bare), id.as_str()));
+        labels.push((label::label(&keys, values, &rounded, bare), id.as_str()));
     }
     label::settle(&mut labels);
     for (run, (label, _)) in runs.iter_mut().zip(labels) {

@@ -13,7 +13,7 @@ use crate::estimate::{
     Correction, Estimate, Measured, Prediction, Speed, Totals, estimate, of_pretrain, of_scores, predict,
 };
 use crate::execute::jobs;
-use crate::manifest::{DeviceChoice, RunConfig};
+use crate::manifest::{DeviceChoice, ModelSource, RunConfig};
 use crate::plan::{Plan, RunSpec};
 use crate::sparsity::MaskSpec;
 use crate::store::{Row, Stage, Store, StoreError};
@@ -118,12 +118,12 @@ impl Costs {
             };
             let ids =
                 |run: &&RunSpec| run.stages.base == stage.id || run.stages.scores.as_ref() == Some(&stage.id);
-            if let Some(run) = plan.runs.iter().find(ids)
-                && (lane == 1 || matches!(run.config.model.source, crate::manifest::ModelSource::Pretrain(_)))
+            let run = plan.runs.iter().find(ids);
+            let made = |run: &&RunSpec| lane == 1 || matches!(run.config.model.source, ModelSource::Pretrain(_));
+            if let Some(run) = run.filter(made)
+                && let Cost::Predicted(found) = count(of(&run.config), lane)
             {
-                if let Cost::Predicted(found) = count(of(&run.config), lane) {
-                    seconds.insert(stage.id.clone(), found.seconds());
-                }
+                seconds.insert(stage.id.clone(), found.seconds());
             }
         }
         let mut known = runs.into_iter().peekable();
@@ -131,6 +131,22 @@ impl Costs {
         for (run, state) in plan.runs.iter().zip(states) {
             if let Some((_, cost)) = known.next_if(|(id, _)| *id == run.id.as_str()) {
                 costs.runs.push(cost);
+                continue;
+            }
+            let config = remaining(run, state);
+            let estimate = match &last {
+                Some((like, found)) if *like == config => *found,
+                _ => {
+                    let found = estimate(&config);
+                    last = Some((config, found));
+                    found
+                }
+            };
+            // What a sweep leaves alone is no part of what is left to do.
+            let alone = |found: Estimate| Cost::Predicted(predict(&found, &speed, &correction));
+            let cost =
+                if state.executed { count(estimate, 2) } else { estimate.map_or(Cost::Unknown, alone) };
+            costs.runs.push(cost);
                 continue;
             }
             let config = remaining(run, state);

@@ -119,7 +119,8 @@ impl Costs {
             let ids =
                 |run: &&RunSpec| run.stages.base == stage.id || run.stages.scores.as_ref() == Some(&stage.id);
             let run = plan.runs.iter().find(ids);
-            let made = |run: &&RunSpec| lane == 1 || matches!(run.config.model.source, ModelSource::Pretrain(_));
+            let made =
+                |run: &&RunSpec| lane == 1 || matches!(run.config.model.source, ModelSource::Pretrain(_));
             if let Some(run) = run.filter(made)
                 && let Cost::Predicted(found) = count(of(&run.config), lane)
             {
@@ -146,24 +147,6 @@ impl Costs {
             let alone = |found: Estimate| Cost::Predicted(predict(&found, &speed, &correction));
             let cost =
                 if state.executed { count(estimate, 2) } else { estimate.map_or(Cost::Unknown, alone) };
-            costs.runs.push(cost);
-                continue;
-            }
-            let config = remaining(run, state);
-            let estimate = match &last {
-                Some((like, found)) if *like == config => *found,
-                _ => {
-                    let found = estimate(&config);
-                    last = Some((config, found));
-                    found
-                }
-            };
-            // What a sweep leaves alone is no part of what is left to do.
-            let cost = match state.executed {
-                true => count(estimate, 2),
-                false => estimate
-                    .map_or(Cost::Unknown, |found| Cost::Predicted(predict(&found, &speed, &correction))),
-            };
             costs.runs.push(cost);
         }
         costs.stages = seconds;

@@ -78,7 +78,8 @@ fn overrides_stand_above_everything_that_is_not_swept() {
         ("HOME", "/"),
     ];
     let plan =
-        plan_of(&path, &["grpo.steps=9", "exec.device=cpu", "task.split=2001"], &env).expect("planned");
+        plan_of(&path, &["grpo.steps=9", "exec.device=cpu", "task.dataset=a/b", "task.split=2001"], &env)
+            .expect("planned");
     let config = &plan.runs[0].config;
     assert_eq!(config.optimizer.lr.to_bits(), 1e-4_f64.to_bits());
     assert_eq!(config.grpo.steps, 9, "--set is above the environment, and both are above a block");
@@ -91,6 +92,7 @@ fn overrides_stand_above_everything_that_is_not_swept() {
             "optimizer.lr = 1e-4 (environment variable TICKETS_OPTIMIZER__LR)",
             "grpo.steps = 9 (--set)",
             "exec.device = \"cpu\" (--set)",
+            "task.dataset = \"a/b\" (--set)",
             // A text stays a text.
             "task.split = \"2001\" (--set)",
         ]

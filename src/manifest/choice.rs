@@ -91,7 +91,7 @@ impl Layers<'_> {
                 match (rank(left), rank(right)) {
                     (Some(one), Some(other)) if one < other => drop(left),
                     (Some(one), Some(other)) if one > other => {
-                        for name in [right, "revision", "subset"] {
+                        for name in [right, "revision", "subset", "split"] {
                             drop(name);
                         }
                     }
@@ -122,7 +122,7 @@ pub(super) fn conflicts(
                 _ => format!("`{left}` does not apply beside `{right}`"),
             };
             let help = match left {
-                "model.path" | "model.id" => variant::advice(left),
+                "model.path" | "model.id" | "model.revision" => variant::advice(left),
                 _ => "the data comes from one place: choose one".into(),
             };
             let keys = [left, right].map(|path| keys::find(path).map(|key| key.path));
@@ -133,6 +133,11 @@ pub(super) fn conflicts(
     refuse("model.path", "model.pretrain");
     refuse("model.id", "model.pretrain");
     refuse("model.path", "model.id");
+    // A revision beside a model of a hub shares the fate of that model.
+    if place("model.id").is_none() {
+        refuse("model.revision", "model.pretrain");
+        refuse("model.revision", "model.path");
+    }
     let tables = evals.iter().map(|name| format!("eval.{name}.task"));
     for table in std::iter::once("task".to_owned()).chain(tables) {
         for (left, right) in EXCLUSIVE {

@@ -256,7 +256,7 @@ pub static KEYS: &[Key] = &[
     key("task.dataset", "", Kind::Repository, Preset::Absent, "dataset of a hub, owner/name; excludes `names` and `file`"),
     key("task.revision", "", Kind::Commit, Preset::Absent, "commit of `task.dataset`; absent: the ids of runs are provisional"),
     key("task.subset", "", Kind::Text, Preset::Absent, "configuration of `task.dataset`, where it has several"),
-    key("task.split", "", Kind::Text, Preset::Text("train"), "split of `task.dataset`"),
+    key("task.split", "", Kind::Text, Preset::Absent, "split of `task.dataset`; absent: `train`"),
     key("task.file", "", Kind::Path, Preset::Absent, "JSONL or Parquet file of questions and answers; excludes `dataset`"),
     key("task.system_prompt", "system-", Kind::Text, Preset::Text(""), "system message before every question; empty for none"),
 

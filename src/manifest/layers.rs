@@ -2,7 +2,7 @@
 //!
 //! Files and overrides become [`Document`]s; figment merges them. `exec.*` may be overridden like any other key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -171,9 +171,16 @@ pub fn read_overrides(
     let mut layers = Vec::new();
     let mut variables = env.iter().filter(|(name, _)| !RESERVED.contains(&name.as_str())).collect::<Vec<_>>();
     variables.sort();
+    let mut seen = BTreeMap::new();
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };
         let path = rest.to_lowercase().replace("__", ".");
+        if let Some(twin) = seen.insert(path.clone(), name) {
+            let source = Arc::new(Source { name: "environment".into(), text: format!("{name}={value}") });
+            let text = format!("{twin} and {name} both set `{path}`");
+            issues
+                .push(Issue::new(&source, &(0..name.len()), text).help("capitals do not count: remove one"));
+        }
         read_override(
             format!("environment variable {name}"),
             &path,

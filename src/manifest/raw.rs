@@ -124,7 +124,7 @@ pub struct RawTask {
     pub dataset: Option<String>,
     pub revision: Option<String>,
     pub subset: Option<String>,
-    pub split: String,
+    pub split: Option<String>,
     pub file: Option<String>,
     pub system_prompt: String,
 }

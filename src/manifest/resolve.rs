@@ -69,6 +69,7 @@ impl<'m> Resolver<'m> {
             choice::conflicts(&block.source, place, &evals, &mut issues);
         }
         overriding::of_blocks(manifest, &mut issues);
+        overriding::of_evaluations(manifest, &mut issues);
         let base = manifest.files.iter().fold(Figment::from(Defaults), Figment::merge);
         Self {
             manifest,
@@ -357,6 +358,9 @@ fn evaluations_spelled_out(merged: &Dict) -> Dict {
                 let elsewhere = ["dataset", "file", "names"].iter().any(|key| own.contains_key(*key));
                 for key in ["dataset", "revision", "subset", "file", "names"].iter().filter(|_| elsewhere) {
                     task.remove(*key);
+                }
+                if elsewhere && !own.contains_key("dataset") {
+                    task.remove("split");
                 }
                 lay(&mut task, own);
             }

@@ -11,6 +11,9 @@ use crate::task::{
     TaskSpec, shipped_names,
 };
 
+/// The split of a dataset when none is said.
+const SPLIT: &str = "train";
+
 /// A table of task settings.
 #[derive(Clone, Copy)]
 struct At<'t>(&'t str);
@@ -27,7 +30,11 @@ impl At<'_> {
 pub(super) fn task(raw: RawTask, table: &str, rules: &mut Rules<'_>) -> TaskSpec {
     let at = At(table);
     if raw.dataset.is_none() {
-        for (name, written) in [("revision", raw.revision.is_some()), ("subset", raw.subset.is_some())] {
+        for (name, written) in [
+            ("revision", raw.revision.is_some()),
+            ("subset", raw.subset.is_some()),
+            ("split", raw.split.is_some()),
+        ] {
             let text = || format!("`task.{name}` does not apply without `task.dataset`");
             rules.unless(!written, &at.keys(name), text, "set `task.dataset`, or remove the key");
         }
@@ -47,7 +54,7 @@ pub(super) fn task(raw: RawTask, table: &str, rules: &mut Rules<'_>) -> TaskSpec
 fn hub(raw: &RawTask) -> Option<HubDataset> {
     let id = raw.dataset.clone()?;
     let (revision, subset) = (raw.revision.clone(), raw.subset.clone());
-    Some(HubDataset { id, revision, subset, split: raw.split.clone() })
+    Some(HubDataset { id, revision, subset, split: raw.split.clone().unwrap_or_else(|| SPLIT.into()) })
 }
 
 /// The digest of a file; one that cannot be had is a problem.

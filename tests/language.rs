@@ -240,7 +240,7 @@ fn a_childs_figures_and_claims_replace_its_parents() {
     let folder = Folder::new();
     let block = |id: &str| {
         format!(
-            "[[figure]]\nid = \"{id}\"\nkind = \"curves\"\n[[claim]]\nid = \"{id}\"\nkind = \"count\"\nof = {{ mask.type = \"full\" }}\nexpect = 1\n"
+            "[[figure]]\nid = \"{id}\"\nkind = \"curves\"\n[[claim]]\nid = \"{id}\"\nkind = \"value\"\nof = {{ mask.type = \"full\" }}\nexpect = 1\nmargin = 1\n"
         )
     };
     folder.write("base.toml", format!("{HEAD}[[grid]]\nseed = [0, 1]\n{}", block("parent")));
@@ -251,7 +251,7 @@ fn a_childs_figures_and_claims_replace_its_parents() {
         figures.chain(manifest.claims.iter().map(|claim| claim.id.clone())).collect::<Vec<_>>()
     };
     assert_eq!(ids(""), ["parent", "parent"]);
-    assert_eq!(ids("[[figure]]\nid = \"own\"\nkind = \"jaccard\"\n"), ["own", "parent"]);
+    assert_eq!(ids("[[figure]]\nid = \"own\"\nkind = \"table\"\n"), ["own", "parent"]);
     assert_eq!(ids(&block("own")), ["own", "own"]);
     assert_eq!(ids("claim = []\n"), ["parent"]);
 }

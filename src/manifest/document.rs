@@ -10,6 +10,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::aliases;
 use super::block::{self, Block};
 use super::claim::{self, Claim};
 use super::figure::{self, Figure};
@@ -222,10 +223,11 @@ pub fn unknown(source: &Arc<Source>, span: &Span, path: &str, reserved: &[&'stat
     let siblings = candidates.iter().copied().filter(|name| near(name)).collect::<Vec<_>>();
     let meant = nearest(path, siblings).or_else(|| nearest(path, candidates.iter().copied()));
     let joined = candidates.iter().find(|name| name.contains('.') && name.replace('.', "_") == path);
-    let meant = joined.copied().or(meant);
+    let meant = aliases::key(path).or(joined.copied()).or(meant);
     // In TOML whatever follows a table's heading belongs to that table.
     if let Some((table, last)) = path.rsplit_once('.')
         && (RESERVED.contains(&last) || TABLES.contains(&last))
+        && table != "eval"
     {
         let text = format!("unknown key `{path}`");
         let help =
@@ -234,6 +236,20 @@ pub fn unknown(source: &Arc<Source>, span: &Span, path: &str, reserved: &[&'stat
     }
     if let Some(issue) = unknown_of_named(source, span, path) {
         return issue;
+    }
+    // A table of `[eval]` that is no name.
+    if let Some(name) =
+        path.strip_prefix("eval.").filter(|name| !name.contains('.') && aliases::key(path).is_none())
+    {
+        let lower = name.to_lowercase();
+        if lower != name && named::split(&format!("eval.{lower}")).is_some() {
+            let help = format!("names of evaluations are in lower-case letters: [eval.{lower}]");
+            return Issue::new(source, span, format!("unknown key `{path}`")).help(help);
+        }
+        if name == "task" {
+            let help = "a task of its own belongs to a named evaluation, such as [eval.other.task]";
+            return Issue::new(source, span, "`eval.task` is no evaluation").help(help);
+        }
     }
     let help = match meant {
         Some(name) => format!("did you mean `{name}`?"),

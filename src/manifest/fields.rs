@@ -20,6 +20,8 @@ pub(super) struct Fields<'f, 'v, 't> {
     source: &'f Arc<Source>,
     issues: &'f mut Vec<Issue>,
     asked: Vec<&'static str>,
+    /// Whether the kind is not known: then which keys the block has is not known either.
+    shapeless: bool,
 }
 
 /// Reads every block of a list with `read`; what is not a block is an issue.
@@ -46,7 +48,8 @@ pub(super) fn blocks<T>(
             continue;
         };
         let before = issues.len();
-        let mut fields = Fields { table, span: item.span(), what, source, issues, asked: Vec::new() };
+        let mut fields =
+            Fields { table, span: item.span(), what, source, issues, asked: Vec::new(), shapeless: false };
         let block = read(&mut fields);
         fields.refuse_others();
         if issues.len() == before {
@@ -129,12 +132,14 @@ impl<'v, 't> Fields<'_, 'v, 't> {
             format!("one of {}", words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", "));
         let value = self.get(name);
         let Some(value) = value else {
+            self.shapeless |= name == "kind";
             self.missing(name, &allowed);
             return None;
         };
         let text = value.get_ref().as_str().unwrap_or_default();
         let found = words.iter().find(|word| **word == text).copied();
         if found.is_none() {
+            self.shapeless |= name == "kind";
             let meant = nearest(text, words.iter().copied());
             let meant = meant.map(|word| format!("; did you mean \"{word}\"?")).unwrap_or_default();
             self.wrong(name, value, &format!("{allowed}{meant}"));
@@ -230,6 +235,9 @@ impl<'v, 't> Fields<'_, 'v, 't> {
 
     /// Fields that nobody asked for.
     fn refuse_others(&mut self) {
+        if self.shapeless {
+            return;
+        }
         for (name, _) in self.table {
             if self.issues.len() >= MOST_ISSUES {
                 break;

@@ -196,7 +196,8 @@ fn known(metric: &str) -> Result<(), String> {
         return Err(meant.unwrap_or_else(|| format!("an evaluation has {}", EVALUATION.join(", "))));
     }
     let scores = ["eval/score"];
-    let meant = nearest(metric, TRAINING.into_iter().chain(scores));
+    let mean = TRAINING.into_iter().find(|column| column.strip_suffix("/mean") == Some(metric));
+    let meant = mean.or_else(|| nearest(metric, TRAINING.into_iter().chain(scores)));
     let all = || format!("training has {}; evaluations have eval/score and others", TRAINING.join(", "));
     Err(meant.map_or_else(all, |name| format!("did you mean \"{name}\"?")))
 }

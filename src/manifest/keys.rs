@@ -120,7 +120,8 @@ impl Kind {
             Self::Path => "a path in quotes".into(),
             Self::Repository => "a repository in quotes, \"owner/name\"".into(),
             Self::Commit => {
-                "the full commit hash in quotes, 40 hexadecimal digits: branches and tags move".into()
+                "the full commit hash in quotes, 40 hexadecimal digits in lower case: branches and tags move"
+                    .into()
             }
             Self::Choice(words) => {
                 format!("one of {}", words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", "))

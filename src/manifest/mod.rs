@@ -3,6 +3,7 @@
 //! [`load`] reads every file once, checks each key where it is written, and keeps the layers apart;
 //! [`Resolver`] merges them for a grid point. Invariant: a [`RunConfig`] that exists is complete and valid.
 
+mod aliases;
 mod block;
 mod choice;
 mod claim;

@@ -93,6 +93,9 @@ fn values(
         let (start, stop, step) = match numbers.as_deref() {
             Some([start, stop]) => (*start, *stop, 1),
             Some([start, stop, step]) if *step > 0 => (*start, *stop, *step),
+            Some([_, _, step]) => {
+                return Err(wrong(format!("`range` = {shown} has the step {step}, which is not at least 1")));
+            }
             _ => {
                 return Err(wrong(format!("`range` cannot be {shown}: it takes two or three whole numbers")));
             }

@@ -116,6 +116,11 @@ impl<'m> Resolver<'m> {
                 let path = setting.key.path;
                 if variant::condition(path).is_some() && !self.used.contains(path) {
                     let text = format!("no run of the grid has a use for `{path}`");
+                    // What is refused already is not looked at further.
+                    let refused = |known: &Issue| known.source == layer.source && known.span == setting.span;
+                    if issues.iter().any(refused) {
+                        continue;
+                    }
                     issues.push(Issue::new(&layer.source, &setting.span, text).help("remove the override"));
                 }
             }

@@ -11,7 +11,7 @@ use super::raw::{MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, Raw
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig};
 use super::valid_task::task;
 use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
+use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec, Rounding, kept_count};
 use crate::task::{PromptTemplates, TaskError, check_prompts};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
@@ -120,6 +120,9 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
     }
     let grpo = grpo(&raw.grpo, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
+    if let ModelSource::Pretrain(base) = &source {
+        keeps_something(&mask, base, &mut rules);
+    }
     let trained_on = task(raw.task, "task", &mut rules);
     let mut held_out = |key: &'static str, seed: u64| {
         let text = || format!("`{key}` and `seed` are both {seed}");
@@ -283,4 +286,31 @@ fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_
             }
         }
     }
+}
+
+/// A mask that keeps nothing is found here where the shape of the base follows from the manifest: of the built-in one. A
+/// random mask keeps a share of each tensor, the others of all entries together.
+fn keeps_something(mask: &MaskSpec, base: &PretrainSpec, rules: &mut Rules<'_>) {
+    let at = |value: u32| value as usize;
+    let (hidden, inner) = (at(base.hidden_size), at(base.intermediate_size));
+    let keys = hidden / at(base.heads).max(1) * at(base.kv_heads);
+    let embedding = hidden * at(base.vocab_size);
+    let attention = hidden * (hidden + 1) + 2 * keys * (hidden + 1) + hidden * hidden;
+    let layer = attention + 3 * hidden * inner + 2 * hidden;
+    let all = embedding + at(base.layers) * layer + hidden;
+    let (elements, sparsity, rounding, what) = match mask {
+        MaskSpec::Full | MaskSpec::Layers { .. } => return,
+        MaskSpec::Random { sparsity, .. } => (
+            embedding.max(hidden * inner).max(hidden * hidden),
+            *sparsity,
+            Rounding::Floor,
+            "the largest tensor",
+        ),
+        MaskSpec::Fisher { sparsity, rounding, .. } | MaskSpec::Magnitude { sparsity, rounding } => {
+            (all, *sparsity, *rounding, "the base")
+        }
+    };
+    let text = || format!("`mask.sparsity` = {sparsity} keeps nothing: {what} has {elements} entries");
+    let none = matches!(kept_count(elements, sparsity, rounding), Ok(0));
+    rules.unless(!none, &["mask.sparsity"], text, "train more, or a larger base");
 }

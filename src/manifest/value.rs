@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
+use super::aliases;
 use super::keys::{Key, Kind};
 use super::range;
 use super::source::{Issue, Source, Span, counted, grouped};
@@ -87,7 +88,12 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
     let wrong = |what: String| Issue::new(source, span, what).help(allowed());
     let written = source.excerpt(span);
     let mismatch = || {
-        let issue = wrong(format!("`{}` cannot be {written}, {}", key.path, article(value)));
+        let what = match value {
+            // A dotted key below this one: there are no braces to show.
+            DeValue::Table(_) if !written.starts_with('{') => article(value).to_owned(),
+            _ => format!("{written}, {}", article(value)),
+        };
+        let issue = wrong(format!("`{}` cannot be {what}", key.path));
         let axis = match value {
             DeValue::Array(_) if !matches!(key.kind, Kind::Pair(_)) => "lists",
             DeValue::Table(table) if table.iter().any(|(name, _)| range::is_shape(name.get_ref())) => {
@@ -138,7 +144,8 @@ fn checked(key: &Key, value: &DeValue<'_>, span: &Span, source: &Arc<Source>) ->
             if words.contains(&text.as_ref()) {
                 return Ok(Value::Text(text.to_string()));
             }
-            let meant = super::source::nearest(text, words.iter().copied());
+            let meant =
+                aliases::word(text, words).or_else(|| super::source::nearest(text, words.iter().copied()));
             let meant = meant.map(|word| format!("; did you mean \"{word}\"?")).unwrap_or_default();
             Err(Issue::new(source, span, format!("`{}` cannot be {written}", key.path))
                 .help(format!("{}{meant}", allowed())))

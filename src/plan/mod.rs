@@ -14,6 +14,7 @@ mod outside;
 mod put;
 mod run_spec;
 mod select;
+mod testable;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::identity::settings;
 use super::run_spec::RunSpec;
+use super::testable;
 use crate::manifest::{
     Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span, counted, grouped,
 };
@@ -75,20 +76,33 @@ pub(super) fn check(manifest: &Manifest, runs: &[RunSpec]) -> Vec<Issue> {
         }
         all
     };
-    let mut measured = Vec::new();
+    let (mut measured, mut undecided) = (Vec::new(), Vec::new());
     for figure in &manifest.figures {
         let selectors = figure.runs.iter().collect::<Vec<_>>();
         let of = if selectors.is_empty() { (0..runs.len()).collect() } else { chosen(&selectors) };
+        let shown = of.iter().map(|run: &usize| &runs[*run]).collect::<Vec<_>>();
+        if !shown.is_empty() {
+            undecided.extend(testable::figure(figure, &shown));
+        }
         if figure.kind != FigureKind::Jaccard {
             measured.push((&figure.measure, of, &figure.source, &figure.span));
         }
     }
-    for Claim { test, text, span, .. } in &manifest.claims {
+    for claim in &manifest.claims {
+        let Claim { test, text, span, .. } = claim;
         let of = chosen(&test.selectors());
+        let meant = |selector: &Selector| {
+            (0..runs.len()).filter(|&run| matches(selector, &known[run])).collect::<Vec<_>>()
+        };
+        // A selector that means nothing is said already.
+        if test.selectors().iter().all(|selector| !meant(selector).is_empty()) {
+            undecided.extend(testable::claim(claim, meant, runs));
+        }
         if let Some(measure) = test.measure() {
             measured.push((measure, of, text, span));
         }
     }
+    issues.extend(undecided);
     issues.extend(measured.iter().filter_map(|(measure, of, source, span)| {
         let run = of.iter().map(|&run| &runs[run]).find(|run| !is_measured(measure, run))?;
         Some(unmeasured(measure, run, source, span))

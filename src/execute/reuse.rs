@@ -130,8 +130,8 @@ pub fn spared(segments: &[Segment]) -> u32 {
 }
 
 impl Reuse {
-    /// The earlier run that spares the most steps after `position`; `None` when none spares any. `fits` says whether a
-    /// run was made in the same way: on the same kind of device, by the same build.
+    /// The earlier run that spares the most steps after `position`; `None` when none spares any. `fits` says of what is
+    /// noted beside a state whether it was made in the same way: on the same kind of device, by the same build.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -139,17 +139,18 @@ impl Reuse {
         run: &RunSpec,
         store: &Store,
         position: u32,
-        fits: impl Fn(&Relative) -> bool,
+        fits: impl Fn(&Value) -> bool,
     ) -> Result<Option<Self>, StoreError> {
         let mut best: Option<(u32, Self)> = None;
         // Several evaluations have rows of their own, which nothing writes yet.
         if !run.config.evals.is_empty() {
             return Ok(None);
         }
-        for relative in store.relatives(&run.stages.trajectory, run.id.as_str())? {
-            if !fits(&relative) {
+        for mut relative in store.relatives(&run.stages.trajectory, run.id.as_str())? {
+            if !fits(&relative.meta) {
                 continue;
             }
+            relative.states.retain(|_, state| fits(state.meta()));
             let found = Self::new(run, relative);
             let spared = spared(&found.segments(position));
             if spared > best.as_ref().map_or(0, |(most, _)| *most) {

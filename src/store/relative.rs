@@ -12,6 +12,9 @@ use super::layout::{FINAL, SPEC, check_name};
 use super::record::{self, Row};
 use super::{Artifact, Home, Store, StoreError, fs};
 
+/// What the record about a run says.
+const WHAT: [&str; 4] = ["label", "manifest", "stages", "settings"];
+
 /// A run of the same trajectory.
 #[derive(Debug)]
 pub struct Relative {
@@ -86,8 +89,10 @@ impl Store {
     pub fn described(&self, run: &str) -> Result<Option<Map<String, Value>>, StoreError> {
         let path = self.home.layout.run(check_name(run)?).join(SPEC);
         let Some(bytes) = fs::read_optional(&path)? else { return Ok(None) };
+        let whole = |found: &Map<String, Value>| WHAT.iter().all(|key| found.contains_key(*key));
         match record::unseal(&bytes, &path) {
-            Ok(found) => Ok(Some(found)),
+            // A record that lacks a part is of no use, like a damaged one.
+            Ok(found) => Ok(Some(found).filter(whole)),
             Err(StoreError::Damaged { .. }) => Ok(None),
             Err(error) => Err(error),
         }

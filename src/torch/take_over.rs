@@ -69,7 +69,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let own = class_of(&self.meta());
-        Reuse::find(spec, store, step, |relative| class_of(&relative.meta) == own)
+        Reuse::find(spec, store, step, |meta| class_of(meta) == own)
     }
 
     /// Goes from `step` to `target` with the rows and the state of an earlier run; the row of the last step. A state that

@@ -147,7 +147,7 @@ fn steps(
             run.save(*step, attempt)?;
             saved = Some(*step);
         }
-        let reward = row["reward/mean"].as_f64().unwrap_or(f64::NAN);
+        let reward = row.get("reward/mean").and_then(Value::as_f64).unwrap_or(f64::NAN);
         let eval = last_eval.map_or(String::new(), |score| format!("  eval {score:.3}"));
         (cx.events)(Event::Progress { step: *step, message: format!("reward {reward:.3}{eval}") });
     }
@@ -155,7 +155,7 @@ fn steps(
 }
 
 fn score_of(row: &Row) -> Option<f64> {
-    row["eval/score"].as_f64()
+    row.get("eval/score")?.as_f64()
 }
 
 impl Run<'_> {

@@ -30,6 +30,30 @@ impl ManifestArgs {
     }
 }
 
+/// How a command that looks at runs finds and prints them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LookArgs {
+    /// Where results are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    pub results: PathBuf,
+    /// Set a value of the manifest, as in optimizer.lr=1e-4
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Ignore TICKETS_* overrides in the environment
+    #[arg(long)]
+    pub no_env: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LookArgs {
+    /// The overrides that the arguments ask for.
+    pub fn overrides(&self) -> Overrides {
+        Overrides { set: self.set.clone(), env: !self.no_env }
+    }
+}
+
 /// A failure drawn with its source underlined, when it points into a manifest or an override.
 pub fn drawn(failure: &Failure, color: bool) -> Option<String> {
     let manifest = failure.error.downcast_ref::<ManifestError>().and_then(|error| error.render(color));

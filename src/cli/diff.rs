@@ -5,15 +5,15 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
+use super::args::LookArgs;
 use super::{cell, short};
 use crate::exit::{Code, Failure};
-use crate::manifest::{self, Overrides};
+use crate::manifest;
 use crate::plan::{self, Difference, Plan, differences};
 use crate::store::{Row, Stage, Store, is_measured};
 
@@ -24,18 +24,9 @@ pub struct DiffArgs {
     /// The manifest, when the runs are named by their labels, or are not begun yet
     #[arg(value_names = ["MANIFEST|A", "A|B", "B"], num_args = 2..=3, required = true)]
     pub runs: Vec<String>,
-    /// Where results are
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
-    /// Set a value of the manifest, as in optimizer.lr=1e-4
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Ignore TICKETS_* overrides in the environment
-    #[arg(long)]
-    pub no_env: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Results, overrides, JSON
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 /// One of the two runs.
@@ -52,11 +43,10 @@ struct Side {
 /// # Errors
 /// When there is no such run, or what it has written cannot be read.
 pub fn diff(args: &DiffArgs, out: &mut dyn Write) -> Result<Code, Failure> {
-    let store = Store::open_read_only(&args.results)?;
+    let store = Store::open_read_only(&args.look.results)?;
     let (plan, wanted) = match args.runs.as_slice() {
         [manifest, left, right] => {
-            let overrides = Overrides { set: args.set.clone(), env: !args.no_env };
-            (Some(plan::expand(manifest::load(manifest, &overrides)?)?), [left, right])
+            (Some(plan::expand(manifest::load(manifest, &args.look.overrides())?)?), [left, right])
         }
         [left, right] => (None, [left, right]),
         _ => return Err(Failure::new(Code::Usage, "two runs are compared", None)),
@@ -67,7 +57,7 @@ pub fn diff(args: &DiffArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         ("stages", differences(&pairs(&left.record["stages"]), &pairs(&right.record["stages"]))),
         ("metrics", differences(&left.last, &right.last)),
     ];
-    let text = if args.json { as_json(&left, &right, &parts) } else { told(&left, &right, &parts) };
+    let text = if args.look.json { as_json(&left, &right, &parts) } else { told(&left, &right, &parts) };
     let _ = out.write_all(text.as_bytes());
     Ok(Code::Ok)
 }

@@ -4,13 +4,13 @@
 //! log, as text or as one JSON object. Nothing is changed.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::args::LookArgs;
 use crate::exit::{Code, Failure};
-use crate::manifest::{self, Overrides};
+use crate::manifest;
 use crate::plan::{self, RunSpec};
 use crate::store::{Row, RunState, Stage, Store, reproducible_digest};
 
@@ -27,18 +27,9 @@ pub struct ShowArgs {
     /// The run: the beginning of its id, or its label in the manifest
     #[arg(value_name = "RUN")]
     pub second: Option<String>,
-    /// Where results are
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    pub results: PathBuf,
-    /// Set a value of the manifest, as in optimizer.lr=1e-4
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Ignore TICKETS_* overrides in the environment
-    #[arg(long)]
-    pub no_env: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
+    /// Results, overrides, JSON
+    #[command(flatten)]
+    pub look: LookArgs,
 }
 
 /// The command.
@@ -46,18 +37,17 @@ pub struct ShowArgs {
 /// # Errors
 /// When there is no such run, or what it has written cannot be read.
 pub fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure> {
-    let store = Store::open_read_only(&args.results)?;
+    let store = Store::open_read_only(&args.look.results)?;
     let (id, spec) = match &args.second {
         Some(wanted) => {
-            let overrides = Overrides { set: args.set.clone(), env: !args.no_env };
-            let plan = plan::expand(manifest::load(&args.first, &overrides)?)?;
+            let plan = plan::expand(manifest::load(&args.first, &args.look.overrides())?)?;
             let spec = plan.find(wanted)?.clone();
             (spec.id.to_string(), Some(spec))
         }
         None => (store.find_run(&args.first)?, None),
     };
     let shown = describe(&store, &id, spec.as_ref())?;
-    let text = if args.json { format!("{shown:#}") } else { render(&shown) };
+    let text = if args.look.json { format!("{shown:#}") } else { render(&shown) };
     let _ = writeln!(out, "{text}");
     Ok(Code::Ok)
 }

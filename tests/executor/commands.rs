@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tickets::cli::args::ManifestArgs;
+use tickets::cli::args::{LookArgs, ManifestArgs};
 use tickets::cli::show::{ShowArgs, show};
 use tickets::cli::status::{StatusArgs, status};
 use tickets::exit::{Code, Failure};
@@ -17,10 +17,7 @@ fn show_text(bench: &Bench, words: [Option<&str>; 2], json: bool) -> Result<Stri
     let args = ShowArgs {
         first: first.unwrap(),
         second,
-        results: bench.folder.clone(),
-        set: Vec::new(),
-        no_env: true,
-        json,
+        look: LookArgs { results: bench.folder.clone(), set: Vec::new(), no_env: true, json },
     };
     let mut out = Vec::new();
     show(&args, &mut out).map(|code| {

@@ -247,6 +247,13 @@ pub fn loaded_from(library: &str) -> Option<PathBuf> {
         .find_map(|path| path.parent().map(PathBuf::from))
 }
 
+/// The model of this machine's processor: libtorch chooses its kernels by it, so sums differ between two of them.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
 /// The most memory that this process has had resident, in bytes; `None` where the kernel does not say.
 pub fn host_peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -38,10 +38,10 @@ impl TakenOver {
     }
 }
 
-/// What has to be equal for one run to repeat another bit for bit, as it is noted beside every state: the kind of device,
-/// the threads, the versions.
+/// What has to be equal for one run to repeat another bit for bit, as it is noted beside every state: the kind of device and
+/// processor, the threads, the versions.
 fn class_of(meta: &Value) -> Map<String, Value> {
-    let keys = ["device", "threads", "libtorch", "tickets"];
+    let keys = ["device", "processor", "threads", "libtorch", "tickets"];
     keys.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect()
 }
 

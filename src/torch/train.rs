@@ -300,6 +300,7 @@ impl Run<'_> {
         json!({
             "optimizer_steps": self.adam.steps,
             "device": format!("{:?}", self.model.device()).to_lowercase(),
+            "processor": device::processor(),
             "threads": self.config.exec.threads,
             "libtorch": device::libtorch().version,
             "tickets": env!("CARGO_PKG_VERSION"),

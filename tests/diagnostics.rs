@@ -155,3 +155,17 @@ fn an_environment_variable_that_is_no_text_is_named() {
         "error: environment variable TICKETS_SEED is not UTF-8 text\n  hint: set it anew, or ignore the environment with --no-env\n"
     );
 }
+
+#[test]
+fn of_very_many_issues_the_first_hundred_are_shown_and_said_to_be() {
+    let lines = |count: usize| (0..count).map(|n| format!("[x{n}]\n")).collect::<Vec<_>>().concat();
+    let shown = |count: usize| {
+        let folder = Folder::new();
+        let path = folder.write("m.toml", format!("{HEAD}{}", lines(count)));
+        let issues = load_with(&path, &[], &[]).expect_err("refused").issues().to_vec();
+        let last = issues.last().and_then(|issue| issue.help.clone()).unwrap_or_default();
+        (issues.len(), last.ends_with("these are the first 100 issues; there may be more"))
+    };
+    assert_eq!(shown(99), (99, false));
+    assert_eq!(shown(5_000), (100, true));
+}

@@ -189,7 +189,13 @@ impl Manifest {
         issues
             .sort_by_cached_key(|issue| (place(issue), issue.span.start, issue.span.end, issue.text.clone()));
         issues.dedup();
-        issues.truncate(MOST_ISSUES);
+        if issues.len() >= MOST_ISSUES {
+            issues.truncate(MOST_ISSUES);
+            if let Some(last) = issues.last_mut() {
+                let note = format!("these are the first {MOST_ISSUES} issues; there may be more");
+                last.help = Some(last.help.take().map_or(note.clone(), |help| format!("{help}\n{note}")));
+            }
+        }
         issues
     }
 

@@ -6,7 +6,7 @@ use super::identity::settings;
 use super::run_spec::RunSpec;
 use super::testable;
 use crate::manifest::{
-    Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span, counted, grouped,
+    Claim, FigureKind, Issue, Manifest, Measure, Selector, Source, Span, counted, grouped, short_number,
 };
 
 /// Whether a run's settings, as [`settings`] lists them, have everything that a selector wants.
@@ -124,8 +124,13 @@ fn reasons(selector: &Selector, known: &[Vec<(String, Value)>]) -> String {
         if known.iter().any(one) {
             continue;
         }
+        // As in every other message: 1e-3, not 0.001.
+        let spelled = |value: &Value| match value.as_f64().filter(|_| value.is_f64()) {
+            Some(number) => short_number(number),
+            None => value.to_string(),
+        };
         let mut values =
-            known.iter().flatten().filter(|(path, _)| path == key.path).map(|(_, v)| v.to_string());
+            known.iter().flatten().filter(|(path, _)| path == key.path).map(|(_, value)| spelled(value));
         let mut seen: Vec<String> = Vec::new();
         while let Some(value) = values.next().filter(|_| seen.len() < 20) {
             if !seen.contains(&value) {

@@ -104,10 +104,15 @@ impl Needs {
     }
 }
 
+/// Longer runs are not laid out step by step before they are begun.
+const MOST_STEPS: u32 = 1_000_000;
+
 /// How a run gets to its end when `earlier`, a run of the same trajectory, is finished before it and keeps all its
 /// checkpoints; `None` when they share nothing.
 pub fn segments_after(run: &RunSpec, earlier: &RunSpec) -> Option<Vec<Segment>> {
-    if run.stages.trajectory != earlier.stages.trajectory || !run.config.evals.is_empty() {
+    let longest = run.config.grpo.steps.max(earlier.config.grpo.steps);
+    let apart = run.stages.trajectory != earlier.stages.trajectory || !run.config.evals.is_empty();
+    if apart || longest > MOST_STEPS {
         return None;
     }
     let (needs, theirs) = (Needs::of(run), Needs::of(earlier));
@@ -141,12 +146,23 @@ impl Reuse {
         position: u32,
         fits: impl Fn(&Value) -> bool,
     ) -> Result<Option<Self>, StoreError> {
+        let relatives = store.relatives(&run.stages.trajectory, run.id.as_str())?;
+        Ok(Self::best(run, relatives, position, fits))
+    }
+
+    /// [`Self::find`] among runs that were found before.
+    pub fn best(
+        run: &RunSpec,
+        relatives: Vec<Relative>,
+        position: u32,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Option<Self> {
         let mut best: Option<(u32, Self)> = None;
         // Several evaluations have rows of their own, which nothing writes yet.
         if !run.config.evals.is_empty() {
-            return Ok(None);
+            return None;
         }
-        for mut relative in store.relatives(&run.stages.trajectory, run.id.as_str())? {
+        for mut relative in relatives {
             if !fits(&relative.meta) {
                 continue;
             }
@@ -157,7 +173,7 @@ impl Reuse {
                 best = Some((spared, found));
             }
         }
-        Ok(best.map(|(_, found)| found))
+        best.map(|(_, found)| found)
     }
 
     fn new(run: &RunSpec, relative: Relative) -> Self {

@@ -108,9 +108,14 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The files of a model folder that decide what the model is.
-const MODEL_FILES: [&str; 4] =
-    ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+/// The files of a model folder that decide what the model is. The generation config says which tokens end an answer.
+const MODEL_FILES: [&str; 5] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+];
 
 /// blake3 over the sorted names, sizes and bytes of a Hugging Face folder's model files, in hex.
 ///

@@ -81,6 +81,10 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
 
     let mut run = Canon::new(RUN_REV);
     run.text("train", &train);
+    // Left out at 1, so that the ids of the first revision stay.
+    if EVAL_REV > 1 {
+        run.whole("eval.rev", EVAL_REV);
+    }
     put_evals(&mut run, eval, evals);
     let run = RunId::new(run.id("tickets/v1/run"));
     (run, StageIds { base, scores, mask, trajectory, train, eval: eval_id })

@@ -25,6 +25,8 @@ fn has(settings: &[(String, Value)], key: &str, wanted: &Value) -> bool {
     settings.iter().any(|(known, value)| {
         known == key
             && match (value.as_f64(), wanted.as_f64()) {
+                // Seeds are larger than a float is exact.
+                _ if value.is_u64() && wanted.is_u64() => value == wanted,
                 (Some(left), Some(right)) => left == right,
                 _ => value == wanted,
             }

@@ -72,12 +72,16 @@ impl Store {
     /// When they cannot be moved.
     pub fn set_attempts_aside(&self, run: &str, why: &str) -> Result<(), StoreError> {
         self.home.writable()?;
-        for number in checkpoint::attempts(&self.home, check_name(run)?)? {
-            let folder = self.home.layout.attempt(run, number);
+        let numbers = checkpoint::attempts(&self.home, check_name(run)?)?;
+        for number in &numbers {
+            let folder = self.home.layout.attempt(run, *number);
             self.home.quarantine(&folder, &format!("run-{}", short(run)), why)?;
         }
-        // Attempts are counted from 1 again, and a record of one of the old ones must not speak for them.
-        fs::remove_file(&self.home.layout.run(run).join(FAILED))
+        // An empty folder keeps the count: no later attempt gets the number of one that is gone.
+        if let Some(last) = numbers.last() {
+            fs::create_folder_new(&self.home.layout.attempt(run, *last))?;
+        }
+        Ok(())
     }
 
     /// Records that a run failed outside of any attempt: its process was killed, or a stage that it needs failed.

@@ -98,34 +98,35 @@ impl Store {
         }
     }
 
-    /// What every described run is, by id.
+    /// What every described run is, by id. A run that cannot be read is left out: what others are does not depend on it.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn records(&self) -> Result<BTreeMap<String, Map<String, Value>>, StoreError> {
-        let mut records = BTreeMap::new();
-        for run in self.runs()? {
-            if let Some(record) = self.described(&run)? {
-                records.insert(run, record);
-            }
-        }
-        Ok(records)
+        let known = |run: String| Some((self.described(&run).ok()??, run));
+        Ok(self.runs()?.into_iter().filter_map(known).map(|(record, run)| (run, record)).collect())
     }
 
-    /// The other runs of a trajectory that have a saved state, finished ones first, then by id.
+    /// The other runs of a trajectory that have a saved state, finished ones first, then by id. What cannot be read is left
+    /// out: taking steps over saves time, and nothing depends on it.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn relatives(&self, trajectory: &str, run: &str) -> Result<Vec<Relative>, StoreError> {
-        let mut found = Vec::new();
-        for other in self.runs()?.into_iter().filter(|other| other != run) {
-            let Some(record) = self.described(&other)? else { continue };
-            if record["stages"]["trajectory"].as_str() == Some(trajectory) {
-                found.extend(self.relative(other, record)?);
-            }
-        }
+        let others = self.runs()?.into_iter().filter(|other| other != run);
+        Ok(self.relatives_among(trajectory, others))
+    }
+
+    /// [`Self::relatives`] among these runs.
+    pub fn relatives_among(&self, trajectory: &str, runs: impl IntoIterator<Item = String>) -> Vec<Relative> {
+        let relative = |other: String| {
+            let record = self.described(&other).ok()??;
+            let same = record["stages"]["trajectory"].as_str() == Some(trajectory);
+            if same { self.relative(other, record).ok()? } else { None }
+        };
+        let mut found = runs.into_iter().filter_map(relative).collect::<Vec<_>>();
         found.sort_by_key(|relative| !relative.finished);
-        Ok(found)
+        found
     }
 
     fn relative(&self, run: String, record: Map<String, Value>) -> Result<Option<Relative>, StoreError> {

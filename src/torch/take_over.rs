@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::execute::Reuse;
 use crate::plan::RunSpec;
-use crate::store::{Attempt, Checkpoint, Row, Store, StoreError};
+use crate::store::{Attempt, Checkpoint, Row, Stage, Store, StoreError, canonical, digest};
 
 use super::TorchError;
 use super::checkpoint::STATE_FILE;
+use super::device;
 use super::failure::RunError;
 use super::train::Run;
 
@@ -21,6 +22,10 @@ pub(super) struct TakenOver {
     pub(super) alone: bool,
     /// Objects with `run`, `after` and `to`: the steps after one up to another are those of a run.
     pub(super) steps: Vec<Value>,
+    /// Whether rows of evaluations were taken over.
+    pub(super) copied: bool,
+    /// Every class that the run's steps were made in, those of its earlier attempts included.
+    pub(super) classes: Vec<Value>,
 }
 
 impl TakenOver {
@@ -30,6 +35,8 @@ impl TakenOver {
         Self {
             alone: alone || meta["alone"].as_bool() == Some(true),
             steps: meta["taken_over"].as_array().cloned().unwrap_or_default(),
+            copied: meta["copied_evals"].as_bool() == Some(true),
+            classes: meta["classes"].as_array().cloned().unwrap_or_default(),
         }
     }
 
@@ -39,37 +46,85 @@ impl TakenOver {
 }
 
 /// What has to be equal for one run to repeat another bit for bit, as it is noted beside every state: the kind of device and
-/// processor, the threads, the versions.
-fn class_of(meta: &Value) -> Map<String, Value> {
-    let keys = ["device", "processor", "threads", "libtorch", "tickets"];
-    keys.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect()
+/// processor, the threads, the versions, and the bits of base and mask, which a state says nothing of.
+fn class_of(meta: &Value) -> Value {
+    let keys = ["device", "processor", "threads", "libtorch", "tickets", "inputs"];
+    Value::Object(keys.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect())
 }
 
-/// Compares a computed step with the earlier run's.
-///
-/// # Errors
-/// [`RunError::NotRepeated`] when they differ.
-pub(super) fn compare(reuse: Option<&Reuse>, row: &Row, step: u32) -> Result<(), RunError> {
-    let Some(reuse) = reuse else { return Ok(()) };
-    match reuse.disagreement(row) {
-        Some(what) => Err(RunError::NotRepeated { run: reuse.relative.run.clone(), step, what }),
-        None => Ok(()),
+/// Digests of the artifacts that a run's active values belong to.
+pub(super) fn inputs(spec: &RunSpec, store: &Store) -> Result<Value, StoreError> {
+    let mut digests = Map::new();
+    let ids = [(Stage::Base, Some(&spec.stages.base)), (Stage::Mask, spec.stages.mask.as_ref())];
+    for (stage, id) in ids {
+        if let Some(found) = id.map(|id| store.artifact(stage, id)).transpose()?.flatten() {
+            let files = found.files().iter().map(|(name, file)| (name.clone(), file.to_value()));
+            let text = canonical(&Value::Object(files.collect()));
+            digests.insert(stage.name().to_owned(), digest(text.as_bytes()).into());
+        }
     }
+    Ok(Value::Object(digests))
 }
 
 impl Run<'_> {
-    /// The earlier run that spares the most steps, among those made in the same way.
+    /// Notes the class of the steps to come.
+    pub(super) fn note_class(&mut self) {
+        let own = class_of(&self.meta());
+        if !self.taken.classes.contains(&own) {
+            self.taken.classes.push(own);
+        }
+    }
+
+    /// What computes, as far as libtorch chooses its kernels by it.
+    pub(super) fn processor(&self) -> String {
+        match self.model.device() {
+            tch::Device::Cuda(index) => device::cuda_device(index)
+                .map_or_else(|| "unknown GPU".to_owned(), |found| format!("{found:?}")),
+            _ => format!("{}, {}", device::processor(), device::libtorch().cpu_capability),
+        }
+    }
+
+    /// Compares a computed step with the earlier run's. A run that has taken nothing over goes on by itself where they differ.
+    ///
+    /// # Errors
+    /// [`RunError::NotRepeated`] when they differ and the run has taken something over.
+    pub(super) fn compare(
+        &mut self,
+        reuse: &mut Option<Reuse>,
+        row: &Row,
+        step: u32,
+        attempt: &mut Attempt,
+    ) -> Result<(), RunError> {
+        let found =
+            reuse.as_ref().and_then(|reuse| Some((reuse.relative.run.clone(), reuse.disagreement(row)?)));
+        let Some((run, what)) = found else { return Ok(()) };
+        if self.taken.copied || !self.taken.steps.is_empty() {
+            return Err(RunError::NotRepeated { run, step, what });
+        }
+        attempt.log(&format!("takes nothing over from run {run}: at step {step} {what}"))?;
+        *reuse = None;
+        self.taken.alone = true;
+        Ok(())
+    }
+
+    /// The earlier run that spares the most steps, among those all of whose steps were made as this run's are. One whose rows
+    /// differ from those that this run has already is none.
     pub(super) fn earlier(
         &self,
         spec: &RunSpec,
         store: &Store,
         step: u32,
+        attempt: &Attempt,
     ) -> Result<Option<Reuse>, StoreError> {
-        if self.taken.alone {
+        let own = [class_of(&self.meta())];
+        if self.taken.alone || self.taken.classes != own {
             return Ok(None);
         }
-        let own = class_of(&self.meta());
-        Reuse::find(spec, store, step, |meta| class_of(meta) == own)
+        let made_alike = |meta: &Value| meta["classes"].as_array().is_some_and(|classes| *classes == own);
+        let found = Reuse::find(spec, store, step, made_alike)?;
+        let differs =
+            |reuse: &Reuse| attempt.metrics_rows().iter().any(|row| reuse.disagreement(row).is_some());
+        Ok(found.filter(|reuse| !differs(reuse)))
     }
 
     /// Goes from `step` to `target` with the rows and the state of an earlier run; the row of the last step. A state that
@@ -88,7 +143,9 @@ impl Run<'_> {
         let state = earlier.state(target).ok_or_else(|| missing(target))?;
         let bytes = match state.read(STATE_FILE) {
             Ok(bytes) => bytes,
-            Err(error @ (StoreError::Damaged { .. } | StoreError::Io { .. })) => {
+            Err(
+                error @ (StoreError::Damaged { .. } | StoreError::Io { .. } | StoreError::NoSuchFile { .. }),
+            ) => {
                 attempt.log(&format!("takes nothing over from run {run}: {error}"))?;
                 *reuse = None;
                 return Ok(None);

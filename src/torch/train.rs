@@ -35,10 +35,12 @@ pub(super) struct Run<'a> {
     config: &'a RunConfig,
     task: Task,
     chat: Chat,
-    model: Model,
+    pub(super) model: Model,
     mask: Option<Mask>,
     adam: SparseAdamW,
     total: usize,
+    /// Digests of the base and the mask that the active values belong to.
+    inputs: Value,
     pub(super) taken: TakenOver,
 }
 
@@ -56,7 +58,7 @@ pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
         drop(attempt);
         cx.store.set_attempts_aside(id, &error.to_string())?;
         attempt = cx.store.begin(id)?;
-        step = 0;
+        step = attempt.resumed().map_or(0, Checkpoint::step);
         result = steps(spec, cx, &mut attempt, &mut step, true);
     }
     match result {
@@ -98,7 +100,9 @@ fn steps(
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let taken = TakenOver::of(attempt.resumed(), alone);
-    let mut run = Run { config, task, chat, model, mask, adam, total, taken };
+    let inputs = take_over::inputs(spec, cx.store)?;
+    let mut run = Run { config, task, chat, model, mask, adam, total, inputs, taken };
+    run.note_class();
     attempt.keep_bytes(u64::from(config.exec.keep_mib) << 20);
     // The step of the newest checkpoint: the same step is not saved twice.
     let mut saved = attempt.resumed().map(Checkpoint::step);
@@ -109,7 +113,7 @@ fn steps(
         Some(step) => attempt.log(&format!("goes on from the checkpoint of step {step}"))?,
         None => attempt.log("starts from the base")?,
     }
-    let mut reuse = run.earlier(spec, cx.store, *step)?;
+    let mut reuse = run.earlier(spec, cx.store, *step, attempt)?;
     if let Some(earlier) = &reuse {
         let (spared, run) = (earlier.spared(*step), &earlier.relative.run);
         let note = format!("takes {spared} of {} steps over from run {run}", config.grpo.steps);
@@ -136,7 +140,7 @@ fn steps(
         } else {
             let row = run.step(*step)?;
             *step += 1;
-            take_over::compare(reuse.as_ref(), &row, *step)?;
+            run.compare(&mut reuse, &row, *step, attempt)?;
             row
         };
         attempt.metrics(&row)?;
@@ -273,13 +277,16 @@ impl Run<'_> {
 
     /// Evaluates, or takes the row of an earlier run that did just that; the score.
     fn evaluate(
-        &self,
+        &mut self,
         step: u32,
         attempt: &mut Attempt,
         reuse: Option<&Reuse>,
     ) -> Result<Option<f64>, RunError> {
         let row = match reuse.and_then(|reuse| reuse.eval_row(step)) {
-            Some(row) => row.clone(),
+            Some(row) => {
+                self.taken.copied = true;
+                row.clone()
+            }
             None => evaluate(&self.model, &self.chat, &self.task, &self.config.eval, step)?,
         };
         attempt.eval(&row)?;
@@ -300,11 +307,14 @@ impl Run<'_> {
         json!({
             "optimizer_steps": self.adam.steps,
             "device": format!("{:?}", self.model.device()).to_lowercase(),
-            "processor": device::processor(),
+            "processor": self.processor(),
+            "inputs": self.inputs,
             "threads": self.config.exec.threads,
             "libtorch": device::libtorch().version,
             "tickets": env!("CARGO_PKG_VERSION"),
             "taken_over": self.taken.steps,
+            "classes": self.taken.classes,
+            "copied_evals": self.taken.copied,
             "alone": self.taken.alone,
         })
     }

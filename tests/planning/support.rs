@@ -42,7 +42,12 @@ pub fn finish(bench: &Bench, manifest: &str, run: &RunSpec, score: f64) {
     for step in (0..=steps).filter(|step| step % run.config.eval.every == 0 || *step == steps) {
         attempt.eval(&row(json!({ "step": step, "eval/score": score }))).expect("written");
     }
-    attempt.finish(&[("state.safetensors", b"state")], json!({ "optimizer_steps": 8 })).expect("finished");
+    attempt
+        .finish(
+            &[("state.safetensors", b"state")],
+            json!({ "optimizer_steps": 8, "threads": 1, "tickets": env!("CARGO_PKG_VERSION") }),
+        )
+        .expect("finished");
     store.describe_run(run.id.as_str(), record(run, manifest)).expect("written");
 }
 

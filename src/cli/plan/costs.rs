@@ -233,7 +233,11 @@ impl Cost {
 
 /// What a finished run took, and what that teaches.
 fn taken(run: &RunSpec, store: &Store) -> Result<(Cost, Option<Measured>), StoreError> {
-    let rows = store.run_rows(run.id.as_str())?;
+    let rows = match store.run_rows(run.id.as_str()) {
+        // The state says what is damaged; here it is only not known what it took.
+        Err(StoreError::Damaged { .. }) => return Ok((Cost::Unknown, None)),
+        rows => rows?,
+    };
     let sum =
         |rows: &[Row], column: &str| rows.iter().filter_map(|row| row.get(column)?.as_f64()).sum::<f64>();
     let rollout_seconds = sum(&rows.metrics, "rollout_seconds");

@@ -95,16 +95,20 @@ impl Survey {
         let known = store.runs()?.into_iter().collect::<BTreeSet<_>>();
         let records = store.records()?;
         let locks = locks(store, &plan.manifest.name);
-        let mut trajectories = BTreeSet::new();
-        for record in records.values() {
-            trajectories.extend(record["stages"]["trajectory"].as_str());
+        let mut trajectories = BTreeMap::<&str, Vec<&String>>::new();
+        for (id, record) in &records {
+            if let Some(trajectory) = record["stages"]["trajectory"].as_str() {
+                trajectories.entry(trajectory).or_default().push(id);
+            }
         }
         let mut states = Vec::with_capacity(plan.runs.len());
         for run in &plan.runs {
-            let relatives = trajectories.contains(run.stages.trajectory.as_str());
-            let begun = known.contains(run.id.as_str());
-            let mut state =
-                if begun || relatives { state(store, run, relatives)? } else { StateView::pending() };
+            let (id, trajectory) = (run.id.as_str(), run.stages.trajectory.as_str());
+            let same = trajectories.get(trajectory).into_iter().flatten();
+            let others = same.filter(|other| other.as_str() != id).map(|other| (*other).clone());
+            let others = others.collect::<Vec<_>>();
+            let nothing = !known.contains(id) && others.is_empty();
+            let mut state = if nothing { StateView::pending() } else { state(store, run, others)? };
             let begun_for = records.get(run.id.as_str()).and_then(|record| record["manifest"].as_str());
             let mut shared = locks.get(run.id.as_str()).cloned().unwrap_or_default();
             if let Some(name) = begun_for.filter(|name| *name != plan.manifest.name) {
@@ -153,7 +157,7 @@ fn locks(store: &Store, own: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// The state of a run by its own files, and what an earlier run spares it. What is damaged is so in one row of the table.
-fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView, StoreError> {
+fn state(store: &Store, run: &RunSpec, others: Vec<String>) -> Result<StateView, StoreError> {
     let id = run.id.as_str();
     let found = match store.run_state(id) {
         Err(error @ StoreError::Damaged { .. }) => {
@@ -172,7 +176,7 @@ fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView,
         }
         RunState::Failed { class, message, .. } => {
             let known = FailureClass::from_name(class);
-            view.executed = known.is_some_and(FailureClass::retried_by_itself);
+            view.executed = known.is_none_or(FailureClass::retried_by_itself);
             let again =
                 if view.executed { "tried again by the next sweep" } else { "tried again with --retry" };
             view.reason = format!("{class}: {message} ({again})");
@@ -181,8 +185,11 @@ fn state(store: &Store, run: &RunSpec, has_relatives: bool) -> Result<StateView,
         RunState::Pending => {}
     }
     view.saved = store.saved_step(id)?.unwrap_or(0);
-    // On which kind of device it will run is not known here; the trainer takes over what was made on the same.
-    let reuse = if has_relatives { Reuse::find(run, store, view.saved, |_| true)? } else { None };
+    // On which device it will run is not known here; the trainer takes over what was made on the same.
+    let exec = &run.config.exec;
+    let fits = |meta: &Value| meta["threads"] == exec.threads && meta["tickets"] == env!("CARGO_PKG_VERSION");
+    let relatives = store.relatives_among(&run.stages.trajectory, others);
+    let reuse = Reuse::best(run, relatives, view.saved, fits);
     if let Some(reuse) = reuse {
         let text = |key: &str| reuse.relative.record[key].as_str().unwrap_or_default().to_owned();
         let segments = reuse.segments(view.saved);

@@ -10,7 +10,7 @@ use super::{counted, json as plan_json, put};
 use crate::cli::{cell, short};
 use crate::exit::Failure;
 use crate::plan::{Difference, Plan, RunSpec, differences, settings};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Earlier runs that are shown beside a run that has no result.
 const NEIGHBOURS: usize = 3;
@@ -97,7 +97,11 @@ fn neighbours<'s>(run: &RunSpec, survey: &'s Survey, store: &Store) -> Result<Ve
             .into_iter()
             .filter(|(name, own)| record["stages"][name].as_str() == Some(*own));
         let same = same.map(|(name, _)| name).collect();
-        nearest.push(Neighbour { id, record, state: store.run_state(id)?.name(), differences, same });
+        let state = match store.run_state(id) {
+            Err(StoreError::Damaged { .. }) => "damaged",
+            state => state?.name(),
+        };
+        nearest.push(Neighbour { id, record, state, differences, same });
     }
     Ok(nearest)
 }

@@ -131,6 +131,19 @@ fn a_grid_over_lengths_trains_each_step_once() {
 }
 
 #[test]
+fn steps_of_another_number_of_threads_are_not_taken_over() {
+    let bench = bench();
+    let set = ["--set", "eval.every=9", "--set", "exec.threads=2"];
+    let planned = bench.run(&[&["plan", "grid.toml", "--json"][..], &set[..]].concat()).ends(0).json();
+    assert!(
+        planned["runs"].as_array().expect("a list").iter().all(|run| run["reuse"].is_null()),
+        "{planned}"
+    );
+    bench.run(&[&["sweep", "grid.toml", "--jobs", "1"][..], &set[..]].concat()).ends(0);
+    assert!(taken(&bench, &set).values().all(|taken| *taken == 0), "{:?}", taken(&bench, &set));
+}
+
+#[test]
 fn a_replay_that_is_killed_goes_on() {
     let bench = bench();
     let set = ["--set", "eval.every=1"];

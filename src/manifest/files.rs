@@ -187,6 +187,13 @@ mod tests {
         let first = digest().expect("complete");
         write("README.md", "hello");
         assert_eq!(digest().expect("complete"), first);
+        // Which tokens end an answer moves every reward.
+        write("generation_config.json", "{\"eos_token_id\": 2}");
+        let ended = digest().expect("complete");
+        assert_ne!(ended, first);
+        write("generation_config.json", "{\"eos_token_id\": 3}");
+        assert_ne!(digest().expect("complete"), ended);
+        std::fs::remove_file(folder.path().join("generation_config.json")).expect("removed");
         write("model.safetensors", "weightz");
         let second = digest().expect("complete");
         assert_ne!(second, first);

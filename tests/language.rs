@@ -333,3 +333,15 @@ fn readers_see_every_setting_of_a_run() {
     }
     assert!(!keys.contains(&"eval.seed"), "the plain evaluation is not made");
 }
+
+#[test]
+fn the_widest_base_is_planned_and_not_overflowed() {
+    let widest =
+        "hidden_size = 4294967294\nintermediate_size = 4294967295\nheads = 1\nkv_heads = 1\nlayers = 1024\n";
+    let plan = |mask: &str| {
+        plan(&format!("[task]\ntype = \"alphabet_sort\"\n[model.pretrain]\n{widest}{mask}"), &[])
+    };
+    assert_eq!(plan("").expect("planned").runs.len(), 1);
+    let sparse = "[mask]\ntype = \"magnitude\"\nsparsity = 0.9999999\n";
+    assert_eq!(plan(sparse).expect("something is kept").runs.len(), 1);
+}

@@ -291,7 +291,8 @@ fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_
 /// A mask that keeps nothing is found here where the shape of the base follows from the manifest: of the built-in one. A
 /// random mask keeps a share of each tensor, the others of all entries together.
 fn keeps_something(mask: &MaskSpec, base: &PretrainSpec, rules: &mut Rules<'_>) {
-    let at = |value: u32| value as usize;
+    // Widths go up to 2^32, so products are taken in 128 bits.
+    let at = |value: u32| u128::from(value);
     let (hidden, inner) = (at(base.hidden_size), at(base.intermediate_size));
     let keys = hidden / at(base.heads).max(1) * at(base.kv_heads);
     let embedding = hidden * at(base.vocab_size);
@@ -311,6 +312,7 @@ fn keeps_something(mask: &MaskSpec, base: &PretrainSpec, rules: &mut Rules<'_>) 
         }
     };
     let text = || format!("`mask.sparsity` = {sparsity} keeps nothing: {what} has {elements} entries");
-    let none = matches!(kept_count(elements, sparsity, rounding), Ok(0));
+    let count = usize::try_from(elements).unwrap_or(usize::MAX);
+    let none = matches!(kept_count(count, sparsity, rounding), Ok(0));
     rules.unless(!none, &["mask.sparsity"], text, "train more, or a larger base");
 }

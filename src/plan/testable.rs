@@ -56,9 +56,17 @@ pub(super) fn claim(claim: &Claim, of: impl Fn(&Selector) -> Vec<usize>, runs: &
             (of, ONE_DENSITY.to_owned(), "a slope over the density needs several")
         }
         ClaimTest::Overlap { left, right, .. } => {
-            let both = chosen(left).into_iter().chain(chosen(right)).collect::<Vec<_>>();
-            if masks(&both).len() >= 2 {
+            let (ours, theirs) = (chosen(left), chosen(right));
+            let (ours, theirs) = (masks(&ours), masks(&theirs));
+            if !ours.is_empty() && !theirs.is_empty() && ours.union(&theirs).count() >= 2 {
                 return None;
+            }
+            // The side that has no mask is the one to look at.
+            if ours.is_empty() || theirs.is_empty() {
+                let side = if ours.is_empty() { left } else { right };
+                let text = format!("claim \"{}\" cannot be tested: one side has no mask", claim.id);
+                let help = "an overlap is of two masks; a full run has none";
+                return Some(Issue::new(&side.source, &side.span, text).help(help));
             }
             (right, FEW_MASKS.to_owned(), "an overlap is of two masks; a full run has none")
         }

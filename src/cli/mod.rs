@@ -21,7 +21,9 @@ pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
 pub mod schema;
+pub mod retry;
 pub mod show;
+pub mod stage;
 pub mod status;
 pub mod sweep;
 pub mod task;
@@ -43,6 +45,10 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Run a manifest's grid, or go on with it, and write its report
     Sweep(sweep::SweepArgs),
+    /// Help with a manifest's grid: any number of these share one results folder, on one machine or many
+    Work(work::WorkArgs),
+    /// Have runs that failed tried again by the next sweep
+    Retry(retry::RetryArgs),
     /// Tables, charts and one page of a manifest's results, from the results alone
     #[cfg(feature = "tables")]
     Report(report::ReportArgs),
@@ -75,9 +81,9 @@ pub enum Command {
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
     Doctor(Absent),
-    /// One stage of one run, in a process of its own (started by `sweep`)
+    /// One stage of one run, in a process of its own (started by `sweep` and `work`)
     #[command(hide = true)]
-    Work(work::WorkArgs),
+    Stage(stage::StageArgs),
 }
 
 /// The arguments of a command that this build lacks: whatever they are.
@@ -103,7 +109,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
     match command {
         Command::Plan(args) => plan::plan(&args, out),
         #[cfg(not(feature = "torch"))]
-        Command::Sweep(_) => Err(absent("run a grid", "torch")),
+        Command::Sweep(_) | Command::Work(_) => Err(absent("run a grid", "torch")),
         #[cfg(not(feature = "tables"))]
         Command::Report(_) => Err(absent("write a report", "tables")),
         #[cfg(not(feature = "torch"))]
@@ -112,9 +118,11 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Doctor(_) => Err(absent("look at libtorch and devices", "torch")),
         #[cfg(feature = "torch")]
         Command::Sweep(args) => {
-            let hooks = sweep::SweepHooks { report: &write_report, uses_cuda: &uses_cuda };
+            let hooks = sweep::SweepHooks { report: &write_report, gpus: &gpus };
             sweep::sweep(&args, &hooks, out)
         }
+        #[cfg(feature = "torch")]
+        Command::Work(args) => work::work(&args, &gpus, out),
         #[cfg(feature = "tables")]
         Command::Report(args) => report::run(&args, out),
         Command::Status(args) => status::status(&args, out),
@@ -128,7 +136,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))
         }
-        Command::Work(args) => Ok(work::work(&args, &trainer)),
+        Command::Retry(args) => retry::retry(&args, out),
+        Command::Stage(args) => Ok(stage::stage(&args, &trainer)),
     }
 }
 
@@ -156,16 +165,30 @@ fn trainer(_: &RunSpec) -> Result<Box<dyn Trainer>, StageFailure> {
     ))
 }
 
-/// Whether the plan's workers will use a GPU. One that is asked for and absent is said before anything is begun.
+/// The GPUs that the plan's workers will use, as `CUDA_VISIBLE_DEVICES` names them; none on a CPU. One that is asked for
+/// and absent is said before anything is begun.
 #[cfg(feature = "torch")]
-fn uses_cuda(plan: &crate::plan::Plan) -> Result<bool, Failure> {
+fn gpus(plan: &crate::plan::Plan) -> Result<Vec<String>, Failure> {
     use crate::manifest::DeviceChoice;
     use crate::torch::device;
-    let Some(run) = plan.runs.first() else { return Ok(false) };
+    let Some(run) = plan.runs.first() else { return Ok(Vec::new()) };
     if run.config.exec.device == DeviceChoice::Cuda {
         device::probe_cuda()?;
     }
-    Ok(device::would_use_cuda(run.config.exec.device))
+    if !device::would_use_cuda(run.config.exec.device) {
+        return Ok(Vec::new());
+    }
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    Ok(gpu_names(visible.as_deref(), device::cuda_count()))
+}
+
+/// The names of `count` GPUs: those that the environment lists, else their numbers.
+#[cfg(feature = "torch")]
+fn gpu_names(visible: Option<&str>, count: usize) -> Vec<String> {
+    let listed = visible.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let mut names: Vec<String> = listed.map(str::to_owned).take(count).collect();
+    names.extend((names.len()..count).map(|index| index.to_string()));
+    names
 }
 
 /// A value of a setting or an axis for a reader.
@@ -182,4 +205,17 @@ fn cell(value: &Value) -> String {
 /// The first digits of an id.
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+#[cfg(all(test, feature = "torch"))]
+mod tests {
+    use super::gpu_names;
+
+    #[test]
+    fn gpus_keep_the_names_that_the_environment_gives_them() {
+        assert_eq!(gpu_names(None, 2), ["0", "1"]);
+        assert_eq!(gpu_names(Some("3, GPU-5a"), 2), ["3", "GPU-5a"]);
+        assert_eq!(gpu_names(Some("3,5"), 1), ["3"]);
+        assert_eq!(gpu_names(Some(""), 1), ["0"]);
+    }
 }

@@ -1,13 +1,12 @@
 //! `tickets sweep MANIFEST`: does what is missing of a grid, then writes the report.
 //!
-//! In: a manifest and a results folder. Out: finished runs, the report, closing lines on stdout. Exit codes: 0 complete
-//! (also when nothing was left to do), 5 the folder cannot be used or another sweep works in it, 6 some run failed, 7 the
+//! In: a manifest and a results folder, in which others may be at work. Out: finished runs, the report, closing lines on
+//! stdout. Exit codes: 0 complete (also when nothing was left to do), 5 the folder cannot be used, 6 some run failed, 7 the
 //! device is not there, 99 stopped on request; the same command goes on in each case.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
@@ -17,7 +16,7 @@ use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, Swee
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Plan};
-use crate::store::{Lock, RunState, Store, StoreError};
+use crate::store::{RunState, Store, StoreError};
 
 /// Arguments of `tickets sweep`.
 #[derive(Args, Clone, Debug)]
@@ -25,24 +24,32 @@ pub struct SweepArgs {
     /// Manifest, overrides, results
     #[command(flatten)]
     pub common: ManifestArgs,
-    /// Runs at the same time; 0 chooses: cores / threads on a CPU, 1 on a GPU
+    /// How the grid is worked through
+    #[command(flatten)]
+    pub grid: GridArgs,
+}
+
+/// How a grid is worked through.
+#[derive(Args, Clone, Debug)]
+pub struct GridArgs {
+    /// Runs at the same time; 0 chooses: cores / threads on a CPU, one on each GPU
     #[arg(long, value_name = "N")]
     pub jobs: Option<u32>,
     /// Try runs again that failed with `nan` or `bad-config` (others are tried again anyway)
     #[arg(long)]
     pub retry: bool,
-    /// Wait for another sweep in the same results folder instead of giving up
-    #[arg(long)]
-    pub wait: bool,
 }
 
 /// What `sweep` needs from rooms that it does not know.
 pub struct SweepHooks<'a> {
     /// Writes the report and says where it is.
     pub report: &'a dyn Fn(&Plan, &Store) -> Result<PathBuf, Failure>,
-    /// Whether the runs of a plan will use a GPU.
-    pub uses_cuda: &'a dyn Fn(&Plan) -> Result<bool, Failure>,
+    /// The GPUs that the runs of a plan will use.
+    pub gpus: Gpus<'a>,
 }
+
+/// Finds the GPUs that the runs of a plan will use.
+pub type Gpus<'a> = &'a dyn Fn(&Plan) -> Result<Vec<String>, Failure>;
 
 /// Finds, before anything is computed, what would fail hours later: settings that plan but are not built yet, name lists
 /// and templates that do not serve.
@@ -67,34 +74,7 @@ fn check(plan: &Plan) -> Result<(), Failure> {
 /// # Errors
 /// When the manifest, the plan or the results folder cannot be used, or the report cannot be written.
 pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Result<Code, Failure> {
-    let plan = plan::expand(manifest::load(&args.common.manifest, &args.common.overrides())?)?;
-    check(&plan)?;
-    let store = Store::open(&args.common.results)?;
-    let requests = Requests::from_signals(false).map_err(ExecuteError::Signals)?;
-    let Some(_lock) = take_lock(&store, &format!("sweep of {}", plan.manifest.name), args.wait, &requests)?
-    else {
-        return Ok(Code::Interrupted);
-    };
-    // A finished grid needs no device.
-    let cuda = something_is_left(&plan, &store)? && (hooks.uses_cuda)(&plan)?;
-    let options = SweepOptions {
-        program: own_program(),
-        arguments: vec!["work".into()],
-        manifest: plan.manifest.path.clone(),
-        set: args.common.set.clone(),
-        env: !args.common.no_env,
-        jobs: args.jobs.unwrap_or(0),
-        cuda,
-        retry: args.retry,
-        requests: requests.clone(),
-    };
-    let mut ui = execute::for_terminal();
-    let summary = execute::sweep(&plan, &store, &options, ui.as_mut())?;
-    say(out, &closing(&plan.manifest.name, &summary));
-    for name in store.quarantined()? {
-        say(out, &format!("in quarantine: {}", store.layout().quarantine().join(name).display()));
-    }
-    let code = code(&summary);
+    let Worked { plan, store, requests, code, .. } = work_through(&args.common, &args.grid, hooks.gpus, true, out)?;
     if requests.level() < 2 {
         match (hooks.report)(&plan, &store) {
             Ok(path) => say(out, &format!("report: {}", path.display())),
@@ -104,6 +84,54 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
         }
     }
     Ok(code)
+}
+
+/// A grid that was worked through, as far as it went.
+pub(super) struct Worked {
+    pub plan: Plan,
+    pub store: Store,
+    pub requests: Requests,
+    pub summary: SweepSummary,
+    pub code: Code,
+}
+
+/// Works through a grid and says what came of it. With `wait` it stays until runs at which others are at work are complete.
+///
+/// # Errors
+/// When the manifest, the plan, the results folder or the device cannot be used.
+pub(super) fn work_through(
+    common: &ManifestArgs,
+    grid: &GridArgs,
+    gpus: Gpus,
+    wait: bool,
+    out: &mut dyn Write,
+) -> Result<Worked, Failure> {
+    let plan = plan::expand(manifest::load(&common.manifest, &common.overrides())?)?;
+    check(&plan)?;
+    let store = Store::open(&common.results)?;
+    let requests = Requests::from_signals(false).map_err(ExecuteError::Signals)?;
+    // A finished grid needs no device.
+    let gpus = if something_is_left(&plan, &store)? { gpus(&plan)? } else { Vec::new() };
+    let options = SweepOptions {
+        program: own_program(),
+        arguments: vec!["stage".into()],
+        manifest: plan.manifest.path.clone(),
+        set: common.set.clone(),
+        env: !common.no_env,
+        jobs: grid.jobs.unwrap_or(0),
+        gpus,
+        retry: grid.retry,
+        wait,
+        requests: requests.clone(),
+    };
+    let mut ui = execute::for_terminal();
+    let summary = execute::sweep(&plan, &store, &options, ui.as_mut())?;
+    say(out, &closing(&plan.manifest.name, &summary));
+    for name in store.quarantined()? {
+        say(out, &format!("in quarantine: {}", store.layout().quarantine().join(name).display()));
+    }
+    let code = code(&summary);
+    Ok(Worked { plan, store, requests, summary, code })
 }
 
 fn something_is_left(plan: &Plan, store: &Store) -> Result<bool, StoreError> {
@@ -121,31 +149,6 @@ fn own_program() -> PathBuf {
     if itself.exists() { itself } else { std::env::current_exe().unwrap_or(itself) }
 }
 
-/// Takes the lock, waiting for it if so asked; `None` when the user gave up waiting.
-fn take_lock(
-    store: &Store,
-    purpose: &str,
-    wait: bool,
-    requests: &Requests,
-) -> Result<Option<Lock>, StoreError> {
-    let mut told = false;
-    loop {
-        match store.lock(purpose) {
-            Err(error @ StoreError::Locked { .. }) if wait => {
-                if !told {
-                    eprintln!("waiting: {error}");
-                    told = true;
-                }
-                if requests.level() > 0 {
-                    return Ok(None);
-                }
-                std::thread::sleep(Duration::from_millis(300));
-            }
-            other => return other.map(Some),
-        }
-    }
-}
-
 /// How the sweep ends.
 pub(crate) fn code(summary: &SweepSummary) -> Code {
     if summary.interrupted || !summary.paused.is_empty() {
@@ -159,15 +162,22 @@ pub(crate) fn code(summary: &SweepSummary) -> Code {
 
 /// What is said at the end.
 pub(crate) fn closing(name: &str, summary: &SweepSummary) -> String {
-    let SweepSummary { total, before, finished, failed, paused, left, interrupted, disk_full } = summary;
+    let SweepSummary { total, before, finished, elsewhere, held, failed, paused, left, interrupted, disk_full } =
+        summary;
     if before.len() == *total {
         return format!("{name}: all {total} runs are done already; nothing was left to do");
     }
-    let mut head = vec![format!("{} of {total} runs done", before.len() + finished.len())];
+    let done = before.len() + finished.len() + elsewhere.len();
+    let mut head = vec![format!("{done} of {total} runs done")];
     if !before.is_empty() {
         head.push(format!("{} of them before", before.len()));
     }
-    for (count, what) in [(failed.len(), "failed"), (paused.len(), "paused"), (left.len(), "not started")] {
+    if !elsewhere.is_empty() {
+        head.push(format!("{} of them by other workers", elsewhere.len()));
+    }
+    let counts =
+        [(failed.len(), "failed"), (paused.len(), "paused"), (held.len(), "under way elsewhere"), (left.len(), "not started")];
+    for (count, what) in counts {
         if count > 0 {
             head.push(format!("{count} {what}"));
         }
@@ -180,6 +190,7 @@ pub(crate) fn closing(name: &str, summary: &SweepSummary) -> String {
             None => format!("  stopped: {label}, before its first checkpoint"),
         });
     }
+    lines.extend(held.iter().map(|(label, holder)| format!("  under way: {label}, {holder}")));
     if *disk_full {
         lines.push("the disk is full, so no more runs were started; nothing is damaged".to_owned());
     }

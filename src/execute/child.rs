@@ -38,8 +38,12 @@ pub(super) struct Worker {
     /// The process closed its output: every message has been received.
     pub closed: bool,
     pub status: Option<ExitStatus>,
-    /// The last word: finished, paused or failed.
+    /// The last word: finished, paused, failed, busy or lost.
     pub last: Option<Message>,
+    /// The attempt that it has begun.
+    pub attempt: Option<u32>,
+    /// The GPU that it was given.
+    pub gpu: Option<String>,
 }
 
 /// How a task ended.
@@ -47,6 +51,11 @@ pub(super) struct Worker {
 pub enum End {
     /// It is complete.
     Finished,
+    /// Another worker is at it: it waits, or something else is done.
+    Busy {
+        /// Who that is.
+        holder: String,
+    },
     /// It stopped when asked to; so many steps are saved.
     Paused {
         /// Complete and saved steps.
@@ -70,6 +79,7 @@ pub(super) fn start(
     plan: &Plan,
     store: &Store,
     options: &SweepOptions,
+    gpu: Option<String>,
     heard: &Sender<Heard>,
 ) -> Result<Worker, ExecuteError> {
     let run = &plan.runs[task.run];
@@ -79,7 +89,11 @@ pub(super) fn start(
     }
     let mut log_file = fs::open_append(&log)?;
     let threads = run.config.exec.threads.max(1).to_string();
-    let spawned = Command::new(&options.program)
+    let mut command = Command::new(&options.program);
+    if let Some(gpu) = &gpu {
+        command.env("CUDA_VISIBLE_DEVICES", gpu);
+    }
+    let spawned = command
         .args(&options.arguments)
         .args(arguments(task, run, store, options))
         .env("OMP_NUM_THREADS", &threads)
@@ -115,7 +129,7 @@ pub(super) fn start(
         }
         let _ = heard.send(Heard::Closed(node));
     });
-    Ok(Worker { node, child, log, closed: false, status: None, last: None })
+    Ok(Worker { node, child, log, closed: false, status: None, last: None, attempt: None, gpu })
 }
 
 /// The command line of a worker, after `tickets`. The worker reads the manifest itself, with the same overrides, and
@@ -154,6 +168,8 @@ pub(super) fn judge(worker: &Worker, status: ExitStatus, asked: bool, memory_kil
     match (&worker.last, status.code(), status.signal()) {
         (Some(Message::Finished), Some(0), _) => End::Finished,
         (Some(Message::Paused { step }), _, _) => End::Paused { step: *step },
+        (Some(Message::Busy { holder }), _, _) => End::Busy { holder: holder.clone() },
+        (Some(Message::Lost), _, _) => End::Busy { holder: "another worker".to_owned() },
         (Some(Message::Failed(failure)), _, _) => failed(failure.clone()),
         // It had no time to say so: it was stopped at once, or before it could listen.
         (_, Some(99), _) => End::Paused { step: None },

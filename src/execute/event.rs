@@ -1,7 +1,7 @@
 //! What a worker process tells the sweep: one JSON object per line on its standard output.
 //!
 //! In: what happens in a stage. Out: lines such as `{"event":{"progress":{"step":3,"message":"reward 0.31"}}}`; the last
-//! line is `"finished"`, `{"paused":{..}}` or `{"failed":{..}}`.
+//! line is `"finished"`, `{"paused":{..}}`, `{"failed":{..}}`, `{"busy":{..}}` or `"lost"`.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,11 @@ pub enum Event {
         /// What is worth showing, as in "reward 0.31".
         message: String,
     },
+    /// An attempt of a run begins.
+    Attempt {
+        /// Its number.
+        number: u32,
+    },
     /// Something that the user should see.
     Note(String),
 }
@@ -47,6 +52,13 @@ pub enum Message {
     },
     /// The stage failed.
     Failed(StageFailure),
+    /// Another worker is at this stage, so nothing was done.
+    Busy {
+        /// Who that is.
+        holder: String,
+    },
+    /// The worker lost its lease in mid-work; what it had saved stays.
+    Lost,
 }
 
 /// The worker's end of the protocol. Lines are written whole, from whichever thread, each after an empty one.
@@ -86,6 +98,9 @@ mod tests {
             (Message::Event(Event::Note("x".into())), r#"{"event":{"note":"x"}}"#),
             (Message::Finished, r#""finished""#),
             (Message::Paused { step: Some(2) }, r#"{"paused":{"step":2}}"#),
+            (Message::Event(Event::Attempt { number: 3 }), r#"{"event":{"attempt":{"number":3}}}"#),
+            (Message::Busy { holder: "x".into() }, r#"{"busy":{"holder":"x"}}"#),
+            (Message::Lost, r#""lost""#),
             (
                 Message::Failed(failure),
                 r#"{"failed":{"class":"bad-config","step":3,"message":"no\nsuch thing","hint":null}}"#,

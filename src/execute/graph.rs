@@ -5,6 +5,7 @@
 //! are what everything else waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::worker::WorkStage;
 use crate::plan::{Plan, RunSpec};
@@ -46,6 +47,14 @@ pub(super) struct Node {
     /// Of a run: runs of one trajectory go one after the other, so that the later takes steps of the earlier over.
     pub trajectory: Option<String>,
     pub status: Status,
+    /// Who is at it, when another worker is.
+    pub elsewhere: Option<String>,
+    /// Not to be tried again before this moment.
+    pub not_before: Option<Instant>,
+    /// How often it failed in this sweep.
+    pub failures: u64,
+    /// Of a run: the number of its newest attempt when this sweep began.
+    pub attempts_before: u32,
 }
 
 /// The tasks of a sweep.
@@ -94,19 +103,30 @@ impl Graph {
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
             let node = push(&mut nodes, run_task(run, index, store)?, needs);
             nodes[node].trajectory = Some(run.stages.trajectory.clone());
+            nodes[node].attempts_before = store.next_attempt(run.id.as_str())? - 1;
         }
         Ok(Self { nodes })
     }
 
-    /// The first task that can start.
+    /// The first task that can start: what it needs is done, and nobody is at it or at its trajectory.
     pub fn next_ready(&self) -> Option<usize> {
         let running = self.nodes.iter().filter(|node| node.status == Status::Running);
-        let underway = running.filter_map(|node| node.trajectory.as_deref()).collect::<BTreeSet<_>>();
+        let mut underway = running.filter_map(|node| node.trajectory.as_deref()).collect::<BTreeSet<_>>();
+        underway.extend(self.trajectories_elsewhere());
+        let now = Instant::now();
         self.nodes.iter().position(|node| {
             node.status == Status::Waiting
+                && node.elsewhere.is_none()
+                && node.not_before.is_none_or(|time| time <= now)
                 && node.needs.iter().all(|need| self.nodes[*need].status == Status::Done)
                 && node.trajectory.as_deref().is_none_or(|own| !underway.contains(own))
         })
+    }
+
+    /// The trajectories at which other workers are.
+    pub fn trajectories_elsewhere(&self) -> BTreeSet<&str> {
+        let held = self.nodes.iter().filter(|node| node.elsewhere.is_some() && node.status == Status::Waiting);
+        held.filter_map(|node| node.trajectory.as_deref()).collect()
     }
 
     /// Everything that waits for `failed`, directly or not, in order. Marks it as failed.
@@ -126,7 +146,16 @@ impl Graph {
 }
 
 fn push(nodes: &mut Vec<Node>, task: Task, needs: Vec<usize>) -> usize {
-    nodes.push(Node { task, needs, trajectory: None, status: Status::Waiting });
+    nodes.push(Node {
+        task,
+        needs,
+        trajectory: None,
+        status: Status::Waiting,
+        elsewhere: None,
+        not_before: None,
+        failures: 0,
+        attempts_before: 0,
+    });
     nodes.len() - 1
 }
 

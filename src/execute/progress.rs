@@ -53,10 +53,13 @@ impl Progress for Silent {
 }
 
 fn opening_line(opening: &Opening) -> String {
-    let Opening { total, done, todo, resumable, failed, shared, jobs } = opening;
+    let Opening { total, done, todo, resumable, failed, shared, elsewhere, jobs } = opening;
     let mut parts = vec![format!("{total} runs: {done} done"), format!("{todo} to do")];
     if *resumable > 0 {
         parts.push(format!("{resumable} to be resumed"));
+    }
+    if *elsewhere > 0 {
+        parts.push(format!("at {elsewhere} of them other workers are"));
     }
     if *failed > 0 {
         parts.push(format!("{failed} failed before and kept (--retry tries them again)"));
@@ -81,6 +84,7 @@ fn end_lines(task: &Task, end: &End) -> Vec<String> {
     let label = &task.label;
     match end {
         End::Finished => vec![format!("{label}: finished")],
+        End::Busy { holder } => vec![format!("{label}: {holder} is at it")],
         End::Paused { step: Some(step) } => vec![format!("{label}: paused, {step} steps are saved")],
         End::Paused { step: None } => vec![format!("{label}: stopped")],
         End::Failed { failure, log, tail } => {

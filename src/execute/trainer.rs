@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::event::Event;
 use crate::exit::Code;
+use crate::manifest::ExecSpec;
 use crate::plan::RunSpec;
-use crate::store::{Store, StoreError, failure_record};
+use crate::store::{Attempt, Store, StoreError, failure_record};
 
 /// What a stage gets to work with.
 pub struct Context<'a> {
@@ -21,6 +22,18 @@ pub struct Context<'a> {
     pub events: &'a dyn Fn(Event),
     /// Whether the stage should finish its step, save and return.
     pub stop: &'a dyn Fn() -> bool,
+}
+
+impl Context<'_> {
+    /// Begins an attempt of a run and tells which.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub fn begin(&self, run: &str) -> Result<Attempt, StoreError> {
+        let attempt = self.store.begin(run)?;
+        (self.events)(Event::Attempt { number: attempt.number() });
+        Ok(attempt)
+    }
 }
 
 /// Trains: implemented with tensors in `torch`, and by a script in the tests.
@@ -197,6 +210,23 @@ impl FailureClass {
             Self::Interrupted => Code::Interrupted,
             Self::Oom | Self::DiskFull | Self::Store | Self::Infra | Self::Killed => Code::Transient,
         }
+    }
+}
+
+/// How often one sweep tries a run again by itself after failures of a class. A full disk pauses the grid instead, and
+/// what is wrong with a configuration or an input stays wrong.
+pub(super) fn retries(exec: &ExecSpec, class: FailureClass) -> u32 {
+    let retries = &exec.retries;
+    match class {
+        FailureClass::Nan => retries.nan,
+        FailureClass::Oom => retries.oom,
+        FailureClass::Killed => retries.killed,
+        FailureClass::Infra => retries.infra,
+        FailureClass::Store => retries.store,
+        FailureClass::BadConfig
+        | FailureClass::BadInput
+        | FailureClass::DiskFull
+        | FailureClass::Interrupted => 0,
     }
 }
 

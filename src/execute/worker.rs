@@ -1,19 +1,22 @@
 //! The body of a worker process: one stage of one run, told as lines on standard output.
 //!
-//! In: a trainer, the stage, the run. Out: protocol lines and an exit code. A panic of the trainer becomes a failure like
-//! any other, and a run that failed has its `failed.json` whoever noticed the failure.
+//! In: a trainer, the stage, the run. Out: protocol lines and an exit code. The worker holds the lease of what it does,
+//! and looks again whether it is still to be done once it has it. A panic of the trainer becomes a failure like any other,
+//! and a run that failed has its `failed.json` whoever noticed the failure.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::event::{Message, Wire};
+use super::event::{Event, Message, Wire};
+use super::keeper::Keeper;
 use super::signals::Requests;
 use super::trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
 use crate::exit::Code;
 use crate::plan::RunSpec;
-use crate::store::{Stage, Store};
+use crate::store::{Asked, Stage, Store, StoreError, Terms, run_task, stage_task};
 
 /// What a worker process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +39,15 @@ impl WorkStage {
         }
     }
 
+    /// The name of the task whose lease a worker holds, and its id; `None` when the run does not have the stage.
+    pub fn task(self, run: &RunSpec) -> Option<String> {
+        Some(match self {
+            Self::Base => stage_task(Stage::Base, &run.stages.base),
+            Self::Scores => stage_task(Stage::Scores, run.stages.scores.as_deref()?),
+            Self::Run => run_task(run.id.as_str()),
+        })
+    }
+
     /// The stage of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Base, Self::Scores, Self::Run].into_iter().find(|stage| stage.name() == name)
@@ -52,16 +64,40 @@ pub fn work(
     requests: &Requests,
 ) -> Code {
     let notices = wire.clone();
-    let note = move |line: &str| notices.send(&Message::Event(super::Event::Note(line.to_owned())));
+    let note = move |line: &str| notices.send(&Message::Event(Event::Note(line.to_owned())));
     let store = store.clone().with_notices(note);
-    let events = |event| wire.send(&Message::Event(event));
+    let keeper = match keep(run, stage, &store, wire, requests) {
+        Ok(Held::Ours(keeper)) => keeper,
+        Ok(Held::Elsewhere(holder)) => {
+            wire.send(&Message::Busy { holder });
+            return Code::Transient;
+        }
+        Err(failure) => {
+            let code = failure.class.exit_code();
+            wire.send(&Message::Failed(failure));
+            return code;
+        }
+    };
+    let attempt = AtomicU32::new(0);
+    let events = |event| {
+        if let Event::Attempt { number } = event {
+            attempt.store(number, Ordering::SeqCst);
+        }
+        wire.send(&Message::Event(event));
+    };
     let stop = || requests.level() > 0;
     let cx = Context { store: &store, events: &events, stop: &stop };
 
-    let result = catch_unwind(AssertUnwindSafe(|| match stage {
-        WorkStage::Base => trainer.base(run, &cx).map(|()| Outcome::Finished),
-        WorkStage::Scores => trainer.scores(run, &cx).map(|()| Outcome::Finished),
-        WorkStage::Run => trainer.run(run, &cx),
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        // Another worker may have done it before the lease was ours.
+        if is_complete(&store, run, stage)? {
+            return Ok(Outcome::Finished);
+        }
+        match stage {
+            WorkStage::Base => trainer.base(run, &cx).map(|()| Outcome::Finished),
+            WorkStage::Scores => trainer.scores(run, &cx).map(|()| Outcome::Finished),
+            WorkStage::Run => trainer.run(run, &cx),
+        }
     }))
     .unwrap_or_else(|panic| Err(StageFailure::new(FailureClass::Infra, panic_text(&*panic))))
     .and_then(|outcome| match outcome {
@@ -71,6 +107,14 @@ pub fn work(
         outcome => Ok(outcome),
     });
 
+    let attempt = Some(attempt.into_inner()).filter(|number| *number > 0);
+    if let (Err(failure), WorkStage::Run) = (&result, stage)
+        && failure.class != FailureClass::Interrupted
+    {
+        record(&store, run, attempt, failure);
+    }
+    // Given back before the last word, so that who hears it finds the task free.
+    drop(keeper);
     match result {
         Ok(Outcome::Finished) => {
             wire.send(&Message::Finished);
@@ -85,9 +129,6 @@ pub fn work(
             Code::Interrupted
         }
         Err(failure) => {
-            if stage == WorkStage::Run {
-                record(&store, run, &failure);
-            }
             let code = failure.class.exit_code();
             wire.send(&Message::Failed(failure));
             code
@@ -95,8 +136,36 @@ pub fn work(
     }
 }
 
+/// Whose a stage is.
+enum Held {
+    /// This worker's; no lease is taken when the manifest switches them off.
+    Ours(Option<Keeper>),
+    /// Another worker's: who.
+    Elsewhere(String),
+}
+
+fn keep(
+    run: &RunSpec,
+    stage: WorkStage,
+    store: &Store,
+    wire: &Wire,
+    requests: &Requests,
+) -> Result<Held, StageFailure> {
+    let (Some(terms), Some(task)) = (Terms::of_seconds(run.config.exec.lease_seconds), stage.task(run)) else {
+        return Ok(Held::Ours(None));
+    };
+    let purpose = format!("{} of {}", stage.name(), run.label);
+    let lease = match store.lease(&task, &purpose, terms, &mut store.observer()?)? {
+        Asked::Granted(lease) => lease,
+        Asked::Taken(claim) => return Ok(Held::Elsewhere(claim.whose())),
+    };
+    let kept = Keeper::new(lease, wire, requests)
+        .map_err(|e| StageFailure::new(FailureClass::Infra, format!("cannot start a thread: {e}")))?;
+    Ok(Held::Ours(Some(kept)))
+}
+
 /// Whether the store has what the stage was to make.
-fn is_complete(store: &Store, run: &RunSpec, stage: WorkStage) -> Result<bool, StageFailure> {
+pub(super) fn is_complete(store: &Store, run: &RunSpec, stage: WorkStage) -> Result<bool, StoreError> {
     Ok(match stage {
         WorkStage::Base => store.artifact(Stage::Base, &run.stages.base)?.is_some(),
         WorkStage::Scores => match &run.stages.scores {
@@ -107,8 +176,9 @@ fn is_complete(store: &Store, run: &RunSpec, stage: WorkStage) -> Result<bool, S
     })
 }
 
-/// Writes `failed.json` unless the trainer has written just this failure.
-pub(super) fn record(store: &Store, run: &RunSpec, failure: &StageFailure) {
+/// Writes `failed.json` of an attempt unless the trainer has written just this failure; a run that failed before it began
+/// an attempt gets one.
+pub(super) fn record(store: &Store, run: &RunSpec, attempt: Option<u32>, failure: &StageFailure) {
     let id = run.id.to_string();
     let record = failure.to_record();
     let same = |stored: &Value| ["class", "step", "message"].iter().all(|key| stored[key] == record[key]);
@@ -116,7 +186,7 @@ pub(super) fn record(store: &Store, run: &RunSpec, failure: &StageFailure) {
         return;
     }
     // The failure reaches the user through the protocol in any case; that it could not be stored is only worth a line.
-    if let Err(error) = store.record_failure(&id, &record) {
+    if let Err(error) = store.record_failure(&id, attempt, &record) {
         eprintln!("cannot record the failure of run {}: {error}", run.label);
     }
 }

@@ -1,7 +1,7 @@
 //! Attempts: one execution of a run, from where the last one got to.
 //!
 //! In: rows, log lines, checkpoints, final files. Out: a finished or failed run. An attempt writes only inside its own
-//! folder; only `DONE.json`, written once and last, and `failed.json` lie beside it. Rows up to the adopted checkpoint
+//! folder; only `DONE.json`, written once and last, lies beside it. Rows up to the adopted checkpoint
 //! are copied, and rows after it are written again by repeating their steps, so the rows of a resumed run are those of
 //! an uninterrupted one.
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::artifact::{prepare_folder, records};
 use super::checkpoint::{self, Adopted, Checkpoint, Keep};
-use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
+use super::layout::{DONE, EVALS, FINAL, FORGIVEN, LOG, METRICS, check_name};
 use super::record::{self, FileRecord, Marker, Row};
 use super::rows::RowsFile;
 use super::{Home, Store, StoreError, fs, short};
@@ -48,12 +48,8 @@ impl Store {
     pub fn begin(&self, run: &str) -> Result<Attempt, StoreError> {
         self.home.writable()?;
         let home = self.home.clone();
-        fs::create_folders(&home.layout.attempts(check_name(run)?))?;
-        let adopted = checkpoint::adopt(&home, run)?;
-        let mut number = checkpoint::attempts(&home, run)?.last().copied().unwrap_or(0) + 1;
-        while !fs::create_folder_new(&home.layout.attempt(run, number))? {
-            number += 1;
-        }
+        let adopted = checkpoint::adopt(&home, check_name(run)?)?;
+        let number = new_attempt(&home, run)?;
         let folder = home.layout.attempt(run, number);
         let (resumed, metrics, evals) = match adopted {
             Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
@@ -84,15 +80,36 @@ impl Store {
         Ok(())
     }
 
-    /// Records that a run failed outside of any attempt: its process was killed, or a stage that it needs failed.
+    /// Records a failure that the attempt itself could not: its process was killed, or a stage that it needs failed. One
+    /// that did not come to begin an attempt (`None`) counts as an attempt of its own.
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn record_failure(&self, run: &str, failure: &Value) -> Result<(), StoreError> {
+    pub fn record_failure(&self, run: &str, attempt: Option<u32>, failure: &Value) -> Result<(), StoreError> {
         self.home.writable()?;
-        fs::create_folders(&self.home.layout.run(check_name(run)?))?;
-        let number = checkpoint::attempts(&self.home, run)?.last().copied().unwrap_or(0);
+        let number = match attempt {
+            Some(number) => number,
+            None => new_attempt(&self.home, run)?,
+        };
         write_failure(&self.home, run, number, failure)
+    }
+
+    /// Forgets the failure of a run's newest attempt, so that it counts as unfinished and is tried again from its newest
+    /// checkpoint. The record stays, as `forgiven.json`. `false` when the run has not failed.
+    ///
+    /// # Errors
+    /// When the record cannot be moved.
+    pub fn forgive(&self, run: &str) -> Result<bool, StoreError> {
+        self.home.writable()?;
+        let Some(newest) = checkpoint::attempts(&self.home, check_name(run)?)?.last().copied() else {
+            return Ok(false);
+        };
+        let path = self.home.layout.failure(run, newest);
+        if !fs::exists(&path) {
+            return Ok(false);
+        }
+        fs::rename(&path, &self.home.layout.attempt(run, newest).join(FORGIVEN))?;
+        Ok(true)
     }
 }
 
@@ -251,7 +268,12 @@ impl Attempt {
                 break;
             }
         }
-        checkpoint::prune(&self.home, &self.run, self.number, Keep { newest: 0, bytes: self.kept_bytes })
+        // The run is finished; checkpoints that stay too long are only untidy.
+        let keep = Keep { newest: 0, bytes: self.kept_bytes };
+        if let Err(error) = checkpoint::prune(&self.home, &self.run, self.number, keep) {
+            self.home.notice(&format!("run {} keeps more checkpoints than it should: {error}", short(&self.run)));
+        }
+        Ok(())
     }
 
     /// Compares this attempt's result with an earlier one; a difference is reported and this attempt moved aside.
@@ -291,6 +313,16 @@ impl Attempt {
     }
 }
 
+/// Makes the folder of a new attempt; of two that begin at the same time each gets its own.
+fn new_attempt(home: &Home, run: &str) -> Result<u32, StoreError> {
+    fs::create_folders(&home.layout.attempts(check_name(run)?))?;
+    let mut number = checkpoint::attempts(home, run)?.last().copied().unwrap_or(0) + 1;
+    while !fs::create_folder_new(&home.layout.attempt(run, number))? {
+        number += 1;
+    }
+    Ok(number)
+}
+
 fn write_failure(home: &Home, run: &str, attempt: u32, failure: &Value) -> Result<(), StoreError> {
     let mut record = Map::new();
     for key in ["class", "step", "message", "hint"] {
@@ -298,5 +330,5 @@ fn write_failure(home: &Home, run: &str, attempt: u32, failure: &Value) -> Resul
     }
     record.insert("run".to_owned(), json!(run));
     record.insert("attempt".to_owned(), json!(attempt));
-    fs::replace(&home.layout.run(run).join(FAILED), record::seal(record).as_bytes())
+    fs::replace(&home.layout.failure(run, attempt), record::seal(record).as_bytes())
 }

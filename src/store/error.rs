@@ -79,8 +79,8 @@ pub enum StoreError {
         /// The newest format known.
         known: u64,
     },
-    /// Another sweep works in the same results folder.
-    #[error("{} is in use by process {pid} on {host} ({purpose}, {since})", path.display())]
+    /// An earlier version of the program, which lets nobody else in, works in the same results folder.
+    #[error("{} is in use by process {pid} on {host}, an earlier version of tickets", path.display())]
     Locked {
         /// The results folder.
         path: PathBuf,
@@ -88,12 +88,8 @@ pub enum StoreError {
         pid: u32,
         /// The holder's host.
         host: String,
-        /// For how long, as text.
-        since: String,
-        /// What the holder does.
-        purpose: String,
-        /// Whether the holder is on another host, where its life cannot be checked.
-        foreign: bool,
+        /// The record of its lock.
+        lock: PathBuf,
     },
     /// A file name or an id that the store does not accept.
     #[error("{name:?} cannot be used as a name in the store")]
@@ -171,12 +167,9 @@ impl StoreError {
                 "the next sweep moves damaged results to .store/quarantine and computes them again".to_owned()
             }
             Self::Newer { .. } => "use the newer program, or another folder with --results DIR".to_owned(),
-            Self::Locked { foreign: false, .. } => {
-                "wait for it (--wait does), stop it, or use another folder with --results DIR".to_owned()
-            }
-            Self::Locked { path, foreign: true, .. } => format!(
-                "whether it still runs cannot be seen from here; if it is gone, remove {}",
-                path.join(".store/lock.json").display()
+            Self::Locked { lock, .. } => format!(
+                "let it end or stop it; if it is on another host and gone, remove {}; then this version takes the folder over",
+                lock.display()
             ),
             Self::NoSuchRun { candidates, .. } if candidates.is_empty() => {
                 "`tickets plan MANIFEST` lists the runs of a manifest".to_owned()

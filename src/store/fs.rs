@@ -13,10 +13,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps};
 
 use super::error::StoreError;
+use super::process::{Life, Process};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -331,10 +333,38 @@ fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf> {
     }
 }
 
-/// A name that no other live process on this host uses; names are created exclusively, so a clash is only retried.
+/// A name that says who made it; names are created exclusively, so a clash is only retried.
 fn temporary_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{TEMPORARY}{}-{}", Process::this().tag(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether the process that gave a file or folder its temporary name still lives; `None` for other names.
+pub fn life_of_maker(name: &str) -> Option<Life> {
+    let tag = name.strip_prefix(TEMPORARY)?.rsplit_once('-')?.0;
+    Some(Process::this().life_of_tag(tag))
+}
+
+/// Creates an empty temporary file in a folder.
+pub fn temporary_file(folder: &Path) -> Result<PathBuf> {
+    write_temporary(folder, b"")
+}
+
+/// Sets a file's time of change to now, by the clock of its file system.
+pub fn touch(path: &Path) -> Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())
+        .map_err(|e| StoreError::io("touch", path, e.into()))
+}
+
+/// When a file was last changed, by the clock of its file system; `None` when it does not exist.
+pub fn modified(path: &Path) -> Result<Option<SystemTime>> {
+    match fs::metadata(path).and_then(|meta| meta.modified()) {
+        Ok(time) => Ok(Some(time)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::io("look at", path, e)),
+    }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -5,13 +5,13 @@
 //!   <manifest>/...                      what `report` writes, worth committing
 //!   .store/
 //!     format                            "tickets-store 1"
-//!     lock.json, lock.guard             the sweep at work
+//!     leases/<task>.<generation>        who works on what: `run-<id>.1`
 //!     base|scores|mask/<id>/            artifacts: files, DONE.json
-//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, final/
+//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, final/; failed.json, forgiven.json
 //!     run/<id>/attempts/<n>/checkpoints/<step>/   files, DONE.json
 //!     run/<id>/logs/attempt-<n>.txt     what the attempt's process wrote on stderr
 //!     run/<id>/spec.json                what the run is: label, manifest, stages, settings
-//!     run/<id>/failed.json, DONE.json
+//!     run/<id>/DONE.json                the result, with the attempt that it is of
 //!     logs/                             the same for shared stages
 //!     quarantine/                       what was damaged or contradicted an earlier result
 //! ```
@@ -22,8 +22,10 @@ use super::error::StoreError;
 
 /// The completion marker of an artifact, a checkpoint or a run.
 pub const DONE: &str = "DONE.json";
-/// The record of a failed run.
+/// The record of a failed attempt.
 pub const FAILED: &str = "failed.json";
+/// What [`FAILED`] is called after the run was told to try again.
+pub const FORGIVEN: &str = "forgiven.json";
 /// The record of what a run is.
 pub const SPEC: &str = "spec.json";
 /// The rows of a run's steps.
@@ -117,6 +119,11 @@ impl Layout {
         self.attempts(run).join(format!("{number:04}"))
     }
 
+    /// The record of an attempt's failure.
+    pub fn failure(&self, run: &str, number: u32) -> PathBuf {
+        self.attempt(run, number).join(FAILED)
+    }
+
     /// The folder of an attempt's checkpoints.
     pub fn checkpoints(&self, run: &str, number: u32) -> PathBuf {
         self.attempt(run, number).join("checkpoints")
@@ -127,7 +134,7 @@ impl Layout {
         self.checkpoints(run, number).join(format!("{step:08}"))
     }
 
-    /// Where what an attempt's process wrote on stderr is kept.
+    /// Where what the process of an attempt wrote on stderr is kept.
     pub fn attempt_log(&self, run: &str, number: u32) -> PathBuf {
         self.run(run).join("logs").join(format!("attempt-{number:04}.txt"))
     }
@@ -142,14 +149,14 @@ impl Layout {
         self.root().join("quarantine")
     }
 
-    /// The record of the lock's holder.
-    pub fn lock(&self) -> PathBuf {
-        self.root().join("lock.json")
+    /// The folder of all leases.
+    pub fn leases(&self) -> PathBuf {
+        self.root().join("leases")
     }
 
-    /// The file that is locked while [`Self::lock`] is examined and changed.
-    pub fn lock_guard(&self) -> PathBuf {
-        self.root().join("lock.guard")
+    /// The file of a lease.
+    pub fn lease(&self, task: &str, generation: u64) -> PathBuf {
+        self.leases().join(format!("{task}.{generation}"))
     }
 }
 

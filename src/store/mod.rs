@@ -5,8 +5,8 @@
 //! Invariants: a completion marker (`DONE.json`) is written last and states the size and blake3 digest of every file,
 //! so what has a valid marker is complete; an attempt writes only inside its own folder; the first complete result
 //! wins, an identical second one is fine, a different second one goes to quarantine and is reported; nothing that was
-//! acknowledged is ever replaced or lost; a run's state is derived from its files and stored nowhere else. The lock
-//! saves double work; correctness does not rest on it.
+//! acknowledged is ever replaced or lost; a run's state is derived from its files and stored nowhere else. Leases save
+//! double work among several workers; correctness does not rest on them.
 //!
 //! The folder layout is drawn in [`layout`].
 
@@ -16,11 +16,13 @@ mod checkpoint;
 mod error;
 pub mod fs;
 pub mod layout;
-mod lock;
+mod lease;
+mod process;
 mod record;
 mod relative;
 mod rows;
 mod status;
+mod upgrade;
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +33,8 @@ pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
 pub use layout::Stage;
-pub use lock::{Holder, Lock};
+pub use lease::{Asked, Claim, Lease, Observer, Standing, Terms, run_task, stage_task};
+pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
 pub use status::{RunRows, RunState, failure_record, tail};
@@ -40,8 +43,8 @@ use layout::Layout;
 
 /// What the `format` file of a store says, before the number.
 const FORMAT_PREFIX: &str = "tickets-store ";
-/// The layout's format. A store with a newer one is refused.
-const FORMAT: u64 = 1;
+/// The layout's format. A store with a newer one is refused, one with an older one is upgraded before it is written to.
+const FORMAT: u64 = 2;
 
 /// What the store and everything it hands out have in common.
 #[derive(Clone)]
@@ -78,12 +81,16 @@ impl Store {
             fs::publish_file(&layout.root().join(".gitignore"), b"*\n")?;
             fs::publish_file(&layout.format(), format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
         }
-        store.check_format()?;
+        if store.check_format()? == Some(1) {
+            store.upgrade_from_1()?;
+            fs::replace(&layout.format(), format!("{FORMAT_PREFIX}{FORMAT}\n").as_bytes())?;
+        }
         for stage in Stage::ALL {
             fs::create_folders(&layout.stage(stage))?;
         }
-        fs::create_folders(&layout.runs())?;
-        fs::create_folders(&layout.quarantine())?;
+        for folder in [layout.runs(), layout.leases(), layout.quarantine()] {
+            fs::create_folders(&folder)?;
+        }
         Ok(store)
     }
 
@@ -144,13 +151,26 @@ impl Store {
         Ok(names)
     }
 
-    fn check_format(&self) -> Result<(), StoreError> {
+    /// Removes temporary files and folders that processes of this host left behind when they were killed. Those of other
+    /// hosts are left to them, and to `gc`.
+    pub fn remove_leftovers(&self) {
+        let tree = walkdir::WalkDir::new(self.home.layout.root()).max_depth(6);
+        for entry in tree.into_iter().filter_map(Result::ok).filter(|entry| entry.depth() > 0) {
+            if fs::life_of_maker(&entry.file_name().to_string_lossy()) == Some(Life::Dead) {
+                // What cannot be removed is left for the next time.
+                let _ = fs::remove_leftover(entry.path());
+            }
+        }
+    }
+
+    /// The store's format; `None` where there is no store yet.
+    fn check_format(&self) -> Result<Option<u64>, StoreError> {
         let path = self.home.layout.format();
-        let Some(bytes) = fs::read_optional(&path)? else { return Ok(()) };
+        let Some(bytes) = fs::read_optional(&path)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
         let number = text.strip_prefix(FORMAT_PREFIX).and_then(|rest| rest.trim_end().parse::<u64>().ok());
         match number {
-            Some(FORMAT) => Ok(()),
+            Some(known) if (1..=FORMAT).contains(&known) => Ok(Some(known)),
             Some(found) if found > FORMAT => Err(StoreError::Newer { path, found, known: FORMAT }),
             _ => Err(StoreError::damaged(&path, format!("it says {:?}", text.trim_end()))),
         }

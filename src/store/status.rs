@@ -1,11 +1,13 @@
 //! What state a run is in and what it has written: derived from files, never stored.
 //!
 //! In: a run id. Out: its state, its rows, its log. Done: `DONE.json` is valid and every file it lists has its size.
-//! Failed: `failed.json` is not older than the newest attempt. Resumable: some checkpoint looks complete. Else pending.
+//! Failed: the newest attempt has a `failed.json`. Resumable: some checkpoint looks complete. Else pending.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
+use super::layout::{DONE, EVALS, FINAL, LOG, METRICS, check_name};
 use super::record::{self, Row};
 use super::{Artifact, Store, StoreError, checkpoint, fs, short};
 
@@ -129,17 +131,37 @@ impl Store {
     /// # Errors
     /// As [`Self::run_state`].
     pub fn failure(&self, run: &str) -> Result<Option<Value>, StoreError> {
-        let path = self.home.layout.run(check_name(run)?).join(FAILED);
+        match checkpoint::attempts(&self.home, check_name(run)?)?.last() {
+            Some(newest) => self.failure_of(run, *newest),
+            None => Ok(None),
+        }
+    }
+
+    /// The record of one attempt's failure.
+    fn failure_of(&self, run: &str, attempt: u32) -> Result<Option<Value>, StoreError> {
+        let path = self.home.layout.failure(run, attempt);
         let Some(bytes) = fs::read_optional(&path)? else { return Ok(None) };
-        let record = match record::unseal(&bytes, &path) {
+        match record::unseal(&bytes, &path) {
             Err(error @ StoreError::Damaged { .. }) if self.home.writable => {
                 self.home.quarantine(&path, &format!("failed-{}", short(run)), &error.to_string())?;
-                return Ok(None);
+                Ok(None)
             }
-            other => Value::Object(other?),
-        };
-        let newest = checkpoint::attempts(&self.home, run)?.last().copied().unwrap_or(0);
-        Ok((record["attempt"].as_u64() >= Some(u64::from(newest))).then_some(record))
+            other => Ok(Some(Value::Object(other?))),
+        }
+    }
+
+    /// The failures of a run's attempts, by attempt: what has gone wrong so far.
+    ///
+    /// # Errors
+    /// As [`Self::run_state`].
+    pub fn failures(&self, run: &str) -> Result<BTreeMap<u32, Value>, StoreError> {
+        let mut failures = BTreeMap::new();
+        for attempt in checkpoint::attempts(&self.home, check_name(run)?)? {
+            if let Some(failure) = self.failure_of(run, attempt)? {
+                failures.insert(attempt, failure);
+            }
+        }
+        Ok(failures)
     }
 
     /// What a run has written so far, or what it ended with.

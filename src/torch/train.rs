@@ -51,13 +51,13 @@ pub(super) struct Run<'a> {
 /// When the run fails; the attempt is marked failed with class, step and cause.
 pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
     let id = spec.id.as_str();
-    let mut attempt = cx.store.begin(id)?;
+    let mut attempt = cx.begin(id)?;
     let mut step = attempt.resumed().map_or(0, Checkpoint::step);
     let mut result = steps(spec, cx, &mut attempt, &mut step, false);
     if let Err(error @ RunError::NotRepeated { .. }) = &result {
         drop(attempt);
         cx.store.set_attempts_aside(id, &error.to_string())?;
-        attempt = cx.store.begin(id)?;
+        attempt = cx.begin(id)?;
         step = attempt.resumed().map_or(0, Checkpoint::step);
         result = steps(spec, cx, &mut attempt, &mut step, true);
     }

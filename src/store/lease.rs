@@ -1,0 +1,410 @@
+//! Leases: who works on what, so that several workers share a store without doing things twice.
+//!
+//! In: the name of a task, as in `run-0f3c...`. Out: a lease, or who holds it. A lease is a file
+//! `leases/<task>.<generation>` that is created once, by whoever is first, and names its holder; the holder renews it by
+//! touching it. Who finds it abandoned creates the next generation and removes the older ones. A holder whose file is
+//! gone, or that has a successor, has lost it.
+//!
+//! When a lease is abandoned: at once when its holder was a process of this host that ended. Else by time, and the local
+//! clock is never asked: the age is the difference of two times of the file system that the store is on, and an age alone
+//! does not count unless this observer saw no renewal for two beats of its own monotonic clock, so that a clock that was
+//! set forward takes nothing away. One that was set back only delays: what did not change for the whole term, by the
+//! observer's monotonic clock, is abandoned too.
+//!
+//! Leases save work. No result depends on them: an attempt writes only inside its own folder and the first result wins.
+//! Source: restic's locks, for the holder that stops itself when it cannot renew.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::layout::{Stage, check_name};
+use super::process::{Life, Process};
+use super::{Home, Store, StoreError, fs, record};
+
+/// How long a lease lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// A lease that was not renewed for so long is abandoned.
+    pub lasts: Duration,
+}
+
+impl Terms {
+    /// Leases that last so many seconds; `None` for 0: no leases are taken.
+    pub fn of_seconds(seconds: u32) -> Option<Self> {
+        (seconds > 0).then(|| Self { lasts: Duration::from_secs(u64::from(seconds)) })
+    }
+
+    /// How often the holder renews it.
+    pub fn beat(self) -> Duration {
+        self.lasts / 10
+    }
+
+    /// When a holder that could not renew it stops: long before anyone may take over.
+    pub fn stops_after(self) -> Duration {
+        self.lasts * 3 / 5
+    }
+}
+
+/// What a lease says, seen by anyone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The task, as in `run-0f3c...`.
+    pub task: String,
+    /// The generation: the number of holders of this task so far.
+    pub generation: u64,
+    /// The holder; unknown when the record is damaged.
+    pub holder: Option<Process>,
+    /// What the holder does.
+    pub purpose: String,
+    /// What it promised.
+    pub terms: Terms,
+    /// When it was last renewed, by the clock of the store's file system.
+    pub renewed: SystemTime,
+    path: PathBuf,
+}
+
+/// What an observer makes of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its holder is at work.
+    Held,
+    /// Its holder ended without releasing it.
+    Dead,
+    /// It was not renewed in time.
+    Expired,
+}
+
+/// What came of asking for a lease.
+#[derive(Debug)]
+pub enum Asked {
+    /// It is ours until it is dropped.
+    Granted(Lease),
+    /// Another holds it.
+    Taken(Box<Claim>),
+}
+
+/// Watches claims over time, and so tells renewed from abandoned ones.
+#[derive(Debug)]
+pub struct Observer {
+    /// Of each lease file: the time of its last renewal, and since when this has not changed.
+    seen: BTreeMap<PathBuf, (SystemTime, Instant)>,
+    clock: PathBuf,
+}
+
+/// A lease that is held; released when dropped.
+pub struct Lease {
+    home: Home,
+    task: String,
+    generation: u64,
+    path: PathBuf,
+    text: String,
+    terms: Terms,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Lease").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The name of the task that executes a run.
+pub fn run_task(run: &str) -> String {
+    format!("run-{run}")
+}
+
+/// The name of the task that makes a shared artifact.
+pub fn stage_task(stage: Stage, id: &str) -> String {
+    format!("{}-{id}", stage.name())
+}
+
+impl Store {
+    /// The newest claim of every task, by task.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or a lease has a newer format.
+    pub fn claims(&self) -> Result<BTreeMap<String, Claim>, StoreError> {
+        let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+        for name in fs::list(&self.home.layout.leases())? {
+            if let Some((task, generation)) = parse_name(&name) {
+                let known = newest.entry(task.to_owned()).or_insert(generation);
+                *known = generation.max(*known);
+            }
+        }
+        let mut claims = BTreeMap::new();
+        for (task, generation) in newest {
+            // One that is gone by now was released.
+            if let Some(claim) = self.load_claim(&task, generation)? {
+                claims.insert(task, claim);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// The newest claim of a task.
+    ///
+    /// # Errors
+    /// As [`Self::claims`].
+    pub fn claim(&self, task: &str) -> Result<Option<Claim>, StoreError> {
+        match generations(&self.home, task)?.last() {
+            Some(generation) => self.load_claim(task, *generation),
+            None => Ok(None),
+        }
+    }
+
+    fn load_claim(&self, task: &str, generation: u64) -> Result<Option<Claim>, StoreError> {
+        let path = self.home.layout.lease(task, generation);
+        let (Some(bytes), Some(renewed)) = (fs::read_optional(&path)?, fs::modified(&path)?) else {
+            return Ok(None);
+        };
+        let known = match record::unseal(&bytes, &path) {
+            Ok(record) => Some(record),
+            // It appeared whole, so nobody alive wrote it like this.
+            Err(StoreError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let seconds = known.as_ref().and_then(|record| record.get("lasts_seconds")?.as_f64());
+        let purpose = known.as_ref().and_then(|record| Some(record.get("purpose")?.as_str()?.to_owned()));
+        Ok(Some(Claim {
+            task: task.to_owned(),
+            generation,
+            holder: known.as_ref().map(Process::from_map),
+            purpose: purpose.unwrap_or_default(),
+            terms: Terms { lasts: Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default() },
+            renewed,
+            path,
+        }))
+    }
+
+    /// Asks for the lease of a task, at once or not at all.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn lease(
+        &self,
+        task: &str,
+        purpose: &str,
+        terms: Terms,
+        observer: &mut Observer,
+    ) -> Result<Asked, StoreError> {
+        self.home.writable()?;
+        let layout = &self.home.layout;
+        fs::create_folders(&layout.leases())?;
+        loop {
+            let newest = generations(&self.home, check_name(task)?)?.last().copied();
+            let before = newest.map(|generation| self.load_claim(task, generation)).transpose()?.flatten();
+            if let Some(claim) = before {
+                match observer.judge(&claim)? {
+                    Standing::Held => return Ok(Asked::Taken(Box::new(claim))),
+                    standing => self.home.notice(&taken_over(&claim, standing)),
+                }
+            }
+            let generation = newest.unwrap_or(0) + 1;
+            let lease = Lease {
+                home: self.home.clone(),
+                task: task.to_owned(),
+                generation,
+                path: layout.lease(task, generation),
+                text: text(task, purpose, terms),
+                terms,
+            };
+            if !fs::publish_file(&lease.path, lease.text.as_bytes())? {
+                continue; // another was first: look who
+            }
+            // Generations go up while any is there; a lower one that appears beside a higher came too late.
+            let others = generations(&self.home, task)?;
+            if others.last().is_some_and(|newest| *newest > generation) {
+                lease.release()?;
+                continue;
+            }
+            for older in others.into_iter().filter(|other| *other < generation) {
+                fs::remove_file(&layout.lease(task, older))?;
+            }
+            return Ok(Asked::Granted(lease));
+        }
+    }
+
+    /// Begins to watch claims.
+    ///
+    /// # Errors
+    /// When the store cannot be written: the time of its file system is read off a file.
+    pub fn observer(&self) -> Result<Observer, StoreError> {
+        self.home.writable()?;
+        fs::create_folders(&self.home.layout.leases())?;
+        let clock = fs::temporary_file(&self.home.layout.leases())?;
+        Ok(Observer { seen: BTreeMap::new(), clock })
+    }
+}
+
+impl Claim {
+    /// How long ago it was renewed as of `now`, a time of the same clock; zero when the clock was set back.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        now.duration_since(self.renewed).unwrap_or_default()
+    }
+
+    /// Who holds it, for a reader: process and host.
+    pub fn whose(&self) -> String {
+        match &self.holder {
+            Some(holder) => format!("process {} on {}", holder.pid, holder.host),
+            None => "an unknown process".to_owned(),
+        }
+    }
+
+    /// What can be said at one glance, without having watched it: for tables, not for taking over.
+    pub fn glance(&self, now: SystemTime) -> Standing {
+        match self.holder.as_ref().map(|holder| holder.life(Process::this())) {
+            None | Some(Life::Dead) => Standing::Dead,
+            Some(_) if self.age(now) > self.terms.lasts => Standing::Expired,
+            Some(_) => Standing::Held,
+        }
+    }
+}
+
+impl Observer {
+    /// Whether a claim still counts.
+    ///
+    /// # Errors
+    /// When the time of the store's file system cannot be read.
+    pub fn judge(&mut self, claim: &Claim) -> Result<Standing, StoreError> {
+        let observed = Instant::now();
+        let entry = self.seen.entry(claim.path.clone()).or_insert((claim.renewed, observed));
+        if entry.0 != claim.renewed {
+            *entry = (claim.renewed, observed);
+        }
+        let unchanged = observed.duration_since(entry.1);
+        match claim.holder.as_ref().map(|holder| holder.life(Process::this())) {
+            None | Some(Life::Dead) => return Ok(Standing::Dead),
+            Some(Life::Alive | Life::Unknown) => {}
+        }
+        Ok(if is_expired(claim.age(self.now()?), unchanged, claim.terms) {
+            Standing::Expired
+        } else {
+            Standing::Held
+        })
+    }
+
+    /// The time by the clock of the store's file system.
+    fn now(&self) -> Result<SystemTime, StoreError> {
+        fs::touch(&self.clock)?;
+        Ok(fs::modified(&self.clock)?.unwrap_or_else(SystemTime::now))
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.clock);
+    }
+}
+
+/// Whether a lease of this age is abandoned, when this observer has seen no renewal for so long.
+fn is_expired(age: Duration, unchanged: Duration, terms: Terms) -> bool {
+    let old = age > terms.lasts && unchanged >= terms.beat() * 2;
+    old || unchanged > terms.lasts
+}
+
+impl Lease {
+    /// What was promised.
+    pub fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// Renews it; `false` when it is lost: another has taken it over.
+    ///
+    /// # Errors
+    /// When the store cannot be reached: whether it is still ours is not known then.
+    pub fn renew(&self) -> Result<bool, StoreError> {
+        match fs::read_optional(&self.path)? {
+            Some(bytes) if bytes == self.text.as_bytes() => {}
+            _ => return Ok(false),
+        }
+        if generations(&self.home, &self.task)?.last().is_some_and(|newest| *newest > self.generation) {
+            return Ok(false);
+        }
+        fs::touch(&self.path)?;
+        Ok(true)
+    }
+
+    /// Gives it back; what is no longer ours is left alone.
+    fn release(&self) -> Result<(), StoreError> {
+        match fs::read_optional(&self.path)? {
+            Some(bytes) if bytes == self.text.as_bytes() => fs::remove_file(&self.path),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // One that stays is found to be abandoned, because this process ends.
+        let _ = self.release();
+    }
+}
+
+/// The record: the holder, and a number that no other record has.
+fn text(task: &str, purpose: &str, terms: Terms) -> String {
+    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let mut record = Process::this().to_map();
+    record.insert("task".to_owned(), task.into());
+    record.insert("purpose".to_owned(), purpose.into());
+    record.insert("lasts_seconds".to_owned(), json!(terms.lasts.as_secs_f64()));
+    record.insert("nonce".to_owned(), Value::String(format!("{:016x}{:016x}", random(), random())));
+    record::seal(record)
+}
+
+fn taken_over(claim: &Claim, standing: Standing) -> String {
+    let what = match standing {
+        Standing::Dead => "ended without giving it back",
+        Standing::Expired | Standing::Held => "gave no sign of life",
+    };
+    let short = claim.task.get(..claim.task.len().min(16)).unwrap_or(&claim.task);
+    format!("{} ({}) held {short} and {what}: taken over", claim.whose(), claim.purpose)
+}
+
+/// The generations of a task that are there, ascending.
+fn generations(home: &Home, task: &str) -> Result<Vec<u64>, StoreError> {
+    let names = fs::list(&home.layout.leases())?;
+    let mut found = names
+        .iter()
+        .filter_map(|name| parse_name(name))
+        .filter_map(|(named, generation)| (named == task).then_some(generation))
+        .collect::<Vec<_>>();
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn parse_name(name: &str) -> Option<(&str, u64)> {
+    let (task, generation) = name.rsplit_once('.')?;
+    Some((check_name(task).ok()?, generation.parse().ok()?))
+}
+
+/// Whether a path is that of a lease file, for those who walk the store.
+pub(super) fn is_lease(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).and_then(parse_name).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_clock_set_forward_nor_one_set_back_decides_alone() {
+        let terms = Terms::of_seconds(300).unwrap();
+        let s = Duration::from_secs;
+        assert_eq!((terms.beat(), terms.stops_after()), (s(30), s(180)));
+        assert_eq!(Terms::of_seconds(0), None);
+        // Just renewed, and just looked at.
+        assert!(!is_expired(s(0), s(0), terms));
+        // An hour old at the first look: the clock may have jumped, so two beats are awaited.
+        assert!(!is_expired(s(3600), s(0), terms));
+        assert!(!is_expired(s(3600), s(59), terms));
+        assert!(is_expired(s(3600), s(60), terms));
+        // Watched for long, but young by the clock: it was set back, or the renewals come as they should.
+        assert!(!is_expired(s(0), s(300), terms));
+        assert!(is_expired(s(0), s(301), terms));
+        // A holder stops itself before anyone may follow.
+        assert!(terms.stops_after() + terms.beat() < terms.lasts);
+    }
+}

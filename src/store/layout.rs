@@ -7,7 +7,7 @@
 //!     format                            "tickets-store 1"
 //!     lock.json, lock.guard             the sweep at work
 //!     base|scores|mask/<id>/            artifacts: files, DONE.json
-//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, final/
+//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, provenance.json, final/
 //!     run/<id>/attempts/<n>/checkpoints/<step>/   files, DONE.json
 //!     run/<id>/logs/attempt-<n>.txt     what the attempt's process wrote on stderr
 //!     run/<id>/spec.json                what the run is: label, manifest, stages, settings
@@ -32,6 +32,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const EVALS: &str = "eval.jsonl";
 /// The log of an attempt.
 pub const LOG: &str = "log.txt";
+/// The record of what an attempt was made with.
+pub const PROVENANCE: &str = "provenance.json";
 /// The folder of a finished attempt's files.
 pub const FINAL: &str = "final";
 

@@ -1,12 +1,97 @@
-//! Builds what C++ there is, and tells the linker where libtorch will be at run time.
+//! Notes what the program is made from, builds what C++ there is, and tells the linker where libtorch will be at run time.
+//!
+//! What it is made from: the commit, whether the source differs from it, the compiler, the profile; `src/provenance.rs` has
+//! them from the environment of the compiler. This runs again whenever a file that goes into the program is changed, or the
+//! commit that is checked out, and these build the program anew in any case. So the mark of a changed source is never an old
+//! one.
 //!
 //! With the feature `torch`: an rpath to `$LIBTORCH/lib`, so that the binary runs without `LD_LIBRARY_PATH`;
 //! `src/torch/shim.cpp`, linked in; and `libtickets_cuda.so` beside the binary, when the CUDA headers are there.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    source::note();
     #[cfg(feature = "torch")]
     torch::build();
+}
+
+mod source {
+    use std::env;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    /// What goes into the program.
+    const MADE_FROM: [&str; 5] = ["build.rs", "Cargo.toml", "Cargo.lock", "src", "assets"];
+    const UNKNOWN: &str = "unknown";
+
+    pub fn note() {
+        for path in MADE_FROM {
+            println!("cargo:rerun-if-changed={path}");
+        }
+        let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+        let (commit, changed) = match commit(&folder) {
+            Some(commit) => (commit, changed(&folder)),
+            None => (UNKNOWN.to_owned(), None),
+        };
+        let changed = changed.map_or(UNKNOWN, |changed| if changed { "yes" } else { "no" });
+        let rustc = env::var_os("RUSTC").and_then(|rustc| said(Command::new(rustc).arg("--version")));
+        // OUT_DIR is <target>/<profile>/build/<package>-<hash>/out.
+        let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+        let profile = out.ancestors().nth(3).and_then(Path::file_name).map(|name| name.to_string_lossy());
+        let opt_level = env::var("OPT_LEVEL").unwrap_or_else(|_| UNKNOWN.to_owned());
+        let profile = format!("{}, opt-level {opt_level}", profile.as_deref().unwrap_or(UNKNOWN));
+        let target = env::var("TARGET").unwrap_or_else(|_| UNKNOWN.to_owned());
+        // Not TICKETS_...: `cargo run` hands these on to the program, which reads such names as settings.
+        for (name, value) in [
+            ("COMMIT", commit.as_str()),
+            ("CHANGED", changed),
+            ("RUSTC", rustc.as_deref().unwrap_or(UNKNOWN)),
+            ("PROFILE", &profile),
+            ("TARGET", &target),
+        ] {
+            println!("cargo:rustc-env=PROVENANCE_{name}={value}");
+        }
+    }
+
+    /// The commit that is checked out, when `folder` is the root of a repository; this script runs again when it moves.
+    fn commit(folder: &Path) -> Option<String> {
+        let root = said(git(folder).args(["rev-parse", "--show-toplevel"]))?;
+        // Source that was unpacked inside some other repository is not of that one's commit.
+        if Path::new(&root).canonicalize().ok()? != folder.canonicalize().ok()? {
+            return None;
+        }
+        let branch = said(git(folder).args(["symbolic-ref", "--quiet", "HEAD"]));
+        // The log moves with every commit; without one, the branch does, or the file of all branches.
+        let names = ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref());
+        for name in names {
+            let path = said(git(folder).args(["rev-parse", "--git-path", name]));
+            // A path that is not there would have this run each time.
+            if let Some(path) = path.map(|path| folder.join(path)).filter(|path| path.exists()) {
+                println!("cargo:rerun-if-changed={}", path.display());
+            }
+        }
+        said(git(folder).args(["rev-parse", "HEAD"]))
+    }
+
+    /// Whether what goes into the program differs from the commit.
+    fn changed(folder: &Path) -> Option<bool> {
+        let arguments = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=all", "--"];
+        let found = git(folder).args(arguments).args(MADE_FROM).output().ok()?;
+        found.status.success().then_some(!found.stdout.is_empty())
+    }
+
+    fn git(folder: &Path) -> Command {
+        let mut command = Command::new("git");
+        command.arg("-C").arg(folder);
+        command
+    }
+
+    /// What a command says, when it succeeds.
+    fn said(command: &mut Command) -> Option<String> {
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (!text.is_empty() && !text.contains('\n')).then_some(text)
+    }
 }
 
 #[cfg(feature = "torch")]

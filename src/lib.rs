@@ -15,6 +15,7 @@ pub mod exit;
 pub mod grpo;
 pub mod manifest;
 pub mod plan;
+pub mod provenance;
 #[cfg(feature = "tables")]
 pub mod report;
 pub mod sparsity;

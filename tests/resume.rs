@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 
 use common::{Bench, Outcome, Running, newest_attempt, parent_of, wait_for};
 use rustix::process::Signal;
+use serde_json::Value;
+use tickets::store::{Stage, Store};
 
 /// Two turns, several minibatches and passes, a KL term, micro-batches that do not divide, both types; steps, evaluations
 /// and checkpoints at different periods, so that a kill finds them in every order.
@@ -167,4 +169,64 @@ fn a_killed_worker_fails_its_run_alone_and_the_next_sweep_goes_on() {
     assert!(said.out.contains("log: "), "{}", said.all());
     bench.run(&["sweep", "grid.toml", "--jobs", "2"]).ends(0).names(&["4 of 4 runs done, 3 of them before"]);
     assert_eq!(&results(&bench), &reference().1);
+}
+
+/// A bench whose one run was asked to stop after some steps.
+fn paused() -> Bench {
+    let bench = Bench::new();
+    bench.manifest("one.toml", ONE);
+    bench.give_base("results");
+    let mut sweep = bench.start(&["sweep", "one.toml"]);
+    wait_for("rows", || bench.rows_written("results") >= 3 || sweep.ended());
+    sweep.signal(Signal::INT);
+    sweep.finish().ends(99);
+    bench
+}
+
+/// Long enough to be stopped on the way.
+const ONE: &str = "grpo.steps = 12\ngrid = [{ mask.type = 'random' }]";
+
+#[test]
+fn a_run_that_goes_on_otherwise_says_so_and_both_ways_are_recorded() {
+    let bench = paused();
+    let said = bench.run(&["sweep", "one.toml", "--set", "exec.threads=2"]).ends(0);
+    said.names(&["with another threads: 1 -> 2: from here the promise of equal bits does not hold"]);
+    let run = common::only(&bench.results().join(".store/run"));
+    let done: Value =
+        serde_json::from_slice(&fs::read(run.join("DONE.json")).expect("a marker")).expect("JSON");
+    let classes = done["meta"]["classes"].as_array().expect("a list");
+    assert_eq!(classes.iter().map(|class| &class["threads"]).collect::<Vec<_>>(), [1, 2]);
+    let store = Store::open_read_only(&bench.results()).expect("a store");
+    let id = run.file_name().expect("a name").to_str().expect("UTF-8");
+    let made = |attempt| store.provenance(id, attempt).expect("readable").expect("a record");
+    for (attempt, threads) in [(1, 1), (2, 2)] {
+        let made = made(attempt);
+        assert_eq!((&made["threads"], &made["device"]), (&threads.into(), &"cpu".into()));
+        assert_eq!(made["build"]["digest"], classes[0]["build"]);
+        assert_eq!(made["environment"]["OMP_NUM_THREADS"], threads.to_string());
+    }
+}
+
+#[test]
+fn saved_steps_of_another_base_are_set_aside() {
+    let bench = paused();
+    // The same weights in other bits: what a warm start on another machine might leave under the same id.
+    let folder = common::only(&bench.results().join(".store/base"));
+    let store = Store::open(&bench.results()).expect("a store");
+    let id = folder.file_name().expect("a name").to_str().expect("UTF-8");
+    let base = store.artifact(Stage::Base, id).expect("readable").expect("a base");
+    let file = |name: &String| (name.clone(), base.read(name).expect("sound"));
+    let mut files = base.files().keys().map(file).collect::<BTreeMap<_, _>>();
+    files.get_mut("config.json").expect("a configuration").push(b'\n');
+    fs::remove_dir_all(&folder).expect("removed");
+    let views = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>();
+    store.publish(Stage::Base, id, &views, base.meta().clone()).expect("published");
+
+    let said = bench.run(&["sweep", "one.toml"]).ends(0);
+    said.names(&["was made from other bits of the base than are there now", "moved to"]);
+    let fresh = Bench::new();
+    fresh.manifest("one.toml", ONE);
+    fresh.give_base("results");
+    fresh.run(&["sweep", "one.toml"]).ends(0);
+    assert_eq!(bench.outcomes(&["one.toml"]), fresh.outcomes(&["one.toml"]));
 }

@@ -11,6 +11,8 @@ use std::process::Command;
 const ROOMS: &[(&str, &[&str])] = &[
     ("counter", &[]),
     ("exit", &[]),
+    // What a result came about with: this program and this machine. It knows no run.
+    ("provenance", &[]),
     // Pure maths and rules: no files, no clock, no tensors.
     ("task", &[]),
     ("grpo", &[]),
@@ -27,9 +29,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.
     ("estimate", &["manifest", "data", "task", "grpo", "sparsity"]),
     // Order, resume, isolation; it knows no tensor.
-    ("execute", &["plan", "manifest", "store"]),
+    ("execute", &["plan", "manifest", "store", "provenance"]),
     // Every tensor, and the trainer that the executor runs.
-    ("torch", &["execute", "plan", "manifest", "store", "data", "task", "grpo", "sparsity", "stats"]),
+    (
+        "torch",
+        &["execute", "plan", "manifest", "store", "provenance", "data", "task", "grpo", "sparsity", "stats"],
+    ),
     // From the results alone: nothing of how they came about.
     ("report", &["plan", "manifest", "store", "stats", "sparsity", "grpo", "task"]),
     ("cli", &["*"]),

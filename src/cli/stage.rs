@@ -3,7 +3,7 @@
 //! In: the sweep's manifest and overrides, a stage, a run id. Out: protocol lines on stdout, an exit code. The plan is
 //! expanded again here, so a manifest that was edited in mid-sweep is noticed instead of mixed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -14,6 +14,7 @@ use crate::execute::{
 use crate::exit::{Code, Failure};
 use crate::manifest::{self, Overrides};
 use crate::plan::{self, RunSpec};
+use crate::provenance;
 use crate::store::Store;
 
 /// Arguments of `tickets stage`.
@@ -50,6 +51,7 @@ pub fn stage(args: &StageArgs, make: MakeTrainer) -> Code {
     if args.parent.is_some_and(|parent| !end_with_parent(parent)) {
         return Code::Interrupted; // the sweep ended before this process could watch it
     }
+    provenance::note_manifest(Path::new(&args.manifest));
     let wire = Wire::new(Box::new(std::io::stdout()));
     let prepared = Requests::from_signals(true)
         .map_err(|e| StageFailure::new(FailureClass::Infra, format!("cannot watch for signals: {e}")))

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::artifact::{prepare_folder, records};
 use super::checkpoint::{self, Adopted, Checkpoint, Keep};
-use super::layout::{DONE, EVALS, FINAL, FORGIVEN, LOG, METRICS, check_name};
+use super::layout::{DONE, EVALS, FINAL, FORGIVEN, LOG, METRICS, PROVENANCE, check_name};
 use super::record::{self, FileRecord, Marker, Row};
 use super::rows::RowsFile;
 use super::{Home, Store, StoreError, fs, short};
@@ -60,6 +60,21 @@ impl Store {
         let log = fs::open_append(&folder.join(LOG))?;
         fs::sync_folder(&folder)?;
         Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
+    }
+
+    /// What an attempt was made with, as it was noted; `None` when that is not known, or damaged.
+    ///
+    /// # Errors
+    /// When the record cannot be read or has a newer format.
+    pub fn provenance(&self, run: &str, attempt: u32) -> Result<Option<Map<String, Value>>, StoreError> {
+        let path = self.home.layout.attempt(check_name(run)?, attempt).join(PROVENANCE);
+        let Some(bytes) = fs::read_optional(&path)? else { return Ok(None) };
+        match record::unseal(&bytes, &path) {
+            Ok(found) => Ok(Some(found)),
+            // It explains a result and is none: without it nothing is lost but the explanation.
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves every attempt of an unfinished run aside, so that the next one starts from the base.
@@ -127,6 +142,15 @@ impl Attempt {
     /// The checkpoint that this attempt goes on from.
     pub fn resumed(&self) -> Option<&Checkpoint> {
         self.resumed.as_ref()
+    }
+
+    /// Notes what the attempt is made with, once: a later record of the same attempt changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn describe(&self, provenance: Map<String, Value>) -> Result<(), StoreError> {
+        fs::publish_file(&self.folder.join(PROVENANCE), record::seal(provenance).as_bytes())?;
+        Ok(())
     }
 
     /// Has so many bytes of older checkpoints stay, evenly spread over the steps, for runs of the same trajectory. Without

@@ -4,10 +4,10 @@
 //! results/
 //!   <manifest>/...                      what `report` writes, worth committing
 //!   .store/
-//!     format                            "tickets-store 1"
+//!     format                            "tickets-store 2"
 //!     leases/<task>.<generation>        who works on what: `run-<id>.1`
 //!     base|scores|mask/<id>/            artifacts: files, DONE.json
-//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, final/; failed.json, forgiven.json
+//!     run/<id>/attempts/<n>/            metrics.jsonl, eval.jsonl, log.txt, provenance.json, final/; failed.json, forgiven.json
 //!     run/<id>/attempts/<n>/checkpoints/<step>/   files, DONE.json
 //!     run/<id>/logs/attempt-<n>.txt     what the attempt's process wrote on stderr
 //!     run/<id>/spec.json                what the run is: label, manifest, stages, settings
@@ -34,6 +34,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const EVALS: &str = "eval.jsonl";
 /// The log of an attempt.
 pub const LOG: &str = "log.txt";
+/// The record of what an attempt was made with.
+pub const PROVENANCE: &str = "provenance.json";
 /// The folder of a finished attempt's files.
 pub const FINAL: &str = "final";
 

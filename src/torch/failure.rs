@@ -45,6 +45,16 @@ pub enum RunError {
         /// The column that differs.
         what: String,
     },
+    /// The run's own checkpoint was made from another base or mask of the same id.
+    #[error(
+        "the state saved after step {step} was made from other bits of the {what} than are there now: it does not fit them, and the run starts anew"
+    )]
+    OtherInputs {
+        /// The step.
+        step: u32,
+        /// Base, mask, or both.
+        what: String,
+    },
     /// An input changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
@@ -88,7 +98,9 @@ impl RunError {
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,
-            Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } => FailureClass::Infra,
+            Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } | Self::OtherInputs { .. } => {
+                FailureClass::Infra
+            }
         }
     }
 

@@ -5,14 +5,17 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::execute::Reuse;
+use crate::execute::{Event, Reuse};
+use crate::manifest::RunConfig;
 use crate::plan::RunSpec;
+use crate::provenance;
 use crate::store::{Attempt, Checkpoint, Row, Stage, Store, StoreError, canonical, digest};
 
 use super::TorchError;
 use super::checkpoint::STATE_FILE;
 use super::device;
 use super::failure::RunError;
+use super::setup;
 use super::train::Run;
 
 /// Which steps of a run were taken over from an earlier one.
@@ -46,10 +49,34 @@ impl TakenOver {
 }
 
 /// What has to be equal for one run to repeat another bit for bit, as it is noted beside every state: the kind of device and
-/// processor, the threads, the versions, and the bits of base and mask, which a state says nothing of.
+/// processor, the threads, the versions, the very program, and the bits of base and mask, which a state says nothing of.
+const CLASS: [&str; 7] = ["device", "processor", "threads", "libtorch", "tickets", "build", INPUTS];
+/// The digests of base and mask.
+const INPUTS: &str = "inputs";
+
 fn class_of(meta: &Value) -> Value {
-    let keys = ["device", "processor", "threads", "libtorch", "tickets", "inputs"];
-    Value::Object(keys.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect())
+    Value::Object(CLASS.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect())
+}
+
+/// How a process computes otherwise than one that saved a state, as in "threads: 1 -> 2"; `None` when it does not.
+fn otherwise(then: &Value, now: &Value) -> Option<String> {
+    let shown = |value: &Value| match value {
+        Value::Null => "unknown".to_owned(),
+        Value::String(text) => text.get(..24).filter(|_| text.len() == 64).unwrap_or(text).to_owned(),
+        other => other.to_string(),
+    };
+    let differ = CLASS.into_iter().filter(|key| *key != INPUTS && then[*key] != now[*key]);
+    let parts = differ.map(|key| format!("{key}: {} -> {}", shown(&then[key]), shown(&now[key])));
+    let parts = parts.collect::<Vec<_>>();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Which of base and mask have other bits than those that a saved state was made from; `None` when that is not said.
+fn other_inputs(then: &Value, now: &Value) -> Option<String> {
+    let (then, now) = (then[INPUTS].as_object()?, now[INPUTS].as_object()?);
+    let names = [Stage::Base.name(), Stage::Mask.name()];
+    let differ = names.into_iter().filter(|name| then.get(*name) != now.get(*name)).collect::<Vec<_>>();
+    (!differ.is_empty()).then(|| differ.join(" and "))
 }
 
 /// Digests of the artifacts that a run's active values belong to.
@@ -66,22 +93,58 @@ pub(super) fn inputs(spec: &RunSpec, store: &Store) -> Result<Value, StoreError>
     Ok(Value::Object(digests))
 }
 
+/// What computes, as far as libtorch chooses its kernels by it.
+pub(super) fn processor(device: tch::Device) -> String {
+    match device {
+        tch::Device::Cuda(index) => {
+            device::cuda_device(index).map_or_else(|| "unknown GPU".to_owned(), |found| format!("{found:?}"))
+        }
+        _ => format!("{}, {}", device::processor(), device::libtorch().cpu_capability),
+    }
+}
+
+/// Notes what an attempt is made with. A device that is not to be had is not its matter: the first step says so.
+pub(super) fn note_provenance(attempt: &Attempt, config: &RunConfig) -> Result<(), StoreError> {
+    let device = setup::device(config).ok();
+    let libtorch = device::libtorch();
+    let further = [
+        ("device", device.map(|device| format!("{device:?}").to_lowercase().into()).unwrap_or_default()),
+        ("processor", device.map(|device| processor(device).into()).unwrap_or_default()),
+        ("threads", config.exec.threads.into()),
+        ("libtorch", libtorch.version.into()),
+        ("cpu_capability", libtorch.cpu_capability.into()),
+    ];
+    attempt.describe(provenance::record(
+        further.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+    ))
+}
+
 impl Run<'_> {
-    /// Notes the class of the steps to come.
-    pub(super) fn note_class(&mut self) {
-        let own = class_of(&self.meta());
+    /// Notes the class of the steps to come. That another one made those before, which a checkpoint saves, is said.
+    ///
+    /// # Errors
+    /// [`RunError::OtherInputs`] when the saved values do not belong to the base or the mask that are there now.
+    pub(super) fn note_class(
+        &mut self,
+        saved: Option<&Checkpoint>,
+        events: &dyn Fn(Event),
+    ) -> Result<(), RunError> {
+        let now = self.meta();
+        if let Some((step, then)) = saved.map(|saved| (saved.step(), saved.meta())) {
+            if let Some(what) = other_inputs(then, &now) {
+                return Err(RunError::OtherInputs { step, what });
+            }
+            if let Some(what) = otherwise(then, &now) {
+                events(Event::Note(format!(
+                    "goes on from step {step} with another {what}: from here the promise of equal bits does not hold"
+                )));
+            }
+        }
+        let own = class_of(&now);
         if !self.taken.classes.contains(&own) {
             self.taken.classes.push(own);
         }
-    }
-
-    /// What computes, as far as libtorch chooses its kernels by it.
-    pub(super) fn processor(&self) -> String {
-        match self.model.device() {
-            tch::Device::Cuda(index) => device::cuda_device(index)
-                .map_or_else(|| "unknown GPU".to_owned(), |found| format!("{found:?}")),
-            _ => format!("{}, {}", device::processor(), device::libtorch().cpu_capability),
-        }
+        Ok(())
     }
 
     /// Compares a computed step with the earlier run's. A run that has taken nothing over goes on by itself where they differ.
@@ -162,5 +225,41 @@ impl Run<'_> {
         attempt.log(&format!("steps {} to {target} are those of run {run}", step + 1))?;
         self.taken.note(&run, step, target);
         Ok(Some(earlier.metrics_row(target).ok_or_else(|| missing(target))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta() -> Value {
+        json!({ "device": "cpu", "processor": "p", "threads": 1, "libtorch": "2.11.0", "tickets": "0.1.0",
+                "build": "a".repeat(64), "inputs": { "base": "b", "mask": "m" }, "optimizer_steps": 3 })
+    }
+
+    #[test]
+    fn what_is_computed_otherwise_is_named() {
+        assert_eq!(otherwise(&meta(), &meta()), None);
+        let mut now = meta();
+        now["threads"] = 2.into();
+        now["build"] = "c".repeat(64).into();
+        now["optimizer_steps"] = 4.into();
+        let (a, c) = ("a".repeat(24), "c".repeat(24));
+        assert_eq!(otherwise(&meta(), &now), Some(format!("threads: 1 -> 2, build: {a} -> {c}")));
+        let mut then = meta();
+        then.as_object_mut().unwrap().remove("build");
+        assert_eq!(otherwise(&then, &meta()), Some(format!("build: unknown -> {a}")));
+    }
+
+    #[test]
+    fn other_bits_of_base_or_mask_are_named_and_unknown_ones_are_not() {
+        assert_eq!(other_inputs(&meta(), &meta()), None);
+        let mut then = meta();
+        then["inputs"]["base"] = "x".into();
+        assert_eq!(other_inputs(&then, &meta()).as_deref(), Some("base"));
+        then["inputs"]["mask"] = Value::Null;
+        assert_eq!(other_inputs(&then, &meta()).as_deref(), Some("base and mask"));
+        then["inputs"] = Value::Null;
+        assert_eq!(other_inputs(&then, &meta()), None);
     }
 }

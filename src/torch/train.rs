@@ -18,6 +18,7 @@ use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
 use crate::grpo::{ClipDomain, advantages, zero_variance};
 use crate::manifest::RunConfig;
 use crate::plan::RunSpec;
+use crate::provenance;
 use crate::sparsity::Mask;
 use crate::store::{Attempt, Checkpoint, Row};
 use crate::task::Task;
@@ -45,22 +46,27 @@ pub(super) struct Run<'a> {
 }
 
 /// Executes a run from its newest checkpoint to its end. Steps of an earlier run of the same trajectory are taken over; when
-/// this machine does not repeat them bit for bit, the run starts anew from the base, and alone.
+/// this machine does not repeat them bit for bit, the run starts anew from the base, and alone. So it does when what its own
+/// checkpoint saves does not belong to the base or the mask that are there.
 ///
 /// # Errors
 /// When the run fails; the attempt is marked failed with class, step and cause.
 pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
     let id = spec.id.as_str();
-    let mut attempt = cx.begin(id)?;
-    let mut step = attempt.resumed().map_or(0, Checkpoint::step);
-    let mut result = steps(spec, cx, &mut attempt, &mut step, false);
-    if let Err(error @ RunError::NotRepeated { .. }) = &result {
+    let mut alone = false;
+    let (attempt, step, result) = loop {
+        let mut attempt = cx.begin(id)?;
+        take_over::note_provenance(&attempt, &spec.config)?;
+        let mut step = attempt.resumed().map_or(0, Checkpoint::step);
+        let result = steps(spec, cx, &mut attempt, &mut step, alone);
+        // Each of the two happens once: after it there is nothing that could be of another base, or be taken over.
+        let Err(error @ (RunError::NotRepeated { .. } | RunError::OtherInputs { .. })) = &result else {
+            break (attempt, step, result);
+        };
+        alone |= matches!(error, RunError::NotRepeated { .. });
         drop(attempt);
         cx.store.set_attempts_aside(id, &error.to_string())?;
-        attempt = cx.begin(id)?;
-        step = attempt.resumed().map_or(0, Checkpoint::step);
-        result = steps(spec, cx, &mut attempt, &mut step, true);
-    }
+    };
     match result {
         Ok(Some(finished)) => {
             let files: Vec<(&str, &[u8])> =
@@ -102,7 +108,7 @@ fn steps(
     let taken = TakenOver::of(attempt.resumed(), alone);
     let inputs = take_over::inputs(spec, cx.store)?;
     let mut run = Run { config, task, chat, model, mask, adam, total, inputs, taken };
-    run.note_class();
+    run.note_class(attempt.resumed(), cx.events)?;
     attempt.keep_bytes(u64::from(config.exec.keep_mib) << 20);
     // The step of the newest checkpoint: the same step is not saved twice.
     let mut saved = attempt.resumed().map(Checkpoint::step);
@@ -307,11 +313,12 @@ impl Run<'_> {
         json!({
             "optimizer_steps": self.adam.steps,
             "device": format!("{:?}", self.model.device()).to_lowercase(),
-            "processor": self.processor(),
+            "processor": take_over::processor(self.model.device()),
             "inputs": self.inputs,
             "threads": self.config.exec.threads,
             "libtorch": device::libtorch().version,
-            "tickets": env!("CARGO_PKG_VERSION"),
+            "tickets": provenance::VERSION,
+            "build": provenance::build_digest(),
             "taken_over": self.taken.steps,
             "classes": self.taken.classes,
             "copied_evals": self.taken.copied,

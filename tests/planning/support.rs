@@ -45,10 +45,15 @@ pub fn finish(bench: &Bench, manifest: &str, run: &RunSpec, score: f64) {
     attempt
         .finish(
             &[("state.safetensors", b"state")],
-            json!({ "optimizer_steps": 8, "threads": 1, "tickets": env!("CARGO_PKG_VERSION") }),
+            json!({ "optimizer_steps": 8, "threads": 1, "build": build() }),
         )
         .expect("finished");
     store.describe_run(run.id.as_str(), record(run, manifest)).expect("written");
+}
+
+/// The digest of the program under test, by which it tells builds apart.
+fn build() -> String {
+    tickets::store::digest(&std::fs::read(env!("CARGO_BIN_EXE_tickets")).expect("the program"))
 }
 
 pub fn runs(object: &Value) -> &Vec<Value> {

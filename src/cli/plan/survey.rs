@@ -187,7 +187,8 @@ fn state(store: &Store, run: &RunSpec, others: Vec<String>) -> Result<StateView,
     view.saved = store.saved_step(id)?.unwrap_or(0);
     // On which device it will run is not known here; the trainer takes over what was made on the same.
     let exec = &run.config.exec;
-    let fits = |meta: &Value| meta["threads"] == exec.threads && meta["tickets"] == env!("CARGO_PKG_VERSION");
+    let fits =
+        |meta: &Value| meta["threads"] == exec.threads && meta["build"] == crate::provenance::build_digest();
     let relatives = store.relatives_among(&run.stages.trajectory, others);
     let reuse = Reuse::best(run, relatives, view.saved, fits);
     if let Some(reuse) = reuse {

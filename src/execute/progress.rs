@@ -155,6 +155,8 @@ impl Progress for Lines {
                 self.say(line.trim_end());
             }
             Event::Note(note) => self.say(&format!("{}: {note}", task.label)),
+            // The number is for the books.
+            Event::Attempt { .. } => {}
         }
     }
 
@@ -253,6 +255,8 @@ impl Progress for Bars {
                 bar.set_message(message.clone());
             }
             Event::Note(note) => self.say(&format!("{}: {note}", task.label)),
+            // The number is for the books.
+            Event::Attempt { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use tickets::cli::work::{WorkArgs, work as work_command};
+use tickets::cli::stage::{StageArgs, stage as stage_command};
 use tickets::counter::Counter;
 use tickets::data::safetensors::{RawTensor, to_bytes};
 use tickets::execute::{
@@ -49,6 +49,7 @@ micro_batch = 8
 device = "cpu"
 checkpoint_every = 2
 keep_checkpoints = 2
+retries = { killed = 0, infra = 0, store = 0 }
 
 [[grid]]
 mask.type = "full"
@@ -168,7 +169,7 @@ impl Trainer for Scripted {
             let meta = json!({"active": 1, "total": 10});
             cx.store.publish(Stage::Mask, id, &[("mask.safetensors", &bytes)], meta)?;
         }
-        let mut attempt = cx.store.begin(&run.id.to_string())?;
+        let mut attempt = cx.begin(&run.id.to_string())?;
         let mut saved = attempt.resumed().map_or(0, Checkpoint::step);
         self.record(&format!("run {key} from {saved}"));
         if let Some(checkpoint) = attempt.resumed() {
@@ -226,16 +227,16 @@ impl Trainer for Scripted {
 #[derive(Parser)]
 pub struct WorkerLine {
     #[command(flatten)]
-    args: WorkArgs,
+    args: StageArgs,
 }
 
-/// The worker: `tickets work` with the scripted trainer.
+/// The worker: `tickets stage` with the scripted trainer.
 #[test]
 fn worker_process() {
     let Ok(arguments) = std::env::var("EXECUTOR_TEST_ARGS") else { return };
-    let line = WorkerLine::parse_from(std::iter::once("work").chain(arguments.lines()));
+    let line = WorkerLine::parse_from(std::iter::once("stage").chain(arguments.lines()));
     let results = line.args.results.clone();
-    let code = work_command(&line.args, &|_| Ok(Box::new(Scripted::new(&results))));
+    let code = stage_command(&line.args, &|_| Ok(Box::new(Scripted::new(&results))));
     signal_hook::low_level::exit(i32::from(code as u8));
 }
 
@@ -245,12 +246,12 @@ fn sweeper_process() {
     let Ok(folder) = std::env::var("EXECUTOR_TEST_SWEEP") else { return };
     let bench = Bench { folder: PathBuf::from(folder), _keep: None };
     let store = bench.store();
-    let _lock = store.lock("test sweep").unwrap();
     let options = SweepOptions { requests: Requests::from_signals(false).unwrap(), ..bench.options() };
     fs::write(bench.folder.join("ready"), b"").unwrap();
     let summary = sweep(&bench.plan(), &store, &options, &mut Silent).unwrap();
     let text = format!("{} {} {}", summary.finished.len(), summary.paused.len(), summary.interrupted);
     fs::write(bench.folder.join("summary.txt"), text).unwrap();
+    println!("SUMMARY {} {} {}", summary.finished.len(), summary.elsewhere.len(), summary.is_complete());
 }
 
 /// A results folder with a manifest and a script.
@@ -270,6 +271,20 @@ impl Bench {
 
     pub fn script(&self, script: &Value) {
         fs::write(self.folder.join("script.json"), script.to_string()).unwrap();
+    }
+
+    /// Adds settings to `[exec]`, in place of those that the manifest has.
+    pub fn exec(&self, settings: &[(&str, &str)]) {
+        let mut text = MANIFEST.to_owned();
+        for (key, value) in settings {
+            let line = format!("{key} = {value}");
+            let old = text.lines().find(|line| line.starts_with(&format!("{key} = "))).map(str::to_owned);
+            text = match old {
+                Some(old) => text.replacen(&old, &line, 1),
+                None => text.replacen("[exec]", &format!("[exec]\n{line}"), 1),
+            };
+        }
+        fs::write(self.manifest(), text).unwrap();
     }
 
     pub fn manifest(&self) -> PathBuf {
@@ -298,8 +313,9 @@ impl Bench {
             set: Vec::new(),
             env: false,
             jobs: 2,
-            cuda: false,
+            gpus: Vec::new(),
             retry: false,
+            wait: true,
             requests: Requests::none(),
         }
     }
@@ -400,7 +416,7 @@ impl Progress for Watcher {
         match event {
             Event::Progress { .. } => self.steps += 1,
             Event::Note(note) => self.notes.push(note.clone()),
-            Event::Phase { .. } => {}
+            Event::Phase { .. } | Event::Attempt { .. } => {}
         }
         if let Some((after, requests)) = &self.stop_after
             && self.steps >= *after

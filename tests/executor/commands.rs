@@ -115,32 +115,6 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn a_second_sweep_is_refused_with_the_name_of_the_first_or_waits() {
-    let bench = Bench::new(&json!({}));
-    bench.sweep();
-    let lock = bench.store().lock("sweep of something").unwrap();
-    let output = tickets(&bench, &bench.folder, &[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(5), "{}", said(&output));
-    let pid = std::process::id().to_string();
-    for wanted in ["sweep of something", pid.as_str(), "hint:", "--wait"] {
-        assert!(said(&output).contains(wanted), "{wanted:?} is not in\n{}", said(&output));
-    }
-
-    let waiting = tickets(&bench, &bench.folder, &["--wait"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(700));
-    drop(lock);
-    let output = waiting.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    for wanted in ["waiting: ", "sweep of something", "all 4 runs are done already"] {
-        assert!(said(&output).contains(wanted), "{wanted:?} is not in\n{}", said(&output));
-    }
-}
-
-#[test]
 fn a_results_folder_that_cannot_be_written_is_exit_5() {
     let bench = Bench::new(&json!({}));
     for (results, named) in

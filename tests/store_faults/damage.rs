@@ -263,7 +263,7 @@ fn a_failure_counts_until_the_next_attempt_begins() {
     let failed = RunState::Failed { class: "nan".into(), step: Some(3), message: "loss is NaN".into() };
     assert_eq!(store.run_state("run").unwrap(), failed);
     assert_eq!(failed.name(), "failed");
-    let path = run_folder(&store, "run").join("failed.json");
+    let path = store.layout().failure("run", 1);
     for damage in ["flip", "truncate"] {
         let whole = fs::read(&path).unwrap();
         hurt(&path, damage);
@@ -275,8 +275,24 @@ fn a_failure_counts_until_the_next_attempt_begins() {
     assert_eq!(attempt.resumed().unwrap().step(), 2);
     assert_eq!(store.run_state("run").unwrap(), RunState::Resumable { step: 2 });
     drop(attempt);
-    store.record_failure("run", &json!({"class": "killed", "step": null, "message": "signal 9"})).unwrap();
+    let killed = json!({"class": "killed", "step": null, "message": "signal 9"});
+    store.record_failure("run", Some(2), &killed).unwrap();
     assert!(matches!(store.run_state("run").unwrap(), RunState::Failed { class, .. } if class == "killed"));
+    let classes = |store: &Store| {
+        let failures = store.failures("run").unwrap();
+        failures.into_iter().map(|(n, failure)| (n, failure["class"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(classes(&store), [(1, "nan".to_owned()), (2, "killed".to_owned())]);
+    // One that did not come to begin an attempt is an attempt of its own.
+    store.record_failure("run", None, &killed).unwrap();
+    assert_eq!(classes(&store).len(), 3);
+    assert_eq!(store.next_attempt("run").unwrap(), 4);
+
+    assert!(store.forgive("run").unwrap());
+    assert_eq!(store.run_state("run").unwrap(), RunState::Resumable { step: 2 });
+    assert!(!store.forgive("run").unwrap(), "there is nothing to forgive");
+    assert!(store.layout().attempt("run", 3).join("forgiven.json").exists(), "the record stays");
+    assert_eq!(store.begin("run").unwrap().resumed().unwrap().step(), 2);
 }
 
 #[test]

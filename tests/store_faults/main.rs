@@ -5,5 +5,6 @@
 
 mod common;
 mod damage;
+mod leases;
 mod opening;
 mod races;

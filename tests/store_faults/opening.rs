@@ -3,9 +3,10 @@
 use crate::common::*;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tickets::store::{RunState, Stage, Store, StoreError};
+use tickets::store::{Asked, RunState, Stage, Store, StoreError, Terms};
 
 #[test]
 fn a_folder_that_cannot_be_written_is_a_clear_error() {
@@ -34,7 +35,8 @@ fn reading_only_creates_nothing_and_an_absent_store_is_an_empty_one() {
     assert!(store.runs().unwrap().is_empty());
     assert!(!absent.exists());
     assert!(matches!(store.begin("run"), Err(StoreError::OpenedReadOnly { .. })));
-    assert!(matches!(store.lock("x"), Err(StoreError::OpenedReadOnly { .. })));
+    assert!(matches!(store.observer(), Err(StoreError::OpenedReadOnly { .. })));
+    assert!(store.claims().unwrap().is_empty());
     assert!(matches!(store.write_result(Path::new("x"), b""), Err(StoreError::OpenedReadOnly { .. })));
 }
 
@@ -42,8 +44,8 @@ fn reading_only_creates_nothing_and_an_absent_store_is_an_empty_one() {
 fn a_store_of_a_newer_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open(folder.path());
-    fs::write(store.layout().format(), "tickets-store 2\n").unwrap();
-    assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 2, .. })));
+    fs::write(store.layout().format(), "tickets-store 3\n").unwrap();
+    assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 3, .. })));
     assert!(matches!(Store::open_read_only(folder.path()), Err(StoreError::Newer { .. })));
     fs::write(store.layout().format(), "something").unwrap();
     assert!(matches!(Store::open(folder.path()), Err(StoreError::Damaged { .. })));
@@ -100,4 +102,39 @@ fn measured_values_do_not_enter_the_digest_of_a_result() {
         })
         .collect();
     assert_eq!(digests[0], digests[1]);
+}
+
+/// A store of format 1: one lock for all, failures beside the attempts.
+#[test]
+fn a_store_of_format_1_is_upgraded_unless_its_program_is_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open(folder.path());
+    let mut attempt = store.begin("run").unwrap();
+    attempt.metrics(&row(1)).unwrap();
+    attempt.fail(&json!({"class": "nan", "step": 1, "message": "loss is NaN"})).unwrap();
+    let layout = store.layout();
+    fs::rename(layout.failure("run", 1), layout.run("run").join("failed.json")).unwrap();
+    fs::write(layout.format(), "tickets-store 1\n").unwrap();
+    // The lock of a process of that version that lives: this one.
+    let observer = store.observer().unwrap();
+    let mut me = store.lease("run-x", "x", Terms { lasts: Duration::from_secs(9) }, &mut { observer }).unwrap();
+    let lease = fs::read(layout.leases().join("run-x.1")).unwrap();
+    fs::write(layout.root().join("lock.json"), &lease).unwrap();
+    let error = Store::open(folder.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { pid, .. } if pid == std::process::id()), "{error:?}");
+    assert!(error.hint().unwrap().contains("lock.json"));
+    // Reading does not wait for the upgrade, and changes nothing.
+    assert!(Store::open_read_only(folder.path()).is_ok());
+    assert!(layout.root().join("lock.json").exists());
+    if let Asked::Granted(lease) = &mut me {
+        assert!(lease.renew().unwrap());
+    }
+
+    let dead = String::from_utf8(lease).unwrap().replace("\"pid\":", "\"pid\":9");
+    fs::write(layout.root().join("lock.json"), dead).unwrap();
+    let (upgraded, _) = open(folder.path());
+    assert!(matches!(upgraded.run_state("run").unwrap(), RunState::Failed { class, .. } if class == "nan"));
+    assert_eq!(fs::read_to_string(layout.format()).unwrap(), "tickets-store 2\n");
+    assert!(!layout.root().join("lock.json").exists());
+    assert!(layout.failure("run", 1).exists() && !layout.run("run").join("failed.json").exists());
 }

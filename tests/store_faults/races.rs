@@ -1,4 +1,4 @@
-//! Racing and killed processes, and the lock.
+//! Racing and killed processes.
 
 use crate::common::*;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::json;
-use tickets::store::{RunState, Stage, Store, StoreError};
+use tickets::store::{RunState, Stage, Store};
 
 #[test]
 fn racing_publishers_of_one_id_give_one_winner() {
@@ -67,79 +67,13 @@ fn racing_attempts_of_one_run_give_one_result() {
     store.result("run").unwrap().unwrap().verify().unwrap();
 }
 
-#[test]
-fn the_lock_refuses_a_second_holder_and_names_the_first() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, notices) = open(folder.path());
-    let lock = store.lock("sweep of x").unwrap();
-    let error = store.lock("sweep of y").unwrap_err();
-    match &error {
-        StoreError::Locked { pid, purpose, foreign, .. } => {
-            assert_eq!((*pid, purpose.as_str(), *foreign), (std::process::id(), "sweep of x", false));
-        }
-        other => panic!("{other:?}"),
-    }
-    assert!(error.hint().unwrap().contains("--wait"));
-    drop(lock);
-    drop(store.lock("sweep of y").unwrap());
-    assert!(notices.lock().unwrap().is_empty());
-    assert!(store.holder().unwrap().is_none());
-}
-
-/// A process that takes the lock and is killed while it holds it.
-#[test]
-fn lock_holder_process() {
-    let Ok(folder) = std::env::var("STORE_TEST_LOCK") else { return };
-    let _lock = Store::open(Path::new(&folder)).unwrap().lock("doomed").unwrap();
-    println!("locked");
-    std::thread::sleep(Duration::from_mins(1));
-}
-
-fn spawn_helper(test: &str, variable: &str, folder: &Path) -> std::process::Child {
+pub fn spawn_helper(test: &str, variable: &str, folder: &Path) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(variable, folder)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-#[test]
-fn a_killed_holder_is_taken_over_at_once_by_exactly_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, notices) = open(folder.path());
-    let mut child = spawn_helper("races::lock_holder_process", "STORE_TEST_LOCK", folder.path());
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("locked")));
-    assert!(matches!(store.lock("early"), Err(StoreError::Locked { pid, .. }) if pid == child.id()));
-    fs::write(store.layout().stage(Stage::Base).join(".tmp-1-1"), b"half").unwrap();
-    child.kill().unwrap();
-    // Not waited for yet: a zombie holds nothing.
-    let barrier = Barrier::new(4);
-    let locks: Vec<_> = std::thread::scope(|scope| {
-        let takers: Vec<_> = (0..4)
-            .map(|_| {
-                scope.spawn(|| {
-                    barrier.wait();
-                    // The kernel needs a moment to end the killed process.
-                    for _ in 0..200 {
-                        match store.lock("next") {
-                            Err(StoreError::Locked { purpose, .. }) if purpose == "doomed" => {
-                                std::thread::sleep(Duration::from_millis(5));
-                            }
-                            other => return other,
-                        }
-                    }
-                    panic!("the dead holder was never taken over");
-                })
-            })
-            .collect();
-        takers.into_iter().map(|taker| taker.join().unwrap()).collect()
-    });
-    assert_eq!(locks.iter().filter(|lock| lock.is_ok()).count(), 1);
-    assert_eq!(notices.lock().unwrap().len(), 1, "{:?}", notices.lock().unwrap());
-    assert!(!store.layout().stage(Stage::Base).join(".tmp-1-1").exists(), "leftovers are removed");
-    child.wait().unwrap();
 }
 
 /// A process that writes without end: artifacts, attempts, checkpoints, results; and says what it has done.
@@ -204,7 +138,7 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
         }
         let store =
             Store::open(folder.path()).unwrap().with_notices(|line| panic!("nothing is damaged: {line}"));
-        drop(store.lock("check").unwrap());
+        store.remove_leftovers();
         for run in &masks {
             store
                 .verified_artifact(Stage::Mask, run)

@@ -88,7 +88,7 @@ impl Costs {
         // More workers or threads than cores do not make anything faster.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if cuda { exec.threads } else { exec.threads.min(cores as u32) };
-        let asked = jobs(plan, 0, cuda);
+        let asked = jobs(plan, 0, usize::from(cuda));
         let lanes = if cuda { asked } else { asked.min((cores / threads.max(1) as usize).max(1)) };
         let speed = Speed::nominal(cuda, threads);
         let correction = Correction::from_measured(&measured);

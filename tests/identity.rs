@@ -124,6 +124,12 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("exec.checkpoint_every", "5", Nothing),
         ("exec.keep_checkpoints", "3", Nothing),
         ("exec.keep_mib", "0", Nothing),
+        ("exec.lease_seconds", "2", Nothing),
+        ("exec.retries.nan", "1", Nothing),
+        ("exec.retries.oom", "1", Nothing),
+        ("exec.retries.killed", "1", Nothing),
+        ("exec.retries.infra", "1", Nothing),
+        ("exec.retries.store", "0", Nothing),
         ("exec.max_runs", "3", Nothing),
     ]
 };

@@ -3,7 +3,9 @@
 mod manifest_support;
 
 use manifest_support::{Folder, HEAD, labels, plan, plan_of, planned, refused};
-use tickets::manifest::{ClaimTest, EVALUATION, FigureKind, ModelSource, RunConfig, TRAINING, load_with};
+use tickets::manifest::{
+    ClaimTest, EVALUATION, FigureKind, ModelSource, Retries, RunConfig, TRAINING, load_with,
+};
 use tickets::plan::{selects, settings, unbuilt};
 use tickets::sparsity::{MaskSpec, Side};
 use tickets::task::{DataSpec, NamesSpec, TaskSpec};
@@ -344,4 +346,17 @@ fn the_widest_base_is_planned_and_not_overflowed() {
     assert_eq!(plan("").expect("planned").runs.len(), 1);
     let sparse = "[mask]\ntype = \"magnitude\"\nsparsity = 0.9999999\n";
     assert_eq!(plan(sparse).expect("something is kept").runs.len(), 1);
+}
+
+#[test]
+fn every_class_of_failure_has_its_own_retries() {
+    let of = |set: &[&str]| config(HEAD, set).exec;
+    let plain = of(&[]);
+    assert_eq!(plain.retries, Retries { nan: 0, oom: 0, killed: 2, infra: 2, store: 1 });
+    assert_eq!(plain.lease_seconds, 300);
+    let set = ["nan=3", "oom=4", "killed=5", "infra=6", "store=7"].map(|text| format!("exec.retries.{text}"));
+    let set = set.iter().map(String::as_str).chain(["exec.lease_seconds=0"]).collect::<Vec<_>>();
+    let changed = of(&set);
+    assert_eq!(changed.retries, Retries { nan: 3, oom: 4, killed: 5, infra: 6, store: 7 });
+    assert_eq!(changed.lease_seconds, 0);
 }

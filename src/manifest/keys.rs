@@ -318,5 +318,11 @@ pub static KEYS: &[Key] = &[
     count("exec.checkpoint_every", "", 1, 10, "steps between checkpoints"),
     count("exec.keep_checkpoints", "", 1, 2, "checkpoints kept while a run is under way"),
     count("exec.keep_mib", "", 0, 256, "MiB of checkpoints that stay with a run, evenly spread, for runs of its trajectory"),
+    count("exec.lease_seconds", "", 0, 300, "seconds for which a worker's claim on a run outlives its last sign of life; 0 takes no claims, and 1 is too short"),
+    count("exec.retries.nan", "", 0, 0, "times that a sweep tries a run again whose numbers were not finite"),
+    count("exec.retries.oom", "", 0, 0, "times that a sweep tries a run again that found too little memory"),
+    count("exec.retries.killed", "", 0, 2, "times that a sweep tries a run again that something else ended"),
+    count("exec.retries.infra", "", 0, 2, "times that a sweep tries a run again that failed for another reason"),
+    count("exec.retries.store", "", 0, 1, "times that a sweep tries a run again whose results folder failed"),
     key("exec.max_runs", "", Kind::Integer(1, 1_000_000), Preset::Integer(1000), "most runs that the grid may have"),
 ];

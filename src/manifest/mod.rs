@@ -52,7 +52,8 @@ pub use schema::schema_text;
 pub use selector::Selector;
 pub use source::{Issue, Source, Span, counted, grouped, nearest};
 pub use spec::{
-    DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig,
+    DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries,
+    RunConfig,
 };
 pub use value::{Value, short_number};
 pub use variant::Selection;

@@ -241,5 +241,17 @@ pub struct RawExec {
     pub checkpoint_every: u32,
     pub keep_checkpoints: u32,
     pub keep_mib: u32,
+    pub lease_seconds: u32,
+    pub retries: RawRetries,
     pub max_runs: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetries {
+    pub nan: u32,
+    pub oom: u32,
+    pub killed: u32,
+    pub infra: u32,
+    pub store: u32,
 }

@@ -179,7 +179,9 @@ impl Tables<'_> {
         match form {
             Form::Settings => true,
             Form::Grid => inside.any(|entry| form.has(entry.key)),
-            Form::Selector => path != "exec" && inside.any(|entry| !form.has(entry.key)),
+            Form::Selector => {
+                !(path == "exec" || path.starts_with("exec.")) && inside.any(|entry| !form.has(entry.key))
+            }
         }
     }
 
@@ -280,6 +282,10 @@ fn about(path: &str) -> &'static str {
         "exec" => {
             "How runs are carried out. Nothing here is part of a run's identity, and nothing here can be an axis."
         }
+        "exec.retries" => {
+            "How often one sweep tries a run again by itself, by the class of its failure. It goes on from the newest \
+             checkpoint."
+        }
         "eval.NAME" => {
             "One of several evaluations. What it does not set comes from [eval] and [task]. A name has lower-case \
              letters, digits, `_` and `-`, and begins with a letter."
@@ -304,6 +310,6 @@ mod tests {
         let entries = entries();
         let tables = Tables { entries: &entries };
         let silent = tables.paths().filter(|path| about(path).is_empty()).collect::<Vec<_>>();
-        assert_eq!((silent, tables.paths().count()), (Vec::new(), 16));
+        assert_eq!((silent, tables.paths().count()), (Vec::new(), 17));
     }
 }

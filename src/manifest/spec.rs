@@ -140,8 +140,29 @@ pub struct ExecSpec {
     /// MiB of older checkpoints that stay with a run, evenly spread over its steps: what runs that differ in their
     /// evaluations or in their length alone go on from.
     pub keep_mib: u32,
+    /// How long a worker's claim on a run outlives its last sign of life, in seconds; 0 takes no claims. A worker renews it
+    /// ten times as often and stops itself after three fifths of it.
+    pub lease_seconds: u32,
+    /// How often one sweep tries a run again by itself.
+    pub retries: Retries,
     /// The most runs that the manifest may plan.
     pub max_runs: u32,
+}
+
+/// How often one sweep tries a run again after a failure of a class, each time from its newest checkpoint. A full disk
+/// pauses the sweep instead, and what a wrong manifest or input caused is not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// After a number that is not finite: the same again, unless the device is not deterministic.
+    pub nan: u32,
+    /// After memory ran out.
+    pub oom: u32,
+    /// After a signal or a time limit ended the run's process.
+    pub killed: u32,
+    /// After a failure of the program, of a library or of the device.
+    pub infra: u32,
+    /// After a failure to read or write the results folder.
+    pub store: u32,
 }
 
 /// Where tensors live.

@@ -7,8 +7,10 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use super::files;
-use super::raw::{MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawPretrain, RawSampling};
-use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, RunConfig};
+use super::raw::{
+    MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawPretrain, RawRetries, RawSampling,
+};
+use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
 use super::valid_task::task;
 use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec, Rounding, kept_count};
@@ -135,6 +137,9 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
     for (name, named) in &raw.evals {
         held_out(key_of(name, "seed"), named.eval.seed);
     }
+    let text = || "`exec.lease_seconds` = 1 is too short to be renewed in time".to_owned();
+    let help = "at least 2 seconds, or 0 to take no claims";
+    rules.unless(raw.exec.lease_seconds != 1, &["exec.lease_seconds"], text, help);
     let named = raw.evals.into_iter().map(|(name, named)| {
         let task = task(named.task, &format!("eval.{name}.task"), &mut rules);
         NamedEval { eval: eval(&named.eval), task, name }
@@ -167,9 +172,15 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
             checkpoint_every: raw.exec.checkpoint_every,
             keep_checkpoints: raw.exec.keep_checkpoints,
             keep_mib: raw.exec.keep_mib,
+            lease_seconds: raw.exec.lease_seconds,
+            retries: retries(&raw.exec.retries),
             max_runs: raw.exec.max_runs,
         },
     })
+}
+
+fn retries(raw: &RawRetries) -> Retries {
+    Retries { nan: raw.nan, oom: raw.oom, killed: raw.killed, infra: raw.infra, store: raw.store }
 }
 
 /// The key of a named evaluation, for a message.

@@ -46,6 +46,8 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
         checkpoint_every: _,
         keep_checkpoints: _,
         keep_mib: _,
+        lease_seconds: _,
+        retries: _,
         max_runs: _,
     } = exec;
 

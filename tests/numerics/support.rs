@@ -6,7 +6,7 @@ use tickets::counter::Counter;
 use tickets::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
 use tickets::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
 use tickets::manifest::{
-    DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, RunConfig,
+    DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
 };
 use tickets::sparsity::MaskSpec;
 use tickets::task::{
@@ -167,6 +167,8 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
             checkpoint_every: 1,
             keep_checkpoints: 1,
             keep_mib: 0,
+            lease_seconds: 0,
+            retries: Retries { nan: 0, oom: 0, killed: 0, infra: 0, store: 0 },
             max_runs: 1000,
         },
     }

@@ -15,7 +15,7 @@ use crate::exit::{Code, Failure};
 use crate::manifest::{self, Overrides};
 use crate::plan::{self, RunSpec};
 use crate::provenance;
-use crate::store::Store;
+use crate::store::{Sighting, Store};
 
 /// Arguments of `tickets stage`.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +38,9 @@ pub struct StageArgs {
     /// The full id of the run
     #[arg(long)]
     pub run: String,
+    /// A lease of this stage that the sweep found abandoned
+    #[arg(long)]
+    pub abandoned: Option<Sighting>,
     /// The sweep's process id: the worker ends with it
     #[arg(long)]
     pub parent: Option<u32>,
@@ -64,7 +67,7 @@ pub fn stage(args: &StageArgs, make: MakeTrainer) -> Code {
         });
     match prepared {
         Ok((trainer, requests, run, store)) => {
-            execute_work(trainer.as_ref(), &run, args.stage, &store, &wire, &requests)
+            execute_work(trainer.as_ref(), &run, args.stage, &store, &wire, &requests, args.abandoned)
         }
         Err(failure) => {
             let code = failure.class.exit_code();

@@ -13,7 +13,7 @@ use std::sync::mpsc::Sender;
 use super::SweepOptions;
 use super::error::ExecuteError;
 use super::event::Message;
-use super::graph::Task;
+use super::graph::{Node, Task};
 use super::trainer::{FailureClass, StageFailure};
 use super::worker::WorkStage;
 use crate::plan::{Plan, RunSpec};
@@ -75,13 +75,14 @@ pub enum End {
 /// Starts the worker process of a task.
 pub(super) fn start(
     node: usize,
-    task: &Task,
+    of: &Node,
     plan: &Plan,
     store: &Store,
     options: &SweepOptions,
     gpu: Option<String>,
     heard: &Sender<Heard>,
 ) -> Result<Worker, ExecuteError> {
+    let task = &of.task;
     let run = &plan.runs[task.run];
     let log = log_path(task, store)?;
     if let Some(folder) = log.parent() {
@@ -95,7 +96,7 @@ pub(super) fn start(
     }
     let spawned = command
         .args(&options.arguments)
-        .args(arguments(task, run, store, options))
+        .args(arguments(of, run, store, options))
         .env("OMP_NUM_THREADS", &threads)
         .env("MKL_NUM_THREADS", &threads)
         // cuBLAS reads this at its start, and without it may sum in any order.
@@ -134,9 +135,9 @@ pub(super) fn start(
 
 /// The command line of a worker, after `tickets`. The worker reads the manifest itself, with the same overrides, and
 /// refuses when the run is no longer in it.
-fn arguments(task: &Task, run: &RunSpec, store: &Store, options: &SweepOptions) -> Vec<OsString> {
+fn arguments(of: &Node, run: &RunSpec, store: &Store, options: &SweepOptions) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--results".into(), store.results().into()];
-    arguments.extend(["--stage".into(), task.stage.name().into()]);
+    arguments.extend(["--stage".into(), of.task.stage.name().into()]);
     arguments.extend(["--manifest".into(), options.manifest.clone().into_os_string()]);
     for set in &options.set {
         arguments.extend(["--set".into(), set.into()]);
@@ -145,6 +146,9 @@ fn arguments(task: &Task, run: &RunSpec, store: &Store, options: &SweepOptions) 
         arguments.push("--no-env".into());
     }
     arguments.extend(["--run".into(), run.id.to_string().into()]);
+    if let Some(sighting) = of.abandoned {
+        arguments.extend(["--abandoned".into(), sighting.to_string().into()]);
+    }
     arguments.extend(["--parent".into(), std::process::id().to_string().into()]);
     arguments
 }

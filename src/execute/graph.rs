@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::worker::WorkStage;
 use crate::plan::{Plan, RunSpec};
-use crate::store::{RunState, Stage, Store, StoreError};
+use crate::store::{RunState, Sighting, Stage, Store, StoreError};
 
 /// One thing to do, in one worker process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub status: Status,
     /// Who is at it, when another worker is.
     pub elsewhere: Option<String>,
+    /// The lease of it that was found abandoned.
+    pub abandoned: Option<Sighting>,
     /// Not to be tried again before this moment.
     pub not_before: Option<Instant>,
     /// How often it failed in this sweep.
@@ -152,6 +154,7 @@ fn push(nodes: &mut Vec<Node>, task: Task, needs: Vec<usize>) -> usize {
         trajectory: None,
         status: Status::Waiting,
         elsewhere: None,
+        abandoned: None,
         not_before: None,
         failures: 0,
         attempts_before: 0,

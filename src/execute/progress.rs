@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn events(ui: &mut dyn Progress) {
-        let opening = Opening { total: 4, done: 1, todo: 2, resumable: 1, failed: 1, shared: 1, jobs: 2 };
+        let opening = Opening { total: 4, done: 1, todo: 2, resumable: 1, failed: 1, shared: 1, elsewhere: 0, jobs: 2 };
         ui.opening(&opening);
         let task = task(Some(3));
         ui.started(&task);

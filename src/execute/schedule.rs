@@ -75,9 +75,9 @@ impl<'a> Schedule<'a> {
             while starts && self.workers.len() < jobs {
                 let Some(index) = self.next()? else { break };
                 let gpu = self.free_gpu();
-                let task = &self.graph.nodes[index].task;
-                let worker = child::start(index, task, self.plan, self.store, self.options, gpu, &sender)?;
-                ui.started(task);
+                let node = &self.graph.nodes[index];
+                let worker = child::start(index, node, self.plan, self.store, self.options, gpu, &sender)?;
+                ui.started(&node.task);
                 self.graph.nodes[index].status = Status::Running;
                 self.workers.push(worker);
             }
@@ -111,12 +111,13 @@ impl<'a> Schedule<'a> {
         let mut runs = 0;
         for node in self.graph.nodes.iter_mut().filter(|node| node.status == Status::Waiting) {
             let own = node.task.stage.task(&self.plan.runs[node.task.run]);
-            node.elsewhere = None;
-            if let Some(claim) = own.and_then(|task| claims.get(&task))
-                && self.observer.judge(claim)? == Standing::Held
-            {
+            (node.elsewhere, node.abandoned) = (None, None);
+            let Some(claim) = own.and_then(|task| claims.get(&task)) else { continue };
+            if self.observer.judge(claim)? == Standing::Held {
                 node.elsewhere = Some(claim.whose());
                 runs += usize::from(node.task.stage == WorkStage::Run);
+            } else {
+                node.abandoned = Some(claim.sighting());
             }
         }
         self.looked = Instant::now();

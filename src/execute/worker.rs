@@ -16,7 +16,7 @@ use super::signals::Requests;
 use super::trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
 use crate::exit::Code;
 use crate::plan::RunSpec;
-use crate::store::{Asked, Stage, Store, StoreError, Terms, run_task, stage_task};
+use crate::store::{Asked, Sighting, Stage, Store, StoreError, Terms, run_task, stage_task};
 
 /// What a worker process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,8 @@ impl WorkStage {
     }
 }
 
-/// Does one stage of one run and tells `wire` how it goes; the exit code says the same in one number.
+/// Does one stage of one run and tells `wire` how it goes; the exit code says the same in one number. `abandoned` is a lease
+/// of it that the caller has watched and found abandoned.
 pub fn work(
     trainer: &dyn Trainer,
     run: &RunSpec,
@@ -62,11 +63,12 @@ pub fn work(
     store: &Store,
     wire: &Wire,
     requests: &Requests,
+    abandoned: Option<Sighting>,
 ) -> Code {
     let notices = wire.clone();
     let note = move |line: &str| notices.send(&Message::Event(Event::Note(line.to_owned())));
     let store = store.clone().with_notices(note);
-    let keeper = match keep(run, stage, &store, wire, requests) {
+    let keeper = match keep(run, stage, &store, wire, requests, abandoned) {
         Ok(Held::Ours(keeper)) => keeper,
         Ok(Held::Elsewhere(holder)) => {
             wire.send(&Message::Busy { holder });
@@ -150,12 +152,15 @@ fn keep(
     store: &Store,
     wire: &Wire,
     requests: &Requests,
+    abandoned: Option<Sighting>,
 ) -> Result<Held, StageFailure> {
     let (Some(terms), Some(task)) = (Terms::of_seconds(run.config.exec.lease_seconds), stage.task(run)) else {
         return Ok(Held::Ours(None));
     };
     let purpose = format!("{} of {}", stage.name(), run.label);
-    let lease = match store.lease(&task, &purpose, terms, &mut store.observer()?)? {
+    let mut observer = store.observer()?;
+    observer.believe(abandoned);
+    let lease = match store.lease(&task, &purpose, terms, &mut observer)? {
         Asked::Granted(lease) => lease,
         Asked::Taken(claim) => return Ok(Held::Elsewhere(claim.whose())),
     };

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -67,6 +67,32 @@ pub struct Claim {
     path: PathBuf,
 }
 
+/// One state of a lease: a generation, at one of its renewals. An observer that has watched it long enough to know that it
+/// is abandoned hands this on to the worker that it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    generation: u64,
+    /// Since 1970, by the clock of the store's file system.
+    renewed: Duration,
+}
+
+impl std::fmt::Display for Sighting {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}:{}", self.generation, self.renewed.as_nanos())
+    }
+}
+
+impl std::str::FromStr for Sighting {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once(':').ok_or("not GENERATION:NANOSECONDS")?;
+        let nanoseconds: u64 = parts.1.parse().map_err(|_| "not a number of nanoseconds")?;
+        let generation = parts.0.parse().map_err(|_| "not a generation")?;
+        Ok(Self { generation, renewed: Duration::from_nanos(nanoseconds) })
+    }
+}
+
 /// What an observer makes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -92,6 +118,8 @@ pub enum Asked {
 pub struct Observer {
     /// Of each lease file: the time of its last renewal, and since when this has not changed.
     seen: BTreeMap<PathBuf, (SystemTime, Instant)>,
+    /// What another observer has found abandoned.
+    told: Option<Sighting>,
     clock: PathBuf,
 }
 
@@ -235,7 +263,7 @@ impl Store {
         self.home.writable()?;
         fs::create_folders(&self.home.layout.leases())?;
         let clock = fs::temporary_file(&self.home.layout.leases())?;
-        Ok(Observer { seen: BTreeMap::new(), clock })
+        Ok(Observer { seen: BTreeMap::new(), told: None, clock })
     }
 }
 
@@ -243,6 +271,12 @@ impl Claim {
     /// How long ago it was renewed as of `now`, a time of the same clock; zero when the clock was set back.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.renewed).unwrap_or_default()
+    }
+
+    /// What is seen of it now.
+    pub fn sighting(&self) -> Sighting {
+        let renewed = self.renewed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Sighting { generation: self.generation, renewed }
     }
 
     /// Who holds it, for a reader: process and host.
@@ -264,6 +298,11 @@ impl Claim {
 }
 
 impl Observer {
+    /// Takes over what another observer has seen: a lease that is still in this state is abandoned.
+    pub fn believe(&mut self, abandoned: Option<Sighting>) {
+        self.told = abandoned;
+    }
+
     /// Whether a claim still counts.
     ///
     /// # Errors
@@ -277,7 +316,8 @@ impl Observer {
         let unchanged = observed.duration_since(entry.1);
         match claim.holder.as_ref().map(|holder| holder.life(Process::this())) {
             None | Some(Life::Dead) => return Ok(Standing::Dead),
-            Some(Life::Alive | Life::Unknown) => {}
+            Some(_) if self.told == Some(claim.sighting()) => return Ok(Standing::Expired),
+            Some(_) => {}
         }
         Ok(if is_expired(claim.age(self.now()?), unchanged, claim.terms) {
             Standing::Expired
@@ -378,11 +418,6 @@ fn generations(home: &Home, task: &str) -> Result<Vec<u64>, StoreError> {
 fn parse_name(name: &str) -> Option<(&str, u64)> {
     let (task, generation) = name.rsplit_once('.')?;
     Some((check_name(task).ok()?, generation.parse().ok()?))
-}
-
-/// Whether a path is that of a lease file, for those who walk the store.
-pub(super) fn is_lease(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).and_then(parse_name).is_some()
 }
 
 #[cfg(test)]

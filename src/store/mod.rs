@@ -33,7 +33,7 @@ pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
 pub use layout::Stage;
-pub use lease::{Asked, Claim, Lease, Observer, Standing, Terms, run_task, stage_task};
+pub use lease::{Asked, Claim, Lease, Observer, Sighting, Standing, Terms, run_task, stage_task};
 pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};

@@ -366,7 +366,7 @@ impl Bench {
         let said = Said::default();
         let trainer = Scripted::new(&self.folder);
         let wire = Wire::new(Box::new(said.clone()));
-        let code = work(&trainer, &self.run(wanted), stage, &self.store(), &wire, requests);
+        let code = work(&trainer, &self.run(wanted), stage, &self.store(), &wire, requests, None);
         let text = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
         (
             code,

@@ -3,7 +3,6 @@
 use crate::bench::*;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tickets::cli::args::{LookArgs, ManifestArgs};
@@ -30,7 +29,7 @@ fn status_text(bench: &Bench, results: &Path, json: bool) -> String {
     let manifest = bench.manifest().to_str().unwrap().to_owned();
     let common = ManifestArgs { manifest, set: Vec::new(), no_env: true, results: results.to_path_buf() };
     let mut out = Vec::new();
-    assert_eq!(status(&StatusArgs { common, json }, &mut out).unwrap(), Code::Ok);
+    assert_eq!(status(&StatusArgs { common, json, watch: false, every: 2.0 }, &mut out).unwrap(), Code::Ok);
     String::from_utf8(out).unwrap()
 }
 

@@ -16,7 +16,7 @@ fn a_grid_is_done_in_order_and_each_stage_once() {
     let summary = bench.sweep_with(&bench.options(), &mut watcher);
     assert!(summary.is_complete(), "{summary:?}");
     assert_eq!((summary.finished.len(), summary.before.len(), summary.failed.len()), (4, 0, 0));
-    let opening = Opening { total: 4, done: 0, todo: 4, resumable: 0, failed: 0, shared: 2, jobs: 2 };
+    let opening = Opening { total: 4, done: 0, todo: 4, resumable: 0, failed: 0, shared: 2, elsewhere: 0, jobs: 2 };
     assert_eq!(watcher.openings, [opening]);
     assert_eq!(watcher.steps, 4 * STEPS);
 
@@ -78,8 +78,9 @@ fn a_worker_says_what_it_does_line_by_line() {
     assert_eq!(bench.work("fisher", WorkStage::Scores, &go_on), (Code::Ok, vec![Message::Finished]));
     let (code, said) = bench.work("fisher", WorkStage::Run, &go_on);
     assert_eq!(code, Code::Ok);
-    assert_eq!(said.len(), STEPS as usize + 2);
-    assert_eq!(said[0], Message::Event(Event::Phase { name: "train".into(), steps: STEPS }));
+    assert_eq!(said.len(), STEPS as usize + 3);
+    assert_eq!(said[0], Message::Event(Event::Attempt { number: 1 }));
+    assert_eq!(said[1], Message::Event(Event::Phase { name: "train".into(), steps: STEPS }));
     assert_eq!(said.last(), Some(&Message::Finished));
     assert_eq!(bench.state("fisher"), RunState::Done);
 }

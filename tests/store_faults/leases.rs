@@ -9,7 +9,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tickets::store::{Asked, Lease, Observer, Stage, Standing, Store, StoreError, Terms};
+use tickets::store::{Asked, Lease, Observer, Stage, Store, StoreError, Terms};
 
 const LONG: Terms = Terms { lasts: Duration::from_secs(300) };
 

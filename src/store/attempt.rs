@@ -5,14 +5,13 @@
 //! are copied, and rows after it are written again by repeating their steps, so the rows of a resumed run are those of
 //! an uninterrupted one.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::artifact::{prepare_folder, records};
 use super::checkpoint::{self, Adopted, Checkpoint, Keep};
+use super::disk::DiskFile;
 use super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, check_name};
 use super::record::{self, FileRecord, Marker, Row};
 use super::rows::RowsFile;
@@ -28,7 +27,7 @@ pub struct Attempt {
     kept_bytes: u64,
     metrics: RowsFile,
     evals: RowsFile,
-    log: File,
+    log: DiskFile,
 }
 
 impl std::fmt::Debug for Attempt {
@@ -59,9 +58,9 @@ impl Store {
             Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
             None => (None, Vec::new(), Vec::new()),
         };
-        let metrics = RowsFile::create(folder.join(METRICS), &metrics)?;
-        let evals = RowsFile::create(folder.join(EVALS), &evals)?;
-        let log = fs::open_append(&folder.join(LOG))?;
+        let metrics = RowsFile::create(&folder.join(METRICS), &metrics)?;
+        let evals = RowsFile::create(&folder.join(EVALS), &evals)?;
+        let log = fs::append_to(&folder.join(LOG))?;
         fs::sync_folder(&folder)?;
         Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
     }
@@ -149,8 +148,8 @@ impl Attempt {
     /// # Errors
     /// When it cannot be written.
     pub fn log(&mut self, line: &str) -> Result<(), StoreError> {
-        let written = self.log.write_all(format!("{}\n", line.trim_end()).as_bytes());
-        written.map_err(|e| StoreError::io("write", &self.folder.join(LOG), e))
+        let written = self.log.append(format!("{}\n", line.trim_end()).as_bytes());
+        written.map_err(|e| StoreError::io("write", self.log.path(), e))
     }
 
     /// Writes a checkpoint: `step` steps are complete. The rows so far are forced to the disk before, and the newest

@@ -13,10 +13,14 @@
 mod artifact;
 mod attempt;
 mod checkpoint;
+mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 pub mod fs;
 pub mod layout;
 mod lock;
+mod look;
 mod record;
 mod relative;
 mod rows;

@@ -3,12 +3,11 @@
 //! In: rows. Out: JSON lines, and a [`RowsMark`] that a checkpoint stores: how many rows and bytes there were and
 //! their digest, so that a later attempt can take over exactly this prefix and notice damage in it.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::disk::DiskFile;
 use super::record::{self, Row};
 use super::{StoreError, fs};
 
@@ -53,8 +52,7 @@ impl RowsMark {
 
 /// A file of rows, open for appending.
 pub(super) struct RowsFile {
-    path: PathBuf,
-    file: File,
+    file: DiskFile,
     hasher: blake3::Hasher,
     bytes: u64,
     rows: Vec<Row>,
@@ -62,22 +60,22 @@ pub(super) struct RowsFile {
 
 impl RowsFile {
     /// Creates the file with the rows taken over from an earlier attempt.
-    pub fn create(path: PathBuf, adopted: &[u8]) -> Result<Self, StoreError> {
-        fs::write_new(&path, adopted)?;
-        let rows = record::parse_rows(adopted, &path)?;
-        let file = fs::open_append(&path)?;
+    pub fn create(path: &Path, adopted: &[u8]) -> Result<Self, StoreError> {
+        fs::write_new(path, adopted)?;
+        let rows = record::parse_rows(adopted, path)?;
+        let file = fs::append_to(path)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(adopted);
-        Ok(Self { path, file, hasher, bytes: adopted.len() as u64, rows })
+        Ok(Self { file, hasher, bytes: adopted.len() as u64, rows })
     }
 
     /// Appends one row. When that fails the file is cut back to the rows before it.
     pub fn append(&mut self, row: &Row) -> Result<(), StoreError> {
         let mut line = Value::Object(row.clone()).to_string();
         line.push('\n');
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
-            let _ = self.file.set_len(self.bytes);
-            return Err(StoreError::io("write", &self.path, error));
+        if let Err(error) = self.file.append(line.as_bytes()) {
+            let _ = self.file.cut(self.bytes);
+            return Err(StoreError::io("write", self.file.path(), error));
         }
         self.hasher.update(line.as_bytes());
         self.bytes += line.len() as u64;
@@ -87,7 +85,7 @@ impl RowsFile {
 
     /// Forces the rows to the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(|e| StoreError::io("fsync", &self.path, e))
+        self.file.sync().map_err(|e| StoreError::io("fsync", self.file.path(), e))
     }
 
     /// How far the file has been written.

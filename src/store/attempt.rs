@@ -47,7 +47,7 @@ impl Store {
     pub fn begin(&self, run: &str) -> Result<Attempt, StoreError> {
         self.home.writable()?;
         let home = self.home.clone();
-        fs::create_folders(&home.layout.attempts(check_name(run)?))?;
+        home.create_folders(&home.layout.attempts(check_name(run)?))?;
         let adopted = checkpoint::adopt(&home, run)?;
         let mut number = checkpoint::attempts(&home, run)?.last().copied().unwrap_or(0) + 1;
         while !fs::create_folder_new(&home.layout.attempt(run, number))? {
@@ -89,7 +89,7 @@ impl Store {
     /// When the record cannot be written.
     pub fn record_failure(&self, run: &str, failure: &Value) -> Result<(), StoreError> {
         self.home.writable()?;
-        fs::create_folders(&self.home.layout.run(check_name(run)?))?;
+        self.home.create_folders(&self.home.layout.run(check_name(run)?))?;
         let number = checkpoint::attempts(&self.home, run)?.last().copied().unwrap_or(0);
         write_failure(&self.home, run, number, failure)
     }
@@ -183,14 +183,14 @@ impl Attempt {
         if let Some(existing) = fs::read_optional(&target.join(DONE))? {
             // Asked to stop right after a checkpoint: the same once more is fine.
             if existing == marker.to_text().as_bytes() {
-                return Ok(());
+                return fs::sync_folder(&parent);
             }
             return Err(StoreError::damaged(
                 &target,
                 "this attempt wrote another checkpoint of this step before",
             ));
         }
-        fs::create_folders(&parent)?;
+        fs::create_folders_in(&self.folder, &parent)?;
         let prepared = prepare_folder(&parent, files, &marker)?;
         if !fs::publish_folder(&prepared, &target)? {
             fs::remove_leftover(&prepared)?;
@@ -210,7 +210,7 @@ impl Attempt {
     ///
     /// # Errors
     /// When something cannot be written; the run is not finished then.
-    pub fn finish(self, files: &[(&str, &[u8])], meta: Value) -> Result<(), StoreError> {
+    pub fn finish(mut self, files: &[(&str, &[u8])], meta: Value) -> Result<(), StoreError> {
         self.metrics.sync()?;
         self.evals.sync()?;
         let mut list = records(files)?
@@ -244,6 +244,8 @@ impl Attempt {
         loop {
             if let Some(first) = store.result(&self.run)? {
                 self.compare(&first, &marker)?;
+                // Whoever finished first may have been killed before the marker's name was durable.
+                fs::sync_folder(&self.home.layout.run(&self.run))?;
                 break;
             }
             if fs::publish_file(&self.home.layout.run(&self.run).join(DONE), marker.to_text().as_bytes())? {
@@ -282,7 +284,7 @@ impl Attempt {
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn fail(self, failure: &Value) -> Result<(), StoreError> {
+    pub fn fail(mut self, failure: &Value) -> Result<(), StoreError> {
         // What is known so far is worth keeping, but a disk that cannot take it must not hide the failure itself.
         let _ = self.metrics.sync();
         let _ = self.evals.sync();

@@ -8,6 +8,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "half of a write or a removal is done here")]
 
+mod check;
+mod dice;
+mod model;
+mod power;
+mod scenario;
+mod struck;
+
 use std::cell::RefCell;
 use std::fs;
 use std::io::{self, Write};
@@ -237,6 +244,11 @@ impl Seen {
         // Half of something is done by the operation that was struck alone.
         lasting.then_some(if fault == Fault::FullForGood { Fault::FullOnce } else { Fault::Kill })
     }
+}
+
+/// An empty folder, in memory where that can be had: thousands of them are filled.
+fn workplace() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 /// Whether this thread is watched: then nothing need really be forced to the disk.

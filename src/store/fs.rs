@@ -46,6 +46,18 @@ pub fn create_folders(path: &Path) -> Result<()> {
     }
 }
 
+/// Creates the folders from `top`, which exists, down to `path`, durably. Those that exist are forced to the disk as well:
+/// whoever made them may have been killed before it could do so.
+pub fn create_folders_in(top: &Path, path: &Path) -> Result<()> {
+    if path == top {
+        return Ok(());
+    }
+    let above = parent(path);
+    create_folders_in(top, above)?;
+    create_folders(path)?;
+    sync_folder(above)
+}
+
 /// Creates a folder that must not exist yet; `false` when it does.
 pub fn create_folder_new(path: &Path) -> Result<bool> {
     match disk::create_folder(path) {
@@ -175,8 +187,9 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
 /// Moves a file or folder within the file system.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     disk::rename(from, to).map_err(|e| StoreError::io("move", from, e))?;
-    sync_folder(parent(from))?;
-    sync_folder(parent(to))
+    // The new name first: what loses the power in between has both names rather than none.
+    sync_folder(parent(to))?;
+    sync_folder(parent(from))
 }
 
 /// Sets the time of a file's last change to now, by the clock of the file system.
@@ -195,7 +208,8 @@ pub fn remove_file(path: &Path) -> Result<()> {
 
 /// Removes a folder with all that is in it; that it is already gone is fine.
 ///
-/// The folder first gets a temporary name, so that a removal that is cut short leaves nothing that looks like a result.
+/// The folder first gets a temporary name, durably, so that a removal that is cut short leaves nothing that looks like a
+/// result, after a loss of power neither.
 pub fn remove_folder(path: &Path) -> Result<()> {
     let doomed = parent(path).join(temporary_name());
     match disk::rename(path, &doomed) {
@@ -203,6 +217,7 @@ pub fn remove_folder(path: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(StoreError::io("remove", path, e)),
     }
+    sync_folder(parent(path))?;
     disk::remove_tree(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))
 }
 
@@ -268,7 +283,7 @@ fn temporary_name() -> String {
     format!("{TEMPORARY}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -196,13 +196,15 @@ impl Store {
             detail: json!({}),
             meta,
         };
+        let parent = self.home.layout.stage(stage);
+        self.home.create_folders(&parent)?;
         if let Some(existing) = self.artifact(stage, id)?
             && *existing.files() == marker.files
         {
+            // Whoever made it may have been killed before its name was durable.
+            fs::sync_folder(&parent)?;
             return Ok(existing);
         }
-        let parent = self.home.layout.stage(stage);
-        fs::create_folders(&parent)?;
         let prepared = prepare_folder(&parent, files, &marker)?;
         loop {
             if fs::publish_folder(&prepared, &folder)? {

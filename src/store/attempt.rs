@@ -5,14 +5,13 @@
 //! are copied, and rows after it are written again by repeating their steps, so the rows of a resumed run are those of
 //! an uninterrupted one.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use super::artifact::{prepare_folder, records};
 use super::checkpoint::{self, Adopted, Checkpoint, Keep};
+use super::disk::DiskFile;
 use super::layout::{DONE, EVALS, FINAL, FORGIVEN, LOG, METRICS, PROVENANCE, check_name};
 use super::record::{self, FileRecord, Marker, Row};
 use super::rows::RowsFile;
@@ -28,7 +27,7 @@ pub struct Attempt {
     kept_bytes: u64,
     metrics: RowsFile,
     evals: RowsFile,
-    log: File,
+    log: DiskFile,
 }
 
 impl std::fmt::Debug for Attempt {
@@ -55,9 +54,9 @@ impl Store {
             Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
             None => (None, Vec::new(), Vec::new()),
         };
-        let metrics = RowsFile::create(folder.join(METRICS), &metrics)?;
-        let evals = RowsFile::create(folder.join(EVALS), &evals)?;
-        let log = fs::open_append(&folder.join(LOG))?;
+        let metrics = RowsFile::create(&folder.join(METRICS), &metrics)?;
+        let evals = RowsFile::create(&folder.join(EVALS), &evals)?;
+        let log = fs::append_to(&folder.join(LOG))?;
         fs::sync_folder(&folder)?;
         Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
     }
@@ -190,8 +189,8 @@ impl Attempt {
     /// # Errors
     /// When it cannot be written.
     pub fn log(&mut self, line: &str) -> Result<(), StoreError> {
-        let written = self.log.write_all(format!("{}\n", line.trim_end()).as_bytes());
-        written.map_err(|e| StoreError::io("write", &self.folder.join(LOG), e))
+        let written = self.log.append(format!("{}\n", line.trim_end()).as_bytes());
+        written.map_err(|e| StoreError::io("write", self.log.path(), e))
     }
 
     /// Writes a checkpoint: `step` steps are complete. The rows so far are forced to the disk before, and the newest
@@ -225,14 +224,14 @@ impl Attempt {
         if let Some(existing) = fs::read_optional(&target.join(DONE))? {
             // Asked to stop right after a checkpoint: the same once more is fine.
             if existing == marker.to_text().as_bytes() {
-                return Ok(());
+                return fs::sync_folder(&parent);
             }
             return Err(StoreError::damaged(
                 &target,
                 "this attempt wrote another checkpoint of this step before",
             ));
         }
-        fs::create_folders(&parent)?;
+        fs::create_folders_in(&self.folder, &parent)?;
         let prepared = prepare_folder(&parent, files, &marker)?;
         if !fs::publish_folder(&prepared, &target)? {
             fs::remove_leftover(&prepared)?;
@@ -252,7 +251,7 @@ impl Attempt {
     ///
     /// # Errors
     /// When something cannot be written; the run is not finished then.
-    pub fn finish(self, files: &[(&str, &[u8])], meta: Value) -> Result<(), StoreError> {
+    pub fn finish(mut self, files: &[(&str, &[u8])], meta: Value) -> Result<(), StoreError> {
         self.metrics.sync()?;
         self.evals.sync()?;
         let mut list = records(files)?
@@ -286,6 +285,8 @@ impl Attempt {
         loop {
             if let Some(first) = store.result(&self.run)? {
                 self.compare(&first, &marker)?;
+                // Whoever finished first may have been killed before the marker's name was durable.
+                fs::sync_folder(&self.home.layout.run(&self.run))?;
                 break;
             }
             if fs::publish_file(&self.home.layout.run(&self.run).join(DONE), marker.to_text().as_bytes())? {
@@ -329,7 +330,7 @@ impl Attempt {
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn fail(self, failure: &Value) -> Result<(), StoreError> {
+    pub fn fail(mut self, failure: &Value) -> Result<(), StoreError> {
         // What is known so far is worth keeping, but a disk that cannot take it must not hide the failure itself.
         let _ = self.metrics.sync();
         let _ = self.evals.sync();
@@ -339,7 +340,7 @@ impl Attempt {
 
 /// Makes the folder of a new attempt; of two that begin at the same time each gets its own.
 fn new_attempt(home: &Home, run: &str) -> Result<u32, StoreError> {
-    fs::create_folders(&home.layout.attempts(check_name(run)?))?;
+    home.create_folders(&home.layout.attempts(check_name(run)?))?;
     let mut number = checkpoint::attempts(home, run)?.last().copied().unwrap_or(0) + 1;
     while !fs::create_folder_new(&home.layout.attempt(run, number))? {
         number += 1;

@@ -189,3 +189,21 @@ impl From<StoreError> for Failure {
         Self::new(code, error, hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_told_apart() {
+        let path = Path::new("p");
+        let of = |code| StoreError::io("write", path, io::Error::from_raw_os_error(code));
+        assert!(matches!(of(28), StoreError::DiskFull { .. }));
+        assert!(matches!(of(122), StoreError::DiskFull { .. }));
+        assert!(matches!(of(30), StoreError::ReadOnly { .. }));
+        assert!(matches!(of(13), StoreError::Denied { .. }));
+        assert!(matches!(of(1), StoreError::Denied { .. }));
+        assert!(matches!(of(5), StoreError::Io { .. }));
+        assert_eq!(of(28).to_string(), "no space left to write p");
+    }
+}

@@ -1,4 +1,4 @@
-//! The file primitives: the only place in the program that writes files.
+//! The file recipes: how files and folders come to be, are replaced and go, so that a crash at any moment does no harm.
 //!
 //! In: paths and bytes. Out: durable files. Invariants: a file appears under its final name only when its bytes are
 //! on the disk (temporary file in the same folder, fsync, atomic publish, fsync of the folder), and the `publish_*`
@@ -7,80 +7,25 @@
 //!
 //! Source: the recipe of restic's local backend; ALICE (OSDI'14) for what goes wrong without it.
 
-#![expect(clippy::disallowed_methods, reason = "everything else writes through this file")]
-
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
-use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
+use super::disk::{self, DiskFile};
 use super::error::StoreError;
 use super::process::{Life, Process};
+use super::look;
+pub use super::look::{
+    canonical_path, exists, file_length, link_target, list, modified, read, read_optional,
+};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Names of temporary files and folders begin with this; what a killed process leaves behind is found by it.
 pub const TEMPORARY: &str = ".tmp-";
-
-/// Reads a whole file.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| StoreError::io("read", path, e))
-}
-
-/// Reads a whole file; `None` when it does not exist.
-pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::io("read", path, e)),
-    }
-}
-
-/// The length of a file; `None` when there is no regular file of this name.
-pub fn file_length(path: &Path) -> Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
-        Ok(_) => Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::io("look at", path, e)),
-    }
-}
-
-/// Whether anything has this name.
-pub fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// The absolute path without symbolic links.
-pub fn canonical_path(path: &Path) -> Result<PathBuf> {
-    fs::canonicalize(path).map_err(|e| StoreError::io("find", path, e))
-}
-
-/// Where a symbolic link points, as text.
-pub fn link_target(path: &Path) -> Option<String> {
-    fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
-}
-
-/// The names in a folder, sorted; none when the folder does not exist. Names that are not UTF-8 are not ours.
-pub fn list(path: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(StoreError::io("list", path, e)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| StoreError::io("list", path, e))?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
 
 /// Creates a folder and its parents, durably.
 pub fn create_folders(path: &Path) -> Result<()> {
@@ -91,7 +36,7 @@ pub fn create_folders(path: &Path) -> Result<()> {
     if !parent.is_dir() {
         create_folders(parent)?;
     }
-    match fs::create_dir(path) {
+    match disk::create_folder(path) {
         Ok(()) => sync_folder(parent),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -102,9 +47,21 @@ pub fn create_folders(path: &Path) -> Result<()> {
     }
 }
 
+/// Creates the folders from `top`, which exists, down to `path`, durably. Those that exist are forced to the disk as well:
+/// whoever made them may have been killed before it could do so.
+pub fn create_folders_in(top: &Path, path: &Path) -> Result<()> {
+    if path == top {
+        return Ok(());
+    }
+    let above = parent(path);
+    create_folders_in(top, above)?;
+    create_folders(path)?;
+    sync_folder(above)
+}
+
 /// Creates a folder that must not exist yet; `false` when it does.
 pub fn create_folder_new(path: &Path) -> Result<bool> {
-    match fs::create_dir(path) {
+    match disk::create_folder(path) {
         Ok(()) => sync_folder(parent(path)).map(|()| true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(StoreError::io("create", path, e)),
@@ -123,13 +80,9 @@ pub fn temporary_folder(folder: &Path) -> Result<PathBuf> {
 
 /// Writes a file that must not exist yet and forces it to the disk. The name is forced by [`sync_folder`].
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|e| StoreError::io("create", path, e))?;
-    file.write_all(bytes).map_err(|e| StoreError::io("write", path, e))?;
-    file.sync_all().map_err(|e| StoreError::io("fsync", path, e))
+    let mut file = DiskFile::create_new(path).map_err(|e| StoreError::io("create", path, e))?;
+    file.append(bytes).map_err(|e| StoreError::io("write", path, e))?;
+    file.sync().map_err(|e| StoreError::io("fsync", path, e))
 }
 
 /// Writes a file atomically; the last writer wins.
@@ -140,8 +93,8 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// The same with the temporary file in another folder of the same file system, where leftovers are looked for.
 pub fn replace_by_way_of(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = write_temporary(folder, bytes)?;
-    if let Err(e) = fs::rename(&temporary, path) {
-        let _ = fs::remove_file(&temporary);
+    if let Err(e) = disk::rename(&temporary, path) {
+        let _ = disk::remove_file(&temporary);
         // The target's folder is a mount of its own.
         if e.kind() == io::ErrorKind::CrossesDevices && folder != parent(path) {
             return replace(path, bytes);
@@ -156,7 +109,7 @@ pub fn publish_file(path: &Path, bytes: &[u8]) -> Result<bool> {
     let folder = parent(path);
     let temporary = write_temporary(folder, bytes)?;
     let published = link_new(&temporary, path);
-    let _ = fs::remove_file(&temporary);
+    let _ = disk::remove_file(&temporary);
     let published = published.map_err(|e| StoreError::io("publish", path, e))?;
     sync_folder(folder)?;
     Ok(published)
@@ -164,23 +117,15 @@ pub fn publish_file(path: &Path, bytes: &[u8]) -> Result<bool> {
 
 /// Gives `from` the second name `to`; `false` when that name is taken.
 fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
-    match fs::hard_link(from, to) {
+    match disk::link(from, to) {
         Ok(()) => Ok(true),
         // On NFS a lost reply makes a link that succeeded look like one that did not: the link count knows better.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(is_same_file(from, to)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(look::is_same_file(from, to)),
         // Some file systems have no hard links.
         Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
             rename_new(from, to)
         }
         Err(e) => Err(e),
-    }
-}
-
-fn is_same_file(left: &Path, right: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (fs::symlink_metadata(left), fs::symlink_metadata(right)) {
-        (Ok(left), Ok(right)) => left.dev() == right.dev() && left.ino() == right.ino(),
-        _ => false,
     }
 }
 
@@ -227,40 +172,35 @@ pub fn publish_folder(from: &Path, to: &Path) -> Result<bool> {
 }
 
 fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+    let of = |renamed: io::Result<()>| match renamed {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => Ok(false),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP)
-            if from.is_dir() =>
-        {
-            // NFS has no RENAME_NOREPLACE, but a folder never replaces one that has files in it.
-            match fs::rename(from, to) {
-                Ok(()) => Ok(true),
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
-                    ) =>
-                {
-                    Ok(false)
-                }
-                Err(e) => Err(e),
-            }
-        }
-        Err(e) => Err(e.into()),
+        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::EXIST | Errno::NOTEMPTY)) => Ok(false),
+        Err(e) => Err(e),
+    };
+    let unknown = [Some(Errno::INVAL), Some(Errno::NOSYS), Some(Errno::NOTSUP)];
+    match of(disk::rename_new(from, to)) {
+        // NFS has no RENAME_NOREPLACE, but a folder never replaces one that has files in it.
+        Err(e) if unknown.contains(&Errno::from_io_error(&e)) && from.is_dir() => of(disk::rename(from, to)),
+        answer => answer,
     }
 }
 
 /// Moves a file or folder within the file system.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|e| StoreError::io("move", from, e))?;
-    sync_folder(parent(from))?;
-    sync_folder(parent(to))
+    disk::rename(from, to).map_err(|e| StoreError::io("move", from, e))?;
+    // The new name first: what loses the power in between has both names rather than none.
+    sync_folder(parent(to))?;
+    sync_folder(parent(from))
+}
+
+/// Sets the time of a file's last change to now, by the clock of the file system.
+pub fn touch(path: &Path) -> Result<()> {
+    disk::touch(path).map_err(|e| StoreError::io("touch", path, e))
 }
 
 /// Removes a file; that it is already gone is fine.
 pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+    match disk::remove_file(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(StoreError::io("remove", path, e)),
@@ -269,20 +209,22 @@ pub fn remove_file(path: &Path) -> Result<()> {
 
 /// Removes a folder with all that is in it; that it is already gone is fine.
 ///
-/// The folder first gets a temporary name, so that a removal that is cut short leaves nothing that looks like a result.
+/// The folder first gets a temporary name, durably, so that a removal that is cut short leaves nothing that looks like a
+/// result, after a loss of power neither.
 pub fn remove_folder(path: &Path) -> Result<()> {
     let doomed = parent(path).join(temporary_name());
-    match fs::rename(path, &doomed) {
+    match disk::rename(path, &doomed) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(StoreError::io("remove", path, e)),
     }
-    fs::remove_dir_all(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))
+    sync_folder(parent(path))?;
+    disk::remove_tree(&doomed).map_err(|e| StoreError::io("remove", &doomed, e))
 }
 
 /// Removes a temporary file or folder that a killed process left behind.
 pub fn remove_leftover(path: &Path) -> Result<()> {
-    let result = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let result = if path.is_dir() { disk::remove_tree(path) } else { disk::remove_file(path) };
     match result {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -290,22 +232,20 @@ pub fn remove_leftover(path: &Path) -> Result<()> {
     }
 }
 
-/// Opens a file for appending, creating it.
+/// Opens a file for appending, creating it, for this process or another one to write to.
 pub fn open_append(path: &Path) -> Result<File> {
-    OpenOptions::new().append(true).create(true).open(path).map_err(|e| StoreError::io("open", path, e))
+    append_to(path).map(DiskFile::into_file)
 }
 
-/// Opens a file for locking, creating it; its content is never touched.
-pub fn open_guard(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    options.open(path).map_err(|e| StoreError::io("open", path, e))
+/// Opens a file for appending, creating it.
+pub(super) fn append_to(path: &Path) -> Result<DiskFile> {
+    DiskFile::open_append(path).map_err(|e| StoreError::io("open", path, e))
 }
 
 /// Forces a folder's names to the disk.
 pub fn sync_folder(path: &Path) -> Result<()> {
     let folder = File::open(path).map_err(|e| StoreError::io("open", path, e))?;
-    match folder.sync_all() {
+    match disk::sync_folder(path, &folder) {
         Ok(()) => Ok(()),
         // Some network and FUSE file systems cannot fsync a folder; there is nothing better to do on them.
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
@@ -326,7 +266,7 @@ fn write_temporary(folder: &Path, bytes: &[u8]) -> Result<PathBuf> {
             Ok(()) => return Ok(path),
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => {
-                let _ = fs::remove_file(&path);
+                let _ = disk::remove_file(&path);
                 return Err(e);
             }
         }
@@ -350,24 +290,7 @@ pub fn temporary_file(folder: &Path) -> Result<PathBuf> {
     write_temporary(folder, b"")
 }
 
-/// Sets a file's time of change to now, by the clock of its file system.
-pub fn touch(path: &Path) -> Result<()> {
-    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-    let times = Timestamps { last_access: now, last_modification: now };
-    rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())
-        .map_err(|e| StoreError::io("touch", path, e.into()))
-}
-
-/// When a file was last changed, by the clock of its file system; `None` when it does not exist.
-pub fn modified(path: &Path) -> Result<Option<SystemTime>> {
-    match fs::metadata(path).and_then(|meta| meta.modified()) {
-        Ok(time) => Ok(Some(time)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::io("look at", path, e)),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -416,15 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_told_apart() {
-        let path = Path::new("p");
-        let of = |code| StoreError::io("write", path, io::Error::from_raw_os_error(code));
-        assert!(matches!(of(28), StoreError::DiskFull { .. }));
-        assert!(matches!(of(122), StoreError::DiskFull { .. }));
-        assert!(matches!(of(30), StoreError::ReadOnly { .. }));
-        assert!(matches!(of(13), StoreError::Denied { .. }));
-        assert!(matches!(of(1), StoreError::Denied { .. }));
-        assert!(matches!(of(5), StoreError::Io { .. }));
-        assert_eq!(of(28).to_string(), "no space left to write p");
+    fn a_touched_file_is_new_again_and_keeps_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        write_new(&path, b"bytes").unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::open(&path).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(modified(&path).unwrap(), Some(long_ago));
+        touch(&path).unwrap();
+        let age = modified(&path).unwrap().unwrap().elapsed().unwrap_or_default();
+        assert!(age.as_secs() < 60, "{age:?}");
+        assert_eq!(read(&path).unwrap(), b"bytes");
+        assert!(touch(&folder.path().join("absent")).is_err());
     }
 }

@@ -13,10 +13,15 @@
 mod artifact;
 mod attempt;
 mod checkpoint;
+mod disk;
 mod error;
+#[cfg(test)]
+mod faults;
 pub mod fs;
 pub mod layout;
 mod lease;
+mod look;
+mod observer;
 mod process;
 mod record;
 mod relative;
@@ -33,7 +38,8 @@ pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
 pub use layout::Stage;
-pub use lease::{Asked, Claim, Lease, Observer, Sighting, Standing, Terms, run_task, stage_task};
+pub use lease::{Asked, Claim, Lease, Terms, run_task, stage_task};
+pub use observer::{Observer, Sighting, Standing};
 pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
@@ -75,7 +81,13 @@ impl Store {
     pub fn open(results: &Path) -> Result<Self, StoreError> {
         let store = Self { home: Home::new(results, true) };
         let layout = &store.home.layout;
-        fs::create_folders(&layout.root())?;
+        fs::create_folders(results)?;
+        match fs::sync_folder(fs::parent(results)) {
+            // A folder that may be entered and not read: its names are the business of whoever made it.
+            Ok(()) | Err(StoreError::Denied { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        fs::create_folders_in(results, &layout.root())?;
         fs::probe_writable(&layout.root())?;
         if fs::read_optional(&layout.format())?.is_none() {
             fs::publish_file(&layout.root().join(".gitignore"), b"*\n")?;
@@ -91,6 +103,7 @@ impl Store {
         for folder in [layout.runs(), layout.leases(), layout.quarantine()] {
             fs::create_folders(&folder)?;
         }
+        fs::sync_folder(&layout.root())?;
         Ok(store)
     }
 
@@ -135,9 +148,7 @@ impl Store {
             return Err(StoreError::BadName { name: relative.display().to_string() });
         }
         let path = self.results().join(relative);
-        if let Some(folder) = path.parent() {
-            fs::create_folders(folder)?;
-        }
+        fs::create_folders_in(self.results(), fs::parent(&path))?;
         fs::replace_by_way_of(&self.home.layout.root(), &path, bytes)
     }
 
@@ -193,6 +204,11 @@ impl Home {
         Err(StoreError::OpenedReadOnly { path: self.layout.results().to_path_buf() })
     }
 
+    /// Creates folders in the store, durably, those on the way to them included.
+    fn create_folders(&self, path: &Path) -> Result<(), StoreError> {
+        fs::create_folders_in(&self.layout.root(), path)
+    }
+
     fn notice(&self, line: &str) {
         (self.notify)(line);
     }
@@ -201,7 +217,7 @@ impl Home {
     fn quarantine(&self, path: &Path, name: &str, why: &str) -> Result<Option<PathBuf>, StoreError> {
         self.writable()?;
         let folder = self.layout.quarantine();
-        fs::create_folders(&folder)?;
+        self.create_folders(&folder)?;
         let mut number = 1;
         loop {
             let target = folder.join(format!("{name}-{number}"));

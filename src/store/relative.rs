@@ -74,12 +74,13 @@ impl Store {
     pub fn describe_run(&self, run: &str, what: Map<String, Value>) -> Result<(), StoreError> {
         self.home.writable()?;
         let folder = self.home.layout.run(check_name(run)?);
-        fs::create_folders(&folder)?;
+        self.home.create_folders(&folder)?;
         let path = folder.join(SPEC);
         if self.described(run)?.is_none() {
-            fs::replace(&path, record::seal(what).as_bytes())?;
+            return fs::replace(&path, record::seal(what).as_bytes());
         }
-        Ok(())
+        // Whoever wrote it may have been killed before its name was durable.
+        fs::sync_folder(&folder)
     }
 
     /// What a run is, as it was written down when it was first begun; `None` when that is not known, or damaged.

@@ -12,11 +12,15 @@
 
 mod artifact;
 mod attempt;
+mod audit;
 mod checkpoint;
 mod error;
 pub mod fs;
+mod gc;
 pub mod layout;
+mod leased;
 mod lock;
+mod measure;
 mod record;
 mod relative;
 mod rows;
@@ -27,11 +31,15 @@ use std::sync::Arc;
 
 pub use artifact::Artifact;
 pub use attempt::Attempt;
+pub use audit::{Audit, Checked, Finding, FindingKind, Severity, audit};
 pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
+pub use gc::{Collected, Marked, Rubbish, RubbishKind, Scope, Trash};
 pub use layout::Stage;
+pub use leased::Footing;
 pub use lock::{Holder, Lock};
+pub use measure::{human_bytes, human_duration};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
 pub use status::{RunRows, RunState, failure_record, tail};

@@ -1,0 +1,162 @@
+//! What somebody works on at the moment, and what that stands on: neither a repair nor the collection of rubbish touches
+//! any of it.
+//!
+//! In: the lease files, the records of runs. Out: [`Live`]. Invariant: what a lease needs and nobody wrote down is said to
+//! be unknown, never taken for nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::layout::{Layout, Stage, check_name};
+use super::{Home, Store, StoreError, fs};
+
+/// The folder of all leases.
+pub(super) const LEASES: &str = "leases";
+
+/// What a run stands on: the artifacts that it reads, and its trajectory, which other runs may take steps over from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footing {
+    /// Base, scores and mask, those that the run has.
+    pub artifacts: BTreeSet<(Stage, String)>,
+    /// The id of the trajectory; empty when the run has none.
+    pub trajectory: String,
+}
+
+impl Footing {
+    /// From the names and ids of stages; stages without an artifact are left out.
+    pub fn of<'a>(named: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut footing = Self::default();
+        for (name, id) in named {
+            if let Some(stage) = Stage::ALL.into_iter().find(|stage| stage.name() == name) {
+                footing.artifacts.insert((stage, id.to_owned()));
+            } else if name == "trajectory" {
+                id.clone_into(&mut footing.trajectory);
+            }
+        }
+        footing
+    }
+
+    /// From the record about a run.
+    pub(super) fn of_record(record: &Map<String, Value>) -> Self {
+        let stages = record.get("stages").and_then(Value::as_object).into_iter().flatten();
+        Self::of(stages.filter_map(|(name, id)| Some((name.as_str(), id.as_str()?))))
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.artifacts.extend(other.artifacts.iter().cloned());
+        self.trajectory.clone_from(&other.trajectory);
+    }
+}
+
+/// A lease file's task and generation, as in `run-0f3c.1`; `None` for a name that is not that of a lease.
+pub(super) fn parse_lease(name: &str) -> Option<(&str, u64)> {
+    let (task, generation) = name.rsplit_once('.')?;
+    let (kind, id) = task.split_once('-')?;
+    let known = kind == "run" || Stage::ALL.iter().any(|stage| stage.name() == kind);
+    if !known || id.is_empty() {
+        return None;
+    }
+    Some((check_name(task).ok()?, generation.parse().ok()?))
+}
+
+/// The tasks that somebody works on. Every lease counts: whether its holder lives is not looked at here.
+fn live_leases(layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
+    let names = fs::list(&layout.root().join(LEASES))?;
+    Ok(names.iter().filter_map(|name| Some(parse_lease(name)?.0.to_owned())).collect())
+}
+
+/// What is in use.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Live {
+    tasks: BTreeSet<String>,
+    artifacts: BTreeSet<(Stage, String)>,
+    trajectories: BTreeSet<String>,
+    /// A task whose needs are not written down anywhere, so that anything could be in use.
+    pub unknown: Option<String>,
+}
+
+impl Live {
+    /// Looks at the leases. `known` says what runs stand on.
+    pub fn look(home: &Home, known: &BTreeMap<String, Footing>) -> Result<Self, StoreError> {
+        let mut live = Self { tasks: live_leases(&home.layout)?, ..Self::default() };
+        for task in live.tasks.clone() {
+            let Some((kind, id)) = task.split_once('-') else { continue };
+            let mut needs = Footing::default();
+            match Stage::ALL.into_iter().find(|stage| stage.name() == kind) {
+                None => match known.get(id) {
+                    Some(footing) => needs.extend(footing),
+                    None => live.unknown = Some(task.clone()),
+                },
+                Some(stage) => {
+                    let own = (stage, id.to_owned());
+                    let users = known.values().filter(|footing| footing.artifacts.contains(&own));
+                    let before = users.flat_map(|footing| &footing.artifacts);
+                    needs.artifacts.extend(before.filter(|(other, _)| *other <= stage).cloned());
+                    if stage != Stage::Base && needs.artifacts.is_empty() {
+                        live.unknown = Some(task.clone());
+                    }
+                    needs.artifacts.insert(own);
+                }
+            }
+            live.artifacts.extend(needs.artifacts);
+            live.trajectories.extend(Some(needs.trajectory).filter(|id| !id.is_empty()));
+        }
+        Ok(live)
+    }
+
+    /// Whether the leases have changed since.
+    pub fn is_outdated(&self, home: &Home) -> Result<bool, StoreError> {
+        Ok(live_leases(&home.layout)? != self.tasks)
+    }
+
+    /// Whether a run is in use: somebody works on it, or may take its steps over.
+    pub fn holds_run(&self, run: &str, footing: Option<&Footing>) -> bool {
+        let related = footing.is_some_and(|footing| self.trajectories.contains(&footing.trajectory));
+        related || self.unknown.is_some() || self.tasks.contains(&format!("run-{run}"))
+    }
+
+    /// Whether an artifact is in use: somebody makes it, or works on what stands on it.
+    pub fn holds_artifact(&self, stage: Stage, id: &str) -> bool {
+        self.unknown.is_some() || self.artifacts.contains(&(stage, id.to_owned()))
+    }
+}
+
+impl Store {
+    /// What runs stand on, by id: those of `also`, and those whose record can be read.
+    pub(super) fn footings(
+        &self,
+        also: &BTreeMap<String, Footing>,
+    ) -> Result<BTreeMap<String, Footing>, StoreError> {
+        let mut known = also.clone();
+        for (run, record) in self.records()? {
+            let found = Footing::of_record(&record);
+            known
+                .entry(run)
+                .and_modify(|footing| footing.artifacts.extend(found.artifacts.clone()))
+                .or_insert(found);
+        }
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_leases_are_told_from_other_names() {
+        assert_eq!(parse_lease("run-0f3c.1"), Some(("run-0f3c", 1)));
+        assert_eq!(parse_lease("scores-a.b.12"), Some(("scores-a.b", 12)));
+        for other in ["run-0f3c", "run-.1", "sweep-0f.1", "run-0f.x", ".tmp-3-1", "run.1", "run-a/b.1"] {
+            assert_eq!(parse_lease(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_footing_is_what_has_an_artifact() {
+        let footing = Footing::of([("base", "b"), ("mask", "m"), ("trajectory", "t"), ("train", "x")]);
+        let artifacts = [(Stage::Base, "b".to_owned()), (Stage::Mask, "m".to_owned())];
+        assert_eq!(footing, Footing { artifacts: artifacts.into(), trajectory: "t".into() });
+    }
+}

@@ -23,6 +23,8 @@ use crate::store::{
 
 /// The folder whose manifests `--keep-all` keeps.
 const MANIFESTS: &str = "manifests";
+/// How long things stay in the trash unless something else is asked for.
+const IN_TRASH: Duration = Duration::from_hours(7 * 24);
 
 /// Arguments of `tickets gc`.
 #[derive(Args, Clone, Debug)]
@@ -69,9 +71,9 @@ pub struct GcArgs {
         conflicts_with_all = ["keep", "keep_all", "runs", "artifacts", "checkpoints", "attempts", "leftovers", "quarantine", "all"]
     )]
     pub purge: bool,
-    /// How long: 7d, 12h, 30min, 10s; 0d is at once
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_time, requires = "purge")]
-    pub older_than: Duration,
+    /// With --purge: for how long, as in 7d, 12h, 30min, 10s; 0d is at once [default: 7d]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub older_than: Option<Duration>,
     /// The folder of results and artifacts
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub results: PathBuf,
@@ -120,6 +122,9 @@ fn collect(args: &GcArgs) -> Result<String, Failure> {
             "it is not said what may go",
             "add --runs, --artifacts, --checkpoints, --attempts, --leftovers, --quarantine or --all; with --dry-run nothing is changed",
         );
+    }
+    if args.older_than.is_some() {
+        return usage("--older-than is about the trash", "tickets gc --purge --older-than TIME");
     }
     let (manifests, keep) = kept(args)?;
     let store = Store::open_read_only(&args.results)?;
@@ -185,7 +190,8 @@ fn all_manifests(folder: &Path) -> Result<Vec<String>, Failure> {
 
 fn purge(args: &GcArgs) -> Result<String, Failure> {
     let store = Store::open_read_only(&args.results)?;
-    let (old, left) = store.trash(args.older_than)?;
+    let older_than = args.older_than.unwrap_or(IN_TRASH);
+    let (old, left) = store.trash(older_than)?;
     if !args.dry_run && !old.is_empty() {
         Store::open(&args.results)?.purge(&old)?;
     }
@@ -199,7 +205,7 @@ fn purge(args: &GcArgs) -> Result<String, Failure> {
             "{:#}",
             json!({
                 "results": args.results.display().to_string(), "dry_run": args.dry_run,
-                "older_than_seconds": args.older_than.as_secs(),
+                "older_than_seconds": older_than.as_secs(),
                 "purged": old.iter().map(entry).collect::<Vec<_>>(), "left": left.iter().map(entry).collect::<Vec<_>>(),
                 "total": {"count": old.len(), "bytes": bytes(&old)},
             })
@@ -218,7 +224,7 @@ fn purge(args: &GcArgs) -> Result<String, Failure> {
         let size = human_bytes(bytes(&left));
         lines.push(format!(
             "{size} stay in the trash: they have not been there for {}; --older-than 0d removes them at once",
-            human_duration(args.older_than)
+            human_duration(older_than)
         ));
     }
     lines.extend(args.dry_run.then(|| "dry run: nothing was changed".to_owned()));

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -166,7 +167,7 @@ impl Marking<'_> {
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
                 let inside = self.found.rubbish.iter().any(|thing| relative.starts_with(&thing.path));
                 let old = age(&path);
-                if inside || old < LEFTOVER_AGE || self.is_used(relative) {
+                if inside || !is_abandoned(old) || self.is_used(relative) {
                     continue;
                 }
                 let why = format!("a process left it behind {} ago", human_duration(old));
@@ -185,4 +186,9 @@ impl Marking<'_> {
             None => kind.as_ref() == "run" && self.live.holds_run(id, self.known.get(id.as_ref())),
         }
     }
+}
+
+/// Whether a leftover of this age is of no use to anyone. Who made it is not known, so its age decides.
+fn is_abandoned(age: Duration) -> bool {
+    age >= LEFTOVER_AGE
 }

@@ -66,9 +66,22 @@ fn live_leases(layout: &Layout) -> Result<BTreeSet<String>, StoreError> {
     Ok(names.iter().filter_map(|name| Some(parse_lease(name)?.0.to_owned())).collect())
 }
 
+/// What has to be free for a thing to be moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The run that the thing is, or is part of.
+    Run(String),
+    /// The artifact.
+    Artifact(Stage, String),
+    /// The thing belongs to nothing that can be in use.
+    Nothing,
+}
+
 /// What is in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Live {
+    /// What runs stand on, as far as that is known.
+    pub known: BTreeMap<String, Footing>,
     tasks: BTreeSet<String>,
     artifacts: BTreeSet<(Stage, String)>,
     trajectories: BTreeSet<String>,
@@ -77,9 +90,10 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Looks at the leases. `known` says what runs stand on.
-    pub fn look(home: &Home, known: &BTreeMap<String, Footing>) -> Result<Self, StoreError> {
-        let mut live = Self { tasks: live_leases(&home.layout)?, ..Self::default() };
+    /// Looks at the leases, and at what runs stand on: those of `also`, and those whose record can be read.
+    pub fn look(store: &Store, also: &BTreeMap<String, Footing>) -> Result<Self, StoreError> {
+        let (tasks, known) = (live_leases(&store.home.layout)?, store.footings(also)?);
+        let mut live = Self { tasks, ..Self::default() };
         for task in live.tasks.clone() {
             let Some((kind, id)) = task.split_once('-') else { continue };
             let mut needs = Footing::default();
@@ -102,6 +116,7 @@ impl Live {
             live.artifacts.extend(needs.artifacts);
             live.trajectories.extend(Some(needs.trajectory).filter(|id| !id.is_empty()));
         }
+        live.known = known;
         Ok(live)
     }
 
@@ -110,9 +125,19 @@ impl Live {
         Ok(live_leases(&home.layout)? != self.tasks)
     }
 
+    /// Whether something is in use.
+    pub fn holds(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Run(run) => self.holds_run(run),
+            Subject::Artifact(stage, id) => self.holds_artifact(*stage, id),
+            Subject::Nothing => false,
+        }
+    }
+
     /// Whether a run is in use: somebody works on it, or may take its steps over.
-    pub fn holds_run(&self, run: &str, footing: Option<&Footing>) -> bool {
-        let related = footing.is_some_and(|footing| self.trajectories.contains(&footing.trajectory));
+    pub fn holds_run(&self, run: &str) -> bool {
+        let related =
+            self.known.get(run).is_some_and(|footing| self.trajectories.contains(&footing.trajectory));
         related || self.unknown.is_some() || self.tasks.contains(&format!("run-{run}"))
     }
 
@@ -123,11 +148,7 @@ impl Live {
 }
 
 impl Store {
-    /// What runs stand on, by id: those of `also`, and those whose record can be read.
-    pub(super) fn footings(
-        &self,
-        also: &BTreeMap<String, Footing>,
-    ) -> Result<BTreeMap<String, Footing>, StoreError> {
+    fn footings(&self, also: &BTreeMap<String, Footing>) -> Result<BTreeMap<String, Footing>, StoreError> {
         let mut known = also.clone();
         for (run, record) in self.records()? {
             let found = Footing::of_record(&record);

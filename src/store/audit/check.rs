@@ -175,7 +175,7 @@ pub(super) fn result(marker_path: &Path, run: &str, attempt_folder: impl Fn(u32)
             match digest {
                 Ok(digest) if marker.detail[key].as_str().is_none_or(|stated| stated == digest) => {}
                 Ok(_) => {
-                    faults.push(Fault::damaged(&path, format!("its rows do not fit {key} in the marker")))
+                    faults.push(Fault::damaged(&path, format!("its rows do not fit {key} in the marker")));
                 }
                 Err(fault) => faults.push(fault),
             }

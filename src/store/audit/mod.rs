@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::layout::{DONE, Layout, Stage};
-use super::leased::{Footing, Live};
+use super::leased::{Footing, Live, Subject};
 use super::{FORMAT, FORMAT_PREFIX, Home, Store, StoreError, fs, short};
 use check::{Fault, Tally};
 
@@ -144,7 +144,7 @@ pub fn audit(results: &Path, repair: bool) -> Result<Audit, StoreError> {
         }
     }
     let store = Store { home: home.clone() };
-    let live = Live::look(&home, &store.footings(&BTreeMap::new())?)?;
+    let live = Live::look(&store, &BTreeMap::new())?;
     let mut auditor = Auditor { home, store, repair, live, found, needed: BTreeMap::new() };
     auditor.everything()?;
     let Auditor { mut found, .. } = auditor;
@@ -217,7 +217,7 @@ struct Auditor {
 /// What is moved aside together, in this order, and under which names.
 struct Unit {
     paths: Vec<(PathBuf, String)>,
-    in_use: bool,
+    subject: Subject,
 }
 
 impl Auditor {
@@ -252,8 +252,8 @@ impl Auditor {
         self.found.checked.artifacts += u64::from(seen.is_some());
         let whole = faults.is_empty();
         let name = format!("{}-{}", stage.name(), short(id));
-        let in_use = self.live.holds_artifact(stage, id);
-        self.settle(faults, Unit { paths: vec![(folder.clone(), name)], in_use })?;
+        let subject = Subject::Artifact(stage, id.to_owned());
+        self.settle(faults, &Unit { paths: vec![(folder.clone(), name)], subject })?;
         if let Some(seen) = seen {
             self.count(seen.tally);
             if whole {
@@ -269,11 +269,12 @@ impl Auditor {
     }
 
     /// Reports what is wrong with a unit, and moves it aside where that is asked for, safe and of use.
-    fn settle(&mut self, faults: Vec<Fault>, unit: Unit) -> Result<bool, StoreError> {
+    fn settle(&mut self, faults: Vec<Fault>, unit: &Unit) -> Result<bool, StoreError> {
         let damaged = faults.iter().any(|fault| fault.severity() == Severity::Damage);
         let judged = faults.iter().all(|fault| fault.severity() != Severity::Error);
         let mut moved_to = None;
-        if damaged && judged && self.repair && !unit.in_use {
+        let in_use = damaged && self.repair && self.is_in_use(&unit.subject)?;
+        if damaged && judged && self.repair && !in_use {
             let why = faults.iter().map(|fault| format!("{}: {}", fault.path.display(), fault.what));
             let why = why.collect::<Vec<_>>().join("\n");
             for (path, name) in &unit.paths {
@@ -282,7 +283,6 @@ impl Auditor {
             }
         }
         for fault in faults {
-            let in_use = damaged && self.repair && unit.in_use;
             let suffix = if in_use { "; in use, so it was left in place" } else { "" };
             self.found.findings.push(Finding {
                 kind: fault.kind,
@@ -293,6 +293,14 @@ impl Auditor {
             });
         }
         Ok(moved_to.is_some())
+    }
+
+    /// Reading takes long: who came in the meantime counts.
+    fn is_in_use(&mut self, subject: &Subject) -> Result<bool, StoreError> {
+        if self.live.is_outdated(&self.home)? {
+            self.live = Live::look(&self.store, &BTreeMap::new())?;
+        }
+        Ok(self.live.holds(subject))
     }
 
     fn note(&mut self, kind: FindingKind, path: &Path, what: String) {

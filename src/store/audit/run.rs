@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, SPEC};
-use super::super::leased::Footing;
+use super::super::leased::{Footing, Subject};
 use super::super::rows::RowsMark;
 use super::super::{StoreError, checkpoint as checkpoints, fs, short};
 use super::check::{self, Fault, Seen};
@@ -21,9 +21,8 @@ impl Auditor {
         let layout = self.home.layout.clone();
         let folder = layout.run(run);
         let footing = self.store.described(run).ok().flatten().map(|record| Footing::of_record(&record));
-        let in_use = self.live.holds_run(run, footing.as_ref());
-        self.description(run, in_use)?;
-        self.record(&folder.join(FAILED), &format!("failed-{}", short(run)), in_use)?;
+        self.description(run)?;
+        self.record(&folder.join(FAILED), &format!("failed-{}", short(run)), run)?;
 
         let marker_path = folder.join(DONE);
         let judge = || check::result(&marker_path, run, |number| layout.attempt(run, number));
@@ -32,7 +31,7 @@ impl Auditor {
         let whole = faults.is_empty();
         let mut paths = vec![(marker_path, format!("run-{}-marker", short(run)))];
         paths.extend(finished.map(|number| (layout.attempt(run, number), format!("run-{}", short(run)))));
-        let gone = self.settle(faults, Unit { paths, in_use })?;
+        let gone = self.settle(faults, &Unit { paths, subject: Subject::Run(run.to_owned()) })?;
         if let Some(seen) = &seen {
             self.count(seen.tally);
             if let (true, Some(number)) = (whole, finished) {
@@ -47,7 +46,7 @@ impl Auditor {
 
         for number in checkpoints::attempts(&self.home, run)? {
             if !(gone && finished == Some(number)) {
-                self.attempt(run, number, finished == Some(number), in_use)?;
+                self.attempt(run, number, finished == Some(number))?;
             }
         }
         let known = ["attempts", "logs", SPEC, FAILED, DONE];
@@ -62,7 +61,7 @@ impl Auditor {
     }
 
     /// The record of what a run is.
-    fn description(&mut self, run: &str, in_use: bool) -> Result<(), StoreError> {
+    fn description(&mut self, run: &str) -> Result<(), StoreError> {
         let path = self.home.layout.run(run).join(SPEC);
         match check::sealed(&path) {
             Ok(None) => {
@@ -78,47 +77,47 @@ impl Auditor {
             }
             Ok(Some(_)) => {
                 let fault = Fault::damaged(&path, "it lacks label, manifest, stages or settings");
-                self.file(fault, &path, &format!("spec-{}", short(run)), in_use)
+                self.file(fault, &path, &format!("spec-{}", short(run)), run)
             }
-            Err(fault) => self.file(fault, &path, &format!("spec-{}", short(run)), in_use),
+            Err(fault) => self.file(fault, &path, &format!("spec-{}", short(run)), run),
         }
     }
 
     /// A sealed record, which may be absent.
-    pub(super) fn record(&mut self, path: &Path, name: &str, in_use: bool) -> Result<(), StoreError> {
+    pub(super) fn record(&mut self, path: &Path, name: &str, run: &str) -> Result<(), StoreError> {
         match check::sealed(path) {
             Ok(bytes) => {
                 self.found.checked.files += u64::from(bytes.is_some());
                 self.found.checked.bytes += bytes.unwrap_or(0);
                 Ok(())
             }
-            Err(fault) => self.file(fault, path, name, in_use),
+            Err(fault) => self.file(fault, path, name, run),
         }
     }
 
-    fn file(&mut self, fault: Fault, path: &Path, name: &str, in_use: bool) -> Result<(), StoreError> {
-        self.settle(vec![fault], Unit { paths: vec![(path.to_path_buf(), name.to_owned())], in_use })
-            .map(|_| ())
+    fn file(&mut self, fault: Fault, path: &Path, name: &str, run: &str) -> Result<(), StoreError> {
+        let paths = vec![(path.to_path_buf(), name.to_owned())];
+        self.settle(vec![fault], &Unit { paths, subject: Subject::Run(run.to_owned()) }).map(|_| ())
     }
 
     /// An attempt; the rows of one that finished were checked with the result.
-    fn attempt(&mut self, run: &str, number: u32, finished: bool, in_use: bool) -> Result<(), StoreError> {
+    fn attempt(&mut self, run: &str, number: u32, finished: bool) -> Result<(), StoreError> {
         let folder = self.home.layout.attempt(run, number);
         for name in RECORDS {
             let stem = name.trim_end_matches(".json");
-            self.record(&folder.join(name), &format!("{stem}-{}", short(run)), in_use)?;
+            self.record(&folder.join(name), &format!("{stem}-{}", short(run)), run)?;
         }
         let parent = self.home.layout.checkpoints(run, number);
         let mut good: Vec<Seen> = Vec::new();
         for name in self.folders(&parent)? {
             let Ok(step) = name.parse::<u32>() else { continue };
-            good.extend(self.checkpoint(run, number, step, in_use)?);
+            good.extend(self.checkpoint(run, number, step)?);
         }
         self.strangers(&parent, &|name| name.parse::<u32>().is_ok());
         if !finished {
             for (key, file) in [("metrics", METRICS), ("evals", EVALS)] {
                 let marks = good.iter().filter_map(|seen| check::mark(&seen.marker, key));
-                self.rows(run, &folder.join(file), marks.max_by_key(|mark| mark.bytes), in_use)?;
+                self.rows(run, &folder.join(file), marks.max_by_key(|mark| mark.bytes))?;
             }
         }
         let known = [METRICS, EVALS, LOG, FINAL, "checkpoints"];
@@ -127,13 +126,7 @@ impl Auditor {
     }
 
     /// A checkpoint; what its marker led to when it is whole.
-    fn checkpoint(
-        &mut self,
-        run: &str,
-        attempt: u32,
-        step: u32,
-        in_use: bool,
-    ) -> Result<Option<Seen>, StoreError> {
+    fn checkpoint(&mut self, run: &str, attempt: u32, step: u32) -> Result<Option<Seen>, StoreError> {
         let layout = &self.home.layout;
         let (folder, of) = (layout.checkpoint(run, attempt, step), layout.attempt(run, attempt));
         let judge = || check::checkpoint(&folder, &of, run, attempt, step);
@@ -141,7 +134,10 @@ impl Auditor {
         let whole = faults.is_empty();
         self.found.checked.checkpoints += u64::from(seen.is_some());
         let name = format!("checkpoint-{}-{step}", short(run));
-        self.settle(faults, Unit { paths: vec![(folder.clone(), name)], in_use })?;
+        self.settle(
+            faults,
+            &Unit { paths: vec![(folder.clone(), name)], subject: Subject::Run(run.to_owned()) },
+        )?;
         let Some(seen) = seen else { return Ok(None) };
         self.count(seen.tally);
         if whole {
@@ -152,28 +148,18 @@ impl Auditor {
 
     /// The rows of an attempt that did not finish. A last line that was cut short is not damage. Rows behind the last
     /// checkpoint are written again in any case, so a repair puts back those up to it: they verified.
-    fn rows(
-        &mut self,
-        run: &str,
-        path: &Path,
-        mark: Option<RowsMark>,
-        in_use: bool,
-    ) -> Result<(), StoreError> {
+    fn rows(&mut self, run: &str, path: &Path, mark: Option<RowsMark>) -> Result<(), StoreError> {
         if !fs::exists(path) {
             return Ok(());
         }
-        let fault = match check::rows(path) {
-            Ok(_) => {
-                let bytes = fs::file_length(path)?.unwrap_or(0);
-                self.found.checked.files += 1;
-                self.found.checked.bytes += bytes;
-                return Ok(());
-            }
-            Err(fault) => fault,
+        let Err(fault) = check::rows(path) else {
+            self.found.checked.files += 1;
+            self.found.checked.bytes += fs::file_length(path)?.unwrap_or(0);
+            return Ok(());
         };
         let saved = mark.map(|mark| mark.prefix(path)).transpose()?;
         let paths = vec![(path.to_path_buf(), format!("rows-{}", short(run)))];
-        let moved = self.settle(vec![fault], Unit { paths, in_use })?;
+        let moved = self.settle(vec![fault], &Unit { paths, subject: Subject::Run(run.to_owned()) })?;
         if let (true, Some(saved)) = (moved, saved) {
             fs::publish_file(path, &saved)?;
         }

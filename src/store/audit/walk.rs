@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::gc::TRASH;
 use super::super::layout::{Stage, check_name};
-use super::super::leased::{LEASES, parse_lease};
+use super::super::leased::{LEASES, Subject, parse_lease};
 use super::super::measure::{age, human_bytes, human_duration, leftovers, size};
 use super::super::{REASON, StoreError, fs, record};
 use super::check::Fault;
@@ -30,8 +30,8 @@ impl Auditor {
                 names.push(name);
             } else if fs::exists(&path) {
                 let fault = Fault::damaged(&path, "a file lies where a folder belongs");
-                let unit = Unit { paths: vec![(path, format!("file-{name}"))], in_use: false };
-                self.settle(vec![fault], unit)?;
+                let unit = Unit { paths: vec![(path, format!("file-{name}"))], subject: Subject::Nothing };
+                self.settle(vec![fault], &unit)?;
             }
         }
         Ok(names)
@@ -72,8 +72,9 @@ impl Auditor {
                 }
                 // A lease appears whole, so nobody alive wrote it like this.
                 Err(error) => {
-                    let unit = Unit { paths: vec![(path, format!("lease-{name}"))], in_use: false };
-                    self.settle(vec![error.into()], unit)?;
+                    let unit =
+                        Unit { paths: vec![(path, format!("lease-{name}"))], subject: Subject::Nothing };
+                    self.settle(vec![error.into()], &unit)?;
                 }
             }
         }

@@ -9,16 +9,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::super::layout::{Stage, check_name};
-use super::super::leased::{Footing, Live};
+use super::super::leased::{Footing, Live, Subject};
 use super::super::measure::{age, human_duration, leftovers, size};
 use super::super::{REASON, Store, StoreError, checkpoint, fs, short};
-use super::{LEFTOVER_AGE, Marked, Rubbish, RubbishKind, Scope, Subject, TRASH};
+use super::{LEFTOVER_AGE, Marked, Rubbish, RubbishKind, Scope, TRASH};
 
 /// A marking under way.
 struct Marking<'a> {
     store: &'a Store,
     scope: Scope,
-    known: BTreeMap<String, Footing>,
     manifests: BTreeMap<String, String>,
     live: Live,
     found: Marked,
@@ -30,14 +29,13 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn mark(&self, keep: &BTreeMap<String, Footing>, scope: Scope) -> Result<Marked, StoreError> {
-        let known = self.footings(keep)?;
-        let live = Live::look(&self.home, &known)?;
+        let live = Live::look(self, keep)?;
         let manifest = |(id, record): (String, Map<String, Value>)| {
             Some((id, record.get("manifest")?.as_str()?.to_owned()))
         };
         let manifests = self.records()?.into_iter().filter_map(manifest).collect();
         let found = Marked { keep: keep.clone(), ..Marked::default() };
-        let mut marking = Marking { store: self, scope, known, manifests, live, found };
+        let mut marking = Marking { store: self, scope, manifests, live, found };
         if let Some(task) = &marking.live.unknown {
             marking.found.notes.push(format!(
                 "somebody works on {task}, and what that needs is not written down: only quarantine and leftovers can go"
@@ -66,7 +64,7 @@ impl Marking<'_> {
         let mut staying = BTreeSet::new();
         let layout = self.store.home.layout.clone();
         for run in self.store.runs()? {
-            if self.live.holds_run(&run, self.known.get(&run)) {
+            if self.live.holds_run(&run) {
                 self.found.notes.push(format!("run {} stays as it is: it is in use", short(&run)));
                 staying.insert(run);
                 continue;
@@ -120,15 +118,18 @@ impl Marking<'_> {
         if !self.scope.artifacts {
             return Ok(());
         }
-        if let Some(run) = staying.iter().find(|run| !self.known.contains_key(*run)) {
+        if let Some(run) = staying.iter().find(|run| !self.live.known.contains_key(*run)) {
             self.found.notes.push(format!(
                 "every artifact stays: run {} does, and what it stands on is not written down",
                 short(run)
             ));
             return Ok(());
         }
-        let needing =
-            self.known.iter().filter(|(run, _)| staying.contains(*run) || self.found.keep.contains_key(*run));
+        let needing = self
+            .live
+            .known
+            .iter()
+            .filter(|(run, _)| staying.contains(*run) || self.found.keep.contains_key(*run));
         let needed: BTreeSet<(Stage, String)> =
             needing.flat_map(|(_, footing)| footing.artifacts.iter().cloned()).collect();
         let layout = self.store.home.layout.clone();
@@ -183,7 +184,7 @@ impl Marking<'_> {
         let [kind, id, _, ..] = parts.as_slice() else { return false };
         match Stage::ALL.into_iter().find(|stage| stage.name() == kind.as_ref()) {
             Some(stage) => self.live.holds_artifact(stage, id),
-            None => kind.as_ref() == "run" && self.live.holds_run(id, self.known.get(id.as_ref())),
+            None => kind.as_ref() == "run" && self.live.holds_run(id),
         }
     }
 }

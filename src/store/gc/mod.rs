@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layout::Stage;
-use super::leased::Footing;
+use super::leased::{Footing, Subject};
 
 pub use trash::{Collected, Trash};
 
@@ -27,6 +27,7 @@ const LEFTOVER_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// What may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for on its own")]
 pub struct Scope {
     /// Runs that are not kept.
     pub runs: bool,
@@ -113,14 +114,6 @@ pub struct Rubbish {
     /// The manifest that a run was made for, when that was written down.
     pub manifest: Option<String>,
     subject: Subject,
-}
-
-/// What has to be free for a thing to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Subject {
-    Run(String),
-    Artifact(Stage, String),
-    Nothing,
 }
 
 /// What would go.

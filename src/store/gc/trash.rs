@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::super::leased::{Footing, Live};
+use super::super::leased::Live;
 use super::super::measure::size;
 use super::super::{REASON, Store, StoreError, fs, record, with_ending};
-use super::{Marked, Rubbish, RubbishKind, Subject, TRASH};
+use super::{Marked, Rubbish, RubbishKind, TRASH};
 
 /// The record of one collection.
 const RECORD: &str = "record.json";
@@ -52,12 +52,12 @@ impl Store {
         let root = self.home.layout.root();
         let folder = new_folder(&root.join(TRASH))?;
         fs::publish_file(&folder.join(RECORD), record_text(&marked.rubbish).as_bytes())?;
-        let mut live = Live::look(&self.home, &self.footings(&marked.keep)?)?;
+        let mut live = Live::look(self, &marked.keep)?;
         for thing in &marked.rubbish {
             if live.is_outdated(&self.home)? {
-                live = Live::look(&self.home, &self.footings(&marked.keep)?)?;
+                live = Live::look(self, &marked.keep)?;
             }
-            if self.is_in_use(thing, &live) {
+            if live.holds(&thing.subject) {
                 done.notes.push(format!("{} came into use and stays", thing.path.display()));
                 continue;
             }
@@ -80,17 +80,6 @@ impl Store {
         }
         done.folder = Some(folder);
         Ok(done)
-    }
-
-    fn is_in_use(&self, thing: &Rubbish, live: &Live) -> bool {
-        match &thing.subject {
-            Subject::Run(run) => {
-                let record = self.described(run).ok().flatten();
-                live.holds_run(run, record.map(|record| Footing::of_record(&record)).as_ref())
-            }
-            Subject::Artifact(stage, id) => live.holds_artifact(*stage, id),
-            Subject::Nothing => false,
-        }
     }
 
     /// What lies in the trash, by age: what has been there for `older_than`, and what has not.

@@ -17,6 +17,7 @@ pub mod diff;
 pub mod doctor;
 #[cfg(feature = "torch")]
 pub mod export;
+pub mod gc;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
@@ -27,6 +28,7 @@ pub mod stage;
 pub mod status;
 pub mod sweep;
 pub mod task;
+pub mod verify;
 pub mod work;
 
 /// A declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
@@ -61,6 +63,11 @@ pub enum Command {
     /// Look at a task: its episodes as the model sees them
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Check what is on the disk
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
+    /// Free disk space: move what no kept manifest needs to the trash, and empty the trash
+    Gc(gc::GcArgs),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::SchemaArgs),
     /// Write a base model or a trained run as a Hugging Face directory
@@ -129,6 +136,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Show(args) => show::show(&args, out),
         Command::Diff(args) => diff::diff(&args, out),
         Command::Task(command) => task::run(&command, out),
+        Command::Verify(command) => verify::run(&command, out),
+        Command::Gc(args) => gc::gc(&args, out),
         Command::Schema(args) => schema::schema(&args, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),

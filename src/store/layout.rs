@@ -14,6 +14,7 @@
 //!     run/<id>/DONE.json                the result, with the attempt that it is of
 //!     logs/                             the same for shared stages
 //!     quarantine/                       what was damaged or contradicted an earlier result
+//!     trash/<seconds>-<n>/              what `gc` moved there, under its path in the store; record.json
 //! ```
 
 use std::path::{Path, PathBuf};

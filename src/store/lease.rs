@@ -307,7 +307,27 @@ fn generations(home: &Home, task: &str) -> Result<Vec<u64>, StoreError> {
     Ok(found)
 }
 
-fn parse_name(name: &str) -> Option<(&str, u64)> {
+/// A lease file's task and generation, as in `run-0f3c.1`; `None` for a name that is not that of a lease.
+pub(super) fn parse_name(name: &str) -> Option<(&str, u64)> {
     let (task, generation) = name.rsplit_once('.')?;
+    let (kind, id) = task.split_once('-')?;
+    let known = kind == "run" || Stage::ALL.iter().any(|stage| stage.name() == kind);
+    if !known || id.is_empty() {
+        return None;
+    }
     Some((check_name(task).ok()?, generation.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_leases_are_told_from_other_names() {
+        assert_eq!(parse_name("run-0f3c.1"), Some(("run-0f3c", 1)));
+        assert_eq!(parse_name("scores-a.b.12"), Some(("scores-a.b", 12)));
+        for other in ["run-0f3c", "run-.1", "sweep-0f.1", "run-0f.x", ".tmp-3-1", "run.1", "run-a/b.1"] {
+            assert_eq!(parse_name(other), None, "{other}");
+        }
+    }
 }

@@ -12,15 +12,19 @@
 
 mod artifact;
 mod attempt;
+mod audit;
 mod checkpoint;
 mod disk;
 mod error;
 #[cfg(test)]
 mod faults;
 pub mod fs;
+mod gc;
 pub mod layout;
 mod lease;
+mod leased;
 mod look;
+mod measure;
 mod observer;
 mod process;
 mod record;
@@ -34,11 +38,15 @@ use std::sync::Arc;
 
 pub use artifact::Artifact;
 pub use attempt::Attempt;
+pub use audit::{Audit, Checked, Finding, FindingKind, Severity, audit};
 pub use checkpoint::Checkpoint;
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
+pub use gc::{Collected, Marked, Rubbish, RubbishKind, Scope, Trash};
 pub use layout::Stage;
 pub use lease::{Asked, Claim, Lease, Terms, run_task, stage_task};
+pub use leased::Footing;
+pub use measure::{human_bytes, human_duration};
 pub use observer::{Observer, Sighting, Standing};
 pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};

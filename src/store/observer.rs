@@ -18,9 +18,9 @@ use super::{Store, StoreError, fs};
 /// is abandoned hands this on to the worker that it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    generation: u64,
+    pub(super) generation: u64,
     /// Since 1970, by the clock of the store's file system.
-    renewed: Duration,
+    pub(super) renewed: Duration,
 }
 
 impl std::fmt::Display for Sighting {

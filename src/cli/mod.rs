@@ -25,6 +25,7 @@ pub mod show;
 pub mod status;
 pub mod sweep;
 pub mod task;
+pub mod verify;
 pub mod work;
 
 /// A declarative experiment runner for sparse-subnetwork reinforcement learning of language models.
@@ -52,6 +53,9 @@ pub enum Command {
     Show(show::ShowArgs),
     /// What differs between two runs: settings, stages, final metrics
     Diff(diff::DiffArgs),
+    /// Execute runs again: does an interrupted one equal an uninterrupted one, does a stored one come out the same
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     /// Look at a task: its episodes as the model sees them
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -104,6 +108,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Plan(args) => plan::plan(&args, out),
         #[cfg(not(feature = "torch"))]
         Command::Sweep(_) => Err(absent("run a grid", "torch")),
+        #[cfg(not(feature = "torch"))]
+        Command::Verify(_) => Err(absent("execute a run again", "torch")),
         #[cfg(not(feature = "tables"))]
         Command::Report(_) => Err(absent("write a report", "tables")),
         #[cfg(not(feature = "torch"))]
@@ -120,6 +126,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Status(args) => status::status(&args, out),
         Command::Show(args) => show::show(&args, out),
         Command::Diff(args) => diff::diff(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Verify(command) => verify::run(&command, &verify::Program::own(), out),
         Command::Task(command) => task::run(&command, out),
         Command::Schema(args) => schema::schema(&args, out),
         #[cfg(feature = "torch")]

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::execute::{
-    FailureClass, Message, Requests, StageFailure, Trainer, Wire, WorkStage, end_with_parent,
-    work as execute_work,
+    FailureClass, Message, PlannedStop, Requests, StageFailure, StopHow, Trainer, Wire, WorkStage,
+    end_with_parent, work as execute_work,
 };
 use crate::exit::{Code, Failure};
 use crate::manifest::{self, Overrides};
@@ -41,6 +41,12 @@ pub struct WorkArgs {
     /// The sweep's process id: the worker ends with it
     #[arg(long)]
     pub parent: Option<u32>,
+    /// Of a run: end by SIGKILL as soon as so many steps are complete
+    #[arg(long, value_name = "STEP", conflicts_with = "pause_at")]
+    pub kill_at: Option<u32>,
+    /// Of a run: be asked to stop as soon as so many steps are complete
+    #[arg(long, value_name = "STEP")]
+    pub pause_at: Option<u32>,
 }
 
 /// Makes the trainer for a run: the device is chosen here.
@@ -53,7 +59,10 @@ pub fn work(args: &WorkArgs, make: MakeTrainer) -> Code {
     }
     provenance::note_manifest(Path::new(&args.manifest));
     let wire = Wire::new(Box::new(std::io::stdout()));
+    let planned = [(args.kill_at, StopHow::Killed), (args.pause_at, StopHow::Paused)];
+    let planned = planned.into_iter().find_map(|(after, how)| Some(PlannedStop { how, after: after? }));
     let prepared = Requests::from_signals(true)
+        .map(|requests| requests.planned(planned))
         .map_err(|e| StageFailure::new(FailureClass::Infra, format!("cannot watch for signals: {e}")))
         .and_then(|requests| Ok((requests, find(args)?, Store::open(&args.results)?)))
         .and_then(|(requests, (manifest, run), store)| {

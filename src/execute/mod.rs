@@ -9,6 +9,7 @@
 //! same way; these too when `retry` is set. Every retry goes on from the newest checkpoint.
 
 mod child;
+mod difference;
 mod error;
 mod event;
 mod graph;
@@ -16,6 +17,7 @@ mod progress;
 mod reuse;
 mod signals;
 mod trainer;
+mod verify;
 mod worker;
 
 use std::ffi::OsString;
@@ -29,8 +31,9 @@ pub use event::{Event, Message, Wire};
 pub use graph::Task;
 pub use progress::{Bars, Lines, Progress, Silent, for_terminal};
 pub use reuse::{Reuse, Segment, segments_after, spared};
-pub use signals::{Requests, end_with_parent};
+pub use signals::{PlannedStop, Requests, StopHow, end_with_parent};
 pub use trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
+pub use verify::{Again, Difference, Ended, Judged, Verdict, chosen};
 pub use worker::{WorkStage, work};
 
 use child::{Heard, Worker};

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::Value;
 
-use super::event::{Message, Wire};
+use super::event::{Event, Message, Wire};
 use super::signals::Requests;
 use super::trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
 use crate::exit::Code;
@@ -52,9 +52,18 @@ pub fn work(
     requests: &Requests,
 ) -> Code {
     let notices = wire.clone();
-    let note = move |line: &str| notices.send(&Message::Event(super::Event::Note(line.to_owned())));
+    let note = move |line: &str| notices.send(&Message::Event(Event::Note(line.to_owned())));
     let store = store.clone().with_notices(note);
-    let events = |event| wire.send(&Message::Event(event));
+    let events = |event: Event| {
+        let step = match &event {
+            Event::Progress { step, .. } if stage == WorkStage::Run => Some(*step),
+            _ => None,
+        };
+        wire.send(&Message::Event(event));
+        if let Some(step) = step {
+            requests.passed(step);
+        }
+    };
     let stop = || requests.level() > 0;
     let cx = Context { store: &store, events: &events, stop: &stop };
 

@@ -9,3 +9,4 @@ mod commands;
 mod failures;
 mod interruption;
 mod order;
+mod verify;

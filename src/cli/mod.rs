@@ -60,12 +60,12 @@ pub enum Command {
     Show(show::ShowArgs),
     /// What differs between two runs: settings, stages, final metrics
     Diff(diff::DiffArgs),
+    /// Check what is on the disk, and that runs come out the same again
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
     /// Look at a task: its episodes as the model sees them
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Check what is on the disk
-    #[command(subcommand)]
-    Verify(verify::VerifyCommand),
     /// Free disk space: move what no kept manifest needs to the trash, and empty the trash
     Gc(gc::GcArgs),
     /// Print the JSON Schema of manifests, for editors
@@ -136,7 +136,9 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Show(args) => show::show(&args, out),
         Command::Diff(args) => diff::diff(&args, out),
         Command::Task(command) => task::run(&command, out),
-        Command::Verify(command) => verify::run(&command, out),
+        #[cfg(not(feature = "torch"))]
+        Command::Verify(command) if command.executes() => Err(absent("execute a run again", "torch")),
+        Command::Verify(command) => verify::run(&command, &verify::Program::own(), out),
         Command::Gc(args) => gc::gc(&args, out),
         Command::Schema(args) => schema::schema(&args, out),
         #[cfg(feature = "torch")]

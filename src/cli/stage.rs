@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::execute::{
-    FailureClass, Message, Requests, StageFailure, Trainer, Wire, WorkStage, end_with_parent,
+    FailureClass, Message, PlannedStop, Requests, StageFailure, StopHow, Trainer, Wire, WorkStage, end_with_parent,
     work as execute_work,
 };
 use crate::exit::{Code, Failure};
@@ -38,6 +38,12 @@ pub struct StageArgs {
     /// The full id of the run
     #[arg(long)]
     pub run: String,
+    /// Of a run: end by SIGKILL as soon as so many steps are complete
+    #[arg(long, value_name = "STEP", conflicts_with = "pause_at")]
+    pub kill_at: Option<u32>,
+    /// Of a run: be asked to stop as soon as so many steps are complete
+    #[arg(long, value_name = "STEP")]
+    pub pause_at: Option<u32>,
     /// A lease of this stage that the sweep found abandoned
     #[arg(long)]
     pub abandoned: Option<Sighting>,
@@ -56,7 +62,10 @@ pub fn stage(args: &StageArgs, make: MakeTrainer) -> Code {
     }
     provenance::note_manifest(Path::new(&args.manifest));
     let wire = Wire::new(Box::new(std::io::stdout()));
+    let planned = [(args.kill_at, StopHow::Killed), (args.pause_at, StopHow::Paused)];
+    let planned = planned.into_iter().find_map(|(after, how)| Some(PlannedStop { how, after: after? }));
     let prepared = Requests::from_signals(true)
+        .map(|requests| requests.planned(planned))
         .map_err(|e| StageFailure::new(FailureClass::Infra, format!("cannot watch for signals: {e}")))
         .and_then(|requests| Ok((requests, find(args)?, Store::open(&args.results)?)))
         .and_then(|(requests, (manifest, run), store)| {

@@ -144,7 +144,7 @@ fn something_is_left(plan: &Plan, store: &Store) -> Result<bool, StoreError> {
 }
 
 /// This very program, even when the file on the disk has been replaced by a newer build meanwhile.
-fn own_program() -> PathBuf {
+pub(super) fn own_program() -> PathBuf {
     let itself = PathBuf::from("/proc/self/exe");
     if itself.exists() { itself } else { std::env::current_exe().unwrap_or(itself) }
 }

@@ -13,11 +13,11 @@ use std::sync::mpsc::Sender;
 use super::SweepOptions;
 use super::error::ExecuteError;
 use super::event::Message;
-use super::graph::{Node, Task};
+use super::graph::Task;
 use super::trainer::{FailureClass, StageFailure};
 use super::worker::WorkStage;
 use crate::plan::{Plan, RunSpec};
-use crate::store::{Stage, Store, StoreError, fs, tail};
+use crate::store::{Sighting, Stage, Store, StoreError, fs, tail};
 
 /// Lines of a log that are shown with a failure.
 const SHOWN_LINES: usize = 12;
@@ -72,17 +72,26 @@ pub enum End {
     },
 }
 
+/// What a worker process is started for.
+pub(super) struct Order<'a> {
+    /// The place of the task in its graph.
+    pub node: usize,
+    pub task: &'a Task,
+    /// The lease of it that was found abandoned.
+    pub abandoned: Option<Sighting>,
+    /// The GPU to use, when there are several.
+    pub gpu: Option<String>,
+}
+
 /// Starts the worker process of a task.
 pub(super) fn start(
-    node: usize,
-    of: &Node,
+    order: Order,
     plan: &Plan,
     store: &Store,
     options: &SweepOptions,
-    gpu: Option<String>,
     heard: &Sender<Heard>,
 ) -> Result<Worker, ExecuteError> {
-    let task = &of.task;
+    let Order { node, task, abandoned, gpu } = order;
     let run = &plan.runs[task.run];
     let log = log_path(task, store)?;
     if let Some(folder) = log.parent() {
@@ -96,7 +105,7 @@ pub(super) fn start(
     }
     let spawned = command
         .args(&options.arguments)
-        .args(arguments(of, run, store, options))
+        .args(arguments(task, abandoned, run, store, options))
         .env("OMP_NUM_THREADS", &threads)
         .env("MKL_NUM_THREADS", &threads)
         // cuBLAS reads this at its start, and without it may sum in any order.
@@ -135,9 +144,15 @@ pub(super) fn start(
 
 /// The command line of a worker, after `tickets`. The worker reads the manifest itself, with the same overrides, and
 /// refuses when the run is no longer in it.
-fn arguments(of: &Node, run: &RunSpec, store: &Store, options: &SweepOptions) -> Vec<OsString> {
+fn arguments(
+    task: &Task,
+    abandoned: Option<Sighting>,
+    run: &RunSpec,
+    store: &Store,
+    options: &SweepOptions,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["--results".into(), store.results().into()];
-    arguments.extend(["--stage".into(), of.task.stage.name().into()]);
+    arguments.extend(["--stage".into(), task.stage.name().into()]);
     arguments.extend(["--manifest".into(), options.manifest.clone().into_os_string()]);
     for set in &options.set {
         arguments.extend(["--set".into(), set.into()]);
@@ -146,7 +161,7 @@ fn arguments(of: &Node, run: &RunSpec, store: &Store, options: &SweepOptions) ->
         arguments.push("--no-env".into());
     }
     arguments.extend(["--run".into(), run.id.to_string().into()]);
-    if let Some(sighting) = of.abandoned {
+    if let Some(sighting) = abandoned {
         arguments.extend(["--abandoned".into(), sighting.to_string().into()]);
     }
     arguments.extend(["--parent".into(), std::process::id().to_string().into()]);

@@ -11,6 +11,7 @@
 //! counted over all workers. Every retry goes on from the newest checkpoint.
 
 mod child;
+mod difference;
 mod error;
 mod event;
 mod graph;
@@ -20,11 +21,13 @@ mod reuse;
 mod schedule;
 mod signals;
 mod trainer;
+mod verify;
 mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::time::Duration;
 
 pub use child::End;
 pub use error::ExecuteError;
@@ -32,8 +35,9 @@ pub use event::{Event, Message, Wire};
 pub use graph::Task;
 pub use progress::{Bars, Lines, Progress, Silent, for_terminal};
 pub use reuse::{Reuse, Segment, segments_after, spared};
-pub use signals::{Requests, end_with_parent};
+pub use signals::{PlannedStop, Requests, StopHow, end_with_parent};
 pub use trainer::{Context, FailureClass, Outcome, StageFailure, Trainer};
+pub use verify::{Again, Difference, Ended, Judged, Verdict, chosen};
 pub use worker::{WorkStage, work};
 
 use graph::Graph;
@@ -41,6 +45,9 @@ use schedule::Schedule;
 
 use crate::plan::{Plan, RunSpec};
 use crate::store::{RunState, Store};
+
+/// How often a sweep looks at signals and children when nothing is said.
+const TICK: Duration = Duration::from_millis(50);
 
 /// How a sweep is to be done.
 #[derive(Clone, Debug)]

@@ -7,17 +7,15 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::child::{self, End, Heard, Worker};
+use super::child::{self, End, Heard, Order, Worker};
 use super::graph::{Graph, Status};
 use super::progress::Progress;
 use super::trainer::{FailureClass, StageFailure, retries};
 use super::worker::{self, WorkStage};
-use super::{ExecuteError, FailedRun, Message, SweepOptions, SweepSummary, earlier_failure, signals};
+use super::{ExecuteError, FailedRun, Message, SweepOptions, SweepSummary, TICK, earlier_failure, signals};
 use crate::plan::Plan;
 use crate::store::{Observer, RunState, Standing, Store};
 
-/// How often the scheduler looks at signals and children when nothing is said.
-const TICK: Duration = Duration::from_millis(50);
 /// How often it looks at what others do while it has nothing to start.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long it waits before a run is tried again, times the number of tries.
@@ -76,7 +74,8 @@ impl<'a> Schedule<'a> {
                 let Some(index) = self.next()? else { break };
                 let gpu = self.free_gpu();
                 let node = &self.graph.nodes[index];
-                let worker = child::start(index, node, self.plan, self.store, self.options, gpu, &sender)?;
+                let order = Order { node: index, task: &node.task, abandoned: node.abandoned, gpu };
+                let worker = child::start(order, self.plan, self.store, self.options, &sender)?;
                 ui.started(&node.task);
                 self.graph.nodes[index].status = Status::Running;
                 self.workers.push(worker);

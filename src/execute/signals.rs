@@ -21,7 +21,38 @@ const SAME_REQUEST: Duration = Duration::from_millis(400);
 
 /// The level of requests to stop.
 #[derive(Clone, Debug, Default)]
-pub struct Requests(Arc<AtomicU8>);
+pub struct Requests {
+    level: Arc<AtomicU8>,
+    planned: Option<PlannedStop>,
+}
+
+/// An interruption at a step that is known beforehand, by which is tried out whether a run goes on as if nothing had been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedStop {
+    /// What happens.
+    pub how: StopHow,
+    /// Complete steps at which it happens.
+    pub after: u32,
+}
+
+/// How a worker is interrupted as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopHow {
+    /// SIGKILL: nothing more is written.
+    Killed,
+    /// As by a first Ctrl-C: the worker saves and ends.
+    Paused,
+}
+
+impl StopHow {
+    /// As in "killed after step 3".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Paused => "paused",
+        }
+    }
+}
 
 impl Requests {
     /// Requests that come from [`Self::raise`] alone.
@@ -65,12 +96,27 @@ impl Requests {
 
     /// Raises the level to at least this one.
     pub fn raise(&self, level: u8) {
-        self.0.fetch_max(level, Ordering::SeqCst);
+        self.level.fetch_max(level, Ordering::SeqCst);
+    }
+
+    /// The same, and an interruption when [`Self::passed`] is told its step.
+    #[must_use]
+    pub fn planned(self, planned: Option<PlannedStop>) -> Self {
+        Self { planned, ..self }
+    }
+
+    /// Carries out what is planned for this number of complete steps.
+    pub(super) fn passed(&self, step: u32) {
+        match self.planned.filter(|planned| planned.after == step).map(|planned| planned.how) {
+            Some(StopHow::Killed) => kill(std::process::id()),
+            Some(StopHow::Paused) => self.raise(1),
+            None => {}
+        }
     }
 
     /// 0: go on; 1: finish the step, save and end; 2: stop at once.
     pub fn level(&self) -> u8 {
-        self.0.load(Ordering::SeqCst)
+        self.level.load(Ordering::SeqCst)
     }
 }
 
@@ -111,5 +157,15 @@ mod tests {
         requests.raise(2);
         requests.raise(1);
         assert_eq!(requests.clone().level(), 2);
+    }
+
+    #[test]
+    fn a_planned_pause_is_a_request_at_its_step_and_at_no_other() {
+        let planned = PlannedStop { how: StopHow::Paused, after: 3 };
+        let requests = Requests::none().planned(Some(planned));
+        for (step, level) in [(2, 0), (3, 1), (4, 1)] {
+            requests.passed(step);
+            assert_eq!(requests.level(), level, "after step {step}");
+        }
     }
 }

@@ -81,11 +81,18 @@ pub fn work(
         }
     };
     let attempt = AtomicU32::new(0);
-    let events = |event| {
+    let events = |event: Event| {
+        let step = match &event {
+            Event::Progress { step, .. } if stage == WorkStage::Run => Some(*step),
+            _ => None,
+        };
         if let Event::Attempt { number } = event {
             attempt.store(number, Ordering::SeqCst);
         }
         wire.send(&Message::Event(event));
+        if let Some(step) = step {
+            requests.passed(step);
+        }
     };
     let stop = || requests.level() > 0;
     let cx = Context { store: &store, events: &events, stop: &stop };

@@ -30,6 +30,7 @@ mod process;
 mod record;
 mod relative;
 mod rows;
+mod scratch;
 mod status;
 mod upgrade;
 
@@ -51,6 +52,7 @@ pub use observer::{Observer, Sighting, Standing};
 pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
+pub use scratch::Scratch;
 pub use status::{RunRows, RunState, failure_record, tail};
 
 use layout::Layout;

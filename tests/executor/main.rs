@@ -9,4 +9,5 @@ mod commands;
 mod failures;
 mod interruption;
 mod order;
+mod verify;
 mod workers;

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod report;
 pub mod schema;
 pub mod show;
+mod space;
 pub mod status;
 pub mod sweep;
 pub mod task;

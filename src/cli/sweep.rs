@@ -1,7 +1,7 @@
 //! `tickets sweep MANIFEST`: does what is missing of a grid, then writes the report.
 //!
 //! In: a manifest and a results folder. Out: finished runs, the report, closing lines on stdout. Exit codes: 0 complete
-//! (also when nothing was left to do), 5 the folder cannot be used or another sweep works in it, 6 some run failed, 7 the
+//! (also when nothing was left to do), 5 the folder cannot be used, its disk is too small or another sweep works in it, 6 some run failed, 7 the
 //! device is not there, 99 stopped on request; the same command goes on in each case.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::ManifestArgs;
+use super::space::preflight;
 use crate::data::open_task;
 use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, SweepSummary};
 use crate::exit::{Code, Failure};
@@ -34,6 +35,9 @@ pub struct SweepArgs {
     /// Wait for another sweep in the same results folder instead of giving up
     #[arg(long)]
     pub wait: bool,
+    /// Start although the disk seems too small: a sweep pauses when it is full, and nothing is lost
+    #[arg(long)]
+    pub no_preflight: bool,
 }
 
 /// What `sweep` needs from rooms that it does not know.
@@ -77,6 +81,9 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
     };
     // A finished grid needs no device.
     let cuda = something_is_left(&plan, &store)? && (hooks.uses_cuda)(&plan)?;
+    if !args.no_preflight {
+        preflight(&plan, &store, args.retry, execute::jobs(&plan, args.jobs.unwrap_or(0), cuda))?;
+    }
     let options = SweepOptions {
         program: own_program(),
         arguments: vec!["work".into()],

@@ -20,6 +20,7 @@ mod lock;
 mod record;
 mod relative;
 mod rows;
+mod space;
 mod status;
 
 use std::path::{Component, Path, PathBuf};
@@ -34,6 +35,7 @@ pub use layout::Stage;
 pub use lock::{Holder, Lock};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
+pub use space::{FreeSpace, free_space};
 pub use status::{RunRows, RunState, failure_record, tail};
 
 use layout::Layout;

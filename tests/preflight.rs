@@ -88,7 +88,7 @@ fn a_plan_says_what_stays_and_counts_shared_stages_once() {
     let less = bytes(&json(&[])["estimate"]["disk"]["kept_bytes"]);
     assert!(less < 3 * kept + shared - 3_200_000, "{less}");
     let mut attempt = store.begin(runs[1]["id"].as_str().expect("an id")).expect("begun");
-    attempt.checkpoint(0, &[("state", &[0; 100_000])], json!({}), 1).expect("written");
+    attempt.checkpoint(0, &[("state", &vec![0; 100_000])], json!({}), 1).expect("written");
     let now = bytes(&json(&[])["estimate"]["disk"]["kept_bytes"]);
     assert!((100_000..102_000).contains(&(less - now)), "{less} {now}");
     // A finished run needs nothing more.

@@ -166,12 +166,13 @@ fn refusal(name: &str, left: Disk, least: Disk, free: &FreeSpace) -> Failure {
         free.folder.display(),
     );
     let enough = if fits(least, free) { "is enough" } else { "would still not be enough" };
-    let fewer = match needed(least) < needed(left) {
-        true => format!(
+    let fewer = if needed(least) < needed(left) {
+        format!(
             "keep fewer checkpoints (--set exec.keep_mib=0 --set exec.keep_checkpoints=1 needs {}, which {enough}); ",
             size(needed(least)),
-        ),
-        false => String::new(),
+        )
+    } else {
+        String::new()
     };
     let hint = format!(
         "{fewer}make room (`tickets gc --dry-run` shows what nothing needs); use another disk (--results DIR); or start \

@@ -111,13 +111,11 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
         _ => 0,
     };
     let flat = entries.iter().map(|count| [*count as usize]).collect::<Vec<_>>();
-    let mask = match &config.mask {
-        MaskSpec::Full => 0,
-        _ => {
-            let of =
-                parameters.iter().zip(&flat).map(|(found, n)| (&*found.name, "I32", &n[..], n[0] as u64));
-            artifact(&[tensors(of, active, &recipe)])
-        }
+    let mask = if config.mask == MaskSpec::Full {
+        0
+    } else {
+        let of = parameters.iter().zip(&flat).map(|(found, n)| (&*found.name, "I32", &n[..], n[0] as u64));
+        artifact(&[tensors(of, active, &recipe)])
     };
     let grpo = &config.grpo;
     let updates = u64::from(grpo.steps) * u64::from(grpo.minibatches) * u64::from(grpo.updates_per_batch);
@@ -150,9 +148,10 @@ fn trained(parameters: &[Parameter], config: &RunConfig, shape: &Architecture) -
 /// A run that saves states of so many bytes.
 fn run(config: &RunConfig, state: u64) -> Disk {
     let (steps, exec) = (u64::from(config.grpo.steps), &config.exec);
-    let evals = match config.evals.is_empty() {
-        true => evaluations(steps, &config.eval),
-        false => sum(config.evals.iter().map(|named| evaluations(steps, &named.eval))),
+    let evals = if config.evals.is_empty() {
+        evaluations(steps, &config.eval)
+    } else {
+        sum(config.evals.iter().map(|named| evaluations(steps, &named.eval)))
     };
     let rows = file(steps.saturating_mul(METRICS_ROW)) + file(evals.saturating_mul(EVAL_ROW));
     let small = (RECORDS + FOLDERS) * BLOCK + rows;

@@ -84,9 +84,8 @@ fn a_model_that_exists_is_not_copied() {
 /// The bytes of everything below a folder, in whole blocks.
 fn taken(folder: &Path) -> u64 {
     let entries = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("readable"));
-    let size = |entry: walkdir::DirEntry| match entry.file_type().is_dir() {
-        true => BLOCK,
-        false => file(entry.metadata().expect("readable").size()),
+    let size = |entry: walkdir::DirEntry| {
+        if entry.file_type().is_dir() { BLOCK } else { file(entry.metadata().expect("readable").size()) }
     };
     entries.map(size).sum()
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Code;
+use crate::store::free_space;
 
 /// What `tickets doctor` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -243,15 +244,15 @@ fn cache_folder() -> PathBuf {
 
 /// Free space and permission, of the folder or of the nearest one above it that exists.
 fn disk(name: &'static str, folder: &Path, needed: u64) -> Check {
-    let shown = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
-    let existing = shown.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let new = if existing == shown { "" } else { " (to be made)" };
-    let space = match rustix::fs::statvfs(existing) {
-        Ok(space) => space.f_bavail * space.f_frsize,
+    let found = match free_space(folder) {
+        Ok(found) => found,
         Err(error) => {
-            return Check::new(name, State::Broken, format!("{}: {error}", shown.display()));
+            return Check::new(name, State::Broken, format!("{}: {error}", folder.display()));
         }
     };
+    let (shown, existing) = (&found.folder, found.existing.as_path());
+    let new = if existing == shown { "" } else { " (to be made)" };
+    let space = found.bytes.unwrap_or(0);
     let text = format!("{}{new}, {} free", shown.display(), human(space));
     let details = json!({ "folder": shown, "exists": existing == shown, "free_bytes": space });
     let check = |state| Check::new(name, state, text.clone()).details(details.clone());

@@ -24,6 +24,7 @@ pub mod report;
 pub mod schema;
 pub mod retry;
 pub mod show;
+mod space;
 pub mod stage;
 pub mod status;
 pub mod sweep;

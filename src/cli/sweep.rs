@@ -1,7 +1,7 @@
 //! `tickets sweep MANIFEST`: does what is missing of a grid, then writes the report.
 //!
 //! In: a manifest and a results folder, in which others may be at work. Out: finished runs, the report, closing lines on
-//! stdout. Exit codes: 0 complete (also when nothing was left to do), 5 the folder cannot be used, 6 some run failed, 7 the
+//! stdout. Exit codes: 0 complete (also when nothing was left to do), 5 the folder cannot be used or its disk is too small, 6 some run failed, 7 the
 //! device is not there, 99 stopped on request; the same command goes on in each case.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::ManifestArgs;
+use super::space::preflight;
 use crate::data::open_task;
 use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, SweepSummary};
 use crate::exit::{Code, Failure};
@@ -38,6 +39,9 @@ pub struct GridArgs {
     /// Try runs again that failed with `nan` or `bad-config` (others are tried again anyway)
     #[arg(long)]
     pub retry: bool,
+    /// Start although the disk seems too small: a sweep pauses when it is full, and nothing is lost
+    #[arg(long)]
+    pub no_preflight: bool,
 }
 
 /// What `sweep` needs from rooms that it does not know.
@@ -112,6 +116,9 @@ pub(super) fn work_through(
     let requests = Requests::from_signals(false).map_err(ExecuteError::Signals)?;
     // A finished grid needs no device.
     let gpus = if something_is_left(&plan, &store)? { gpus(&plan)? } else { Vec::new() };
+    if !grid.no_preflight {
+        preflight(&plan, &store, grid.retry, execute::jobs(&plan, grid.jobs.unwrap_or(0), gpus.len()))?;
+    }
     let options = SweepOptions {
         program: own_program(),
         arguments: vec!["stage".into()],

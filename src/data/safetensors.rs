@@ -51,6 +51,30 @@ pub fn to_bytes(tensors: &[RawTensor], metadata: &BTreeMap<String, String>) -> V
     bytes
 }
 
+/// How many bytes [`to_bytes`] puts before the data: for sizes of files that are not there yet. Tensors are given by name,
+/// name of the type, shape and bytes.
+pub fn header_bytes<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a str, &'a [usize], u64)>,
+    metadata: &BTreeMap<String, String>,
+) -> u64 {
+    let digits = |number: u64| u64::from(number.checked_ilog10().unwrap_or(0)) + 1;
+    // The braces; every entry is followed by a comma but the last.
+    let mut text = 1;
+    if !metadata.is_empty() {
+        text += r#""__metadata__":,"#.len() as u64 + json!(metadata).to_string().len() as u64;
+    }
+    let mut offset: u64 = 0;
+    for (name, dtype, shape, bytes) in tensors {
+        let end = offset.saturating_add(bytes);
+        let sizes = shape.iter().map(|size| digits(*size as u64)).sum::<u64>();
+        let commas = shape.len().saturating_sub(1) as u64;
+        text += r#""":{"dtype":"","shape":[],"data_offsets":[,]},"#.len() as u64;
+        text += (name.len() + dtype.len()) as u64 + sizes + commas + digits(offset) + digits(end);
+        offset = end;
+    }
+    8 + text.max(2).next_multiple_of(8)
+}
+
 /// Parses a safetensors file; `path` names it in errors.
 ///
 /// # Errors
@@ -95,6 +119,32 @@ mod tests {
         assert_eq!(file.tensor("a").unwrap().shape(), &[1]);
         assert_eq!(metadata(&bytes, Path::new("x")).unwrap()["format"], "pt");
         assert_eq!(u64::from_le_bytes(bytes[..8].try_into().unwrap()) % 8, 0);
+    }
+
+    #[test]
+    fn the_size_of_a_header_is_known_without_the_data() {
+        for metadata in [
+            BTreeMap::new(),
+            BTreeMap::from([("format".to_owned(), "pt".to_owned()), ("a".to_owned(), "\"b\"".to_owned())]),
+        ] {
+            // Offsets of one to four digits, shapes of no, one and two numbers.
+            for count in 0..8 {
+                let shapes = [vec![], vec![1], vec![2, 3], vec![40], vec![10, 25], vec![0], vec![7]];
+                let tensors = shapes[..count.min(7)].iter().enumerate().map(|(i, shape)| RawTensor {
+                    name: format!("layer.{i}.weight"),
+                    dtype: if i % 2 == 0 { "F32" } else { "BF16" },
+                    shape: shape.clone(),
+                    bytes: vec![0; shape.iter().product::<usize>() * 4],
+                });
+                let tensors = tensors.collect::<Vec<_>>();
+                let data = tensors.iter().map(|tensor| tensor.bytes.len() as u64).sum::<u64>();
+                let described = tensors.iter().map(|tensor| {
+                    (tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice(), tensor.bytes.len() as u64)
+                });
+                let whole = header_bytes(described, &metadata) + data;
+                assert_eq!(whole, to_bytes(&tensors, &metadata).len() as u64, "{count}");
+            }
+        }
     }
 
     #[test]

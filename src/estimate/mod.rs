@@ -1,4 +1,4 @@
-//! What a run will need before it is run: memory and time, from a model of the computation, corrected by measured runs.
+//! What a run will need before it is run: memory, disk and time, from a model of the computation, corrected by measured runs.
 //!
 //! ```text
 //! RunConfig -> Architecture -> Estimate (bytes, flops, traffic, operations) -> predict(speed, correction) -> seconds
@@ -11,6 +11,7 @@ mod active;
 mod correction;
 mod cost;
 mod decoder;
+mod disk;
 mod lengths;
 mod memory;
 mod predict;
@@ -22,6 +23,7 @@ mod work;
 pub use active::active;
 pub use correction::{Correction, Factors, Measured};
 pub use cost::Cost;
+pub use disk::{Disk, Footprint, footprint, footprint_of};
 pub use lengths::{Lengths, Turn};
 pub use memory::Memory;
 pub use predict::{Prediction, Totals, predict};

@@ -192,7 +192,8 @@ pub fn sweep(
 }
 
 /// Whether a sweep tries a run in this state; the rule is in the module's documentation.
-fn is_wanted(state: &RunState, retry: bool) -> bool {
+/// Whether a sweep tries a run in this state; with `retry` also one whose failure is not tried again by itself.
+pub fn is_wanted(state: &RunState, retry: bool) -> bool {
     match state {
         RunState::Done => false,
         RunState::Pending | RunState::Resumable { .. } => true,

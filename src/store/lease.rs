@@ -105,6 +105,18 @@ impl Store {
     /// # Errors
     /// When the folder cannot be read, or a lease has a newer format.
     pub fn claims(&self) -> Result<BTreeMap<String, Claim>, StoreError> {
+        let mut claims = BTreeMap::new();
+        for (task, generation) in self.generations()? {
+            // One that is gone by now was released.
+            if let Some(claim) = self.load_claim(&task, generation)? {
+                claims.insert(task, claim);
+            }
+        }
+        Ok(claims)
+    }
+
+    /// The newest generation of every task's leases.
+    pub(super) fn generations(&self) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut newest: BTreeMap<String, u64> = BTreeMap::new();
         for name in fs::list(&self.home.layout.leases())? {
             if let Some((task, generation)) = parse_name(&name) {
@@ -112,14 +124,7 @@ impl Store {
                 *known = generation.max(*known);
             }
         }
-        let mut claims = BTreeMap::new();
-        for (task, generation) in newest {
-            // One that is gone by now was released.
-            if let Some(claim) = self.load_claim(&task, generation)? {
-                claims.insert(task, claim);
-            }
-        }
-        Ok(claims)
+        Ok(newest)
     }
 
     /// The newest claim of a task.
@@ -133,7 +138,7 @@ impl Store {
         }
     }
 
-    fn load_claim(&self, task: &str, generation: u64) -> Result<Option<Claim>, StoreError> {
+    pub(super) fn load_claim(&self, task: &str, generation: u64) -> Result<Option<Claim>, StoreError> {
         let path = self.home.layout.lease(task, generation);
         let (Some(bytes), Some(renewed)) = (fs::read_optional(&path)?, fs::modified(&path)?) else {
             return Ok(None);

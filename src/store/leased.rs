@@ -61,7 +61,17 @@ fn live_leases(store: &Store) -> Result<BTreeSet<String>, StoreError> {
         Standing::Dead => false,
         Standing::Expired => claim.age(now) < FORGOTTEN,
     };
-    Ok(store.claims()?.into_values().filter(live).map(|claim| claim.task).collect())
+    let mut tasks = BTreeSet::new();
+    for (task, generation) in store.generations()? {
+        match store.load_claim(&task, generation) {
+            Ok(claim) if claim.as_ref().is_some_and(live) => tasks.insert(task),
+            // A newer program wrote it; what it is at is its own matter, and not touched.
+            Err(StoreError::Newer { .. }) => tasks.insert(task),
+            Ok(_) => false,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(tasks)
 }
 
 /// What has to be free for a thing to be moved.

@@ -31,6 +31,7 @@ mod record;
 mod relative;
 mod rows;
 mod scratch;
+mod space;
 mod status;
 mod upgrade;
 
@@ -53,6 +54,7 @@ pub use process::{Life, Process};
 pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
 pub use scratch::Scratch;
+pub use space::{FreeSpace, free_space};
 pub use status::{RunRows, RunState, failure_record, tail};
 
 use layout::Layout;
@@ -241,7 +243,15 @@ impl Home {
                 fs::remove_file(&with_ending(&target, REASON))?;
                 return Ok(None);
             }
-            fs::rename(path, &target)?;
+            match fs::rename(path, &target) {
+                Ok(()) => {}
+                // Another moved it in this very moment.
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    fs::remove_file(&with_ending(&target, REASON))?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
             self.notice(&format!("{why}; moved to {}", target.display()));
             return Ok(Some(target));
         }

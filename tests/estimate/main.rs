@@ -4,6 +4,7 @@
 mod manifest_support;
 
 mod counts;
+mod disk;
 mod monotone;
 mod quickstart;
 

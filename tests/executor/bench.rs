@@ -257,6 +257,9 @@ fn sweeper_process() {
     let summary = sweep(&bench.plan(), &store, &options, &mut Silent).unwrap();
     let text = format!("{} {} {}", summary.finished.len(), summary.paused.len(), summary.interrupted);
     fs::write(bench.folder.join("summary.txt"), text).unwrap();
+    for run in &summary.failed {
+        println!("FAILED RUN {}: {}", run.label, run.failure);
+    }
     println!("SUMMARY {} {} {}", summary.finished.len(), summary.elsewhere.len(), summary.is_complete());
 }
 

@@ -24,6 +24,9 @@ fn sweeper(bench: &Bench) -> Child {
 
 fn summary(child: Child) -> (usize, usize, bool) {
     let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    for failed in said.lines().filter(|line| line.contains("FAILED RUN")) {
+        eprintln!("{failed}");
+    }
     let line = said.lines().find_map(|line| line.split_once("SUMMARY ")).expect(&said).1;
     let words: Vec<&str> = line.split(' ').collect();
     (words[0].parse().unwrap(), words[1].parse().unwrap(), words[2].parse().unwrap())

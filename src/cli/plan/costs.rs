@@ -1,4 +1,4 @@
-//! Time and memory of a plan: what finished runs took, what the others are predicted to take.
+//! Time, memory and disk of a plan: what finished runs took, what the others are predicted to take.
 //!
 //! In: a plan, the states of its runs, the store. Out: one entry a run, and totals over what is left to do. Predictions are
 //! those of the room `estimate`, corrected by the runs of this plan that were measured.
@@ -9,8 +9,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::survey::{StageView, StateView};
+use crate::cli::space::{Space, size};
 use crate::estimate::{
-    Correction, Estimate, Measured, Prediction, Speed, Totals, estimate, of_pretrain, of_scores, predict,
+    Correction, Disk, Estimate, Measured, Prediction, Speed, Totals, estimate, of_pretrain, of_scores,
+    predict,
 };
 use crate::execute::jobs;
 use crate::manifest::{DeviceChoice, ModelSource, RunConfig};
@@ -55,6 +57,8 @@ pub struct Costs {
     pub threads: u32,
     /// Seconds of the bases and scores that are to be made, by their ids.
     pub stages: BTreeMap<String, f64>,
+    /// Disk space of every run and of what is left to do.
+    pub space: Space,
     /// Memory of this machine, where it is a CPU that computes.
     pub machine_bytes: Option<u64>,
 }
@@ -149,6 +153,11 @@ impl Costs {
                 if state.executed { count(estimate, 2) } else { estimate.map_or(Cost::Unknown, alone) };
             costs.runs.push(cost);
         }
+        let executed = states.iter().map(|state| state.executed).collect::<Vec<_>>();
+        let missing = |stage, id: &str| {
+            Ok(stages.iter().any(|found| found.stage == stage && found.id == id && !found.cached))
+        };
+        costs.space = Space::of(plan, &executed, &missing, store, asked, &|_| {})?;
         costs.stages = seconds;
         costs.totals = Totals::of(&tasks, lanes);
         // Workers that are asked for are all there at once, however many cores there are.
@@ -197,9 +206,14 @@ impl Costs {
             "seconds": self.totals.seconds, "worker_seconds": self.totals.worker_seconds,
             "memory_bytes": self.totals.memory_bytes, "tasks": self.tasks, "unknown": self.unknown,
             "measured_runs": self.measured, "device": if self.cuda { "cuda" } else { "cpu" },
-            "jobs": self.jobs, "threads": self.threads,
+            "jobs": self.jobs, "threads": self.threads, "disk": disk_json(self.space.left),
         })
     }
+}
+
+/// Disk space as JSON.
+pub(super) fn disk_json(disk: Disk) -> Value {
+    json!({ "peak_bytes": disk.peak_bytes, "kept_bytes": disk.kept_bytes })
 }
 
 impl Cost {
@@ -298,20 +312,13 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes in binary units, two digits.
-fn size(bytes: impl std::borrow::Borrow<u64>) -> String {
-    let mib = *bytes.borrow() as f64 / f64::from(1 << 20);
-    if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_are_read_at_a_glance() {
+    fn times_are_read_at_a_glance() {
         let said = [0.04, 9.96, 61.4, 150.0, 7_200.0, 1e6].map(duration);
         assert_eq!(said, ["0.0 s", "10 s", "61 s", "2 min 30 s", "2 h 00 min", "11.6 days"]);
-        assert_eq!([size(310 << 20), size(3 << 29)], ["310 MiB", "1.5 GiB"]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::costs::Cost;
+use super::costs::{Cost, disk_json};
 use super::survey::{StateView, Survey, stage_json};
 use crate::plan::{self, Plan, RunSpec};
 
@@ -17,6 +17,7 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
     let runs = plan.runs.iter().enumerate().map(|(index, run)| {
         let mut object = run_json(run, survey.states.get(index).unwrap_or(&pending));
         object["cost"] = survey.costs.runs.get(index).map(Cost::json).unwrap_or_default();
+        object["disk"] = survey.costs.space.runs.get(index).copied().flatten().map(disk_json).into();
         object
     });
     let overrides = manifest

@@ -78,6 +78,6 @@ fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 /// `1 run`, `2 runs`.
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

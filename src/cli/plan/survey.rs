@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::costs::Costs;
 use crate::cli::short;
+use crate::cli::space::missing;
 use crate::execute::{FailureClass, Reuse, Segment, segments_after, spared};
 use crate::plan::{self, LOCK, Plan, RunSpec};
 use crate::store::{RunState, Stage, Store, StoreError};
@@ -271,7 +272,7 @@ fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageV
             let place = if let Some(place) = places.get(id.as_str()) {
                 *place
             } else {
-                let (cached, needs) = (present(store, stage, id)?, needs.cloned());
+                let (cached, needs) = (!missing(store, stage, id)?, needs.cloned());
                 order.push(StageView { stage, id: id.clone(), cached, needs, runs: 0, wanted: false });
                 places.insert(id, order.len() - 1);
                 order.len() - 1
@@ -282,15 +283,6 @@ fn stages(plan: &Plan, store: &Store, states: &[StateView]) -> Result<Vec<StageV
         found.extend(order);
     }
     Ok(found)
-}
-
-/// A damaged artifact will be made again, so it counts as absent.
-fn present(store: &Store, stage: Stage, id: &str) -> Result<bool, StoreError> {
-    match store.artifact(stage, id) {
-        Ok(found) => Ok(found.is_some()),
-        Err(StoreError::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The stage as JSON.

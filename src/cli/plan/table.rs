@@ -112,9 +112,10 @@ fn totals(out: &mut String, plan: &Plan, survey: &Survey) {
         n => format!("; {n} points of the grid equal others and were merged"),
     };
     put(out, format_args!("{}: {states}{merged}", counted(plan.runs.len(), "run")));
-    let left = survey.costs.told();
-    if !left.is_empty() {
-        put(out, format_args!("{left}"));
+    for left in [survey.costs.told(), survey.costs.space.told()] {
+        if !left.is_empty() {
+            put(out, format_args!("{left}"));
+        }
     }
     let mut blocks = BTreeMap::<usize, Vec<&str>>::new();
     for (block, run) in &plan.merges {

@@ -47,10 +47,19 @@ impl Store {
     pub fn begin(&self, run: &str) -> Result<Attempt, StoreError> {
         self.home.writable()?;
         let home = self.home.clone();
-        let adopted = checkpoint::adopt(&home, check_name(run)?)?;
+        let mut adopted = checkpoint::adopt(&home, check_name(run)?)?;
         let number = new_attempt(&home, run)?;
         let folder = home.layout.attempt(run, number);
-        let (resumed, metrics, evals) = match adopted {
+        let mut held = None;
+        while let Some(found) = &adopted {
+            held = found.checkpoint.hold(&home, number)?;
+            if held.is_some() {
+                break;
+            }
+            // Another attempt, at work without a lease, has just removed it for a newer one.
+            adopted = checkpoint::adopt(&home, run)?;
+        }
+        let (mut resumed, metrics, evals) = match adopted {
             Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
             None => (None, Vec::new(), Vec::new()),
         };
@@ -58,6 +67,9 @@ impl Store {
         let evals = RowsFile::create(&folder.join(EVALS), &evals)?;
         let log = fs::append_to(&folder.join(LOG))?;
         fs::sync_folder(&folder)?;
+        if let (Some(resumed), Some(held)) = (&mut resumed, held) {
+            resumed.take_in(&home, number, &held)?;
+        }
         Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
     }
 

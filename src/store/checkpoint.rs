@@ -122,6 +122,40 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// Gives the files a place inside attempt `number` too, under a temporary name, so that nobody else can remove them;
+    /// `None` when they are gone already.
+    pub(super) fn hold(&self, home: &Home, number: u32) -> Result<Option<PathBuf>, StoreError> {
+        let parent = home.layout.checkpoints(&self.run, number);
+        fs::create_folders(&parent)?;
+        let prepared = fs::temporary_folder(&parent)?;
+        let link = || {
+            for name in self.files().chain([DONE]) {
+                fs::link_or_copy(&self.folder.join(name), &prepared.join(name))?;
+            }
+            fs::sync_folder(&prepared)
+        };
+        match link() {
+            Ok(()) => Ok(Some(prepared)),
+            Err(error) => {
+                let _ = fs::remove_leftover(&prepared);
+                match error {
+                    StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    error => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Makes this checkpoint one of attempt `number`, from what [`Self::hold`] has prepared. Its rows must be there before.
+    pub(super) fn take_in(&mut self, home: &Home, number: u32, held: &Path) -> Result<(), StoreError> {
+        let target = home.layout.checkpoint(&self.run, number, self.step);
+        fs::publish_folder(held, &target)?;
+        (self.folder, self.attempt) = (target, number);
+        Ok(())
+    }
+}
+
 /// Numbers of the attempts of a run, ascending.
 pub(super) fn attempts(home: &Home, run: &str) -> Result<Vec<u32>, StoreError> {
     numbers(&home.layout.attempts(run))
@@ -204,11 +238,19 @@ pub(super) struct Keep {
 /// Removes the checkpoints that are not kept, among those of attempts up to `attempt`. Attempts of a higher number belong
 /// to a successor and are left alone.
 pub(super) fn prune(home: &Home, run: &str, attempt: u32, keep: Keep) -> Result<(), StoreError> {
-    let ours = all(home, run)?.into_iter().filter(|(_, of)| *of <= attempt);
-    let older = ours.skip(keep.newest).collect::<Vec<_>>();
+    let ours = all(home, run)?.into_iter().filter(|(_, of)| *of <= attempt).collect::<Vec<_>>();
+    // A step that a later attempt took in is there twice, and counts once.
+    let mut steps = ours.iter().map(|(step, _)| *step).collect::<Vec<_>>();
+    steps.dedup();
+    steps.truncate(keep.newest);
+    let newest = |(step, of): &(u32, u32)| {
+        steps.contains(step) && ours.iter().all(|(other, by)| other != step || by <= of)
+    };
+    let older = ours.iter().copied().filter(|found| !newest(found)).collect::<Vec<_>>();
     // What cannot be read any more is worth nothing; step 0 is the base.
     let mut sizes = BTreeMap::new();
-    for (step, of) in older.iter().filter(|(step, _)| keep.bytes > 0 && *step > 0) {
+    let spare = |(step, _): &&(u32, u32)| keep.bytes > 0 && *step > 0 && !steps.contains(step);
+    for (step, of) in older.iter().filter(spare) {
         if let Ok(found) = Checkpoint::of(home, run, *of, *step) {
             sizes.entry(*step).or_insert((found.bytes(), *of));
         }

@@ -78,6 +78,18 @@ pub fn temporary_folder(folder: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Gives a complete file a second name, which costs no space; where the file system has no such names, copies it. Files of
+/// artifacts and checkpoints are never written again, so that they are shared does no harm.
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    match disk::link(from, to) {
+        Ok(()) => Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices) => {
+            write_new(to, &read(from)?)
+        }
+        Err(e) => Err(StoreError::io("link", from, e)),
+    }
+}
+
 /// Writes a file that must not exist yet and forces it to the disk. The name is forced by [`sync_folder`].
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = DiskFile::create_new(path).map_err(|e| StoreError::io("create", path, e))?;

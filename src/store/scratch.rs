@@ -51,23 +51,13 @@ impl Store {
         let names = found.files().keys().map(String::as_str).chain([DONE]);
         let taken = names
             .map(|name| (source.join(name), prepared.join(name)))
-            .try_for_each(|(from, to)| link_or_copy(&from, &to))
+            .try_for_each(|(from, to)| fs::link_or_copy(&from, &to))
             .and_then(|()| fs::sync_folder(&prepared))
             .and_then(|()| fs::publish_folder(&prepared, &self.home.layout.artifact(stage, id)));
         if !matches!(taken, Ok(true)) {
             let _ = fs::remove_leftover(&prepared);
         }
         taken.map(|_| true)
-    }
-}
-
-/// Gives a file a second name, which costs no space; where the file system has no such names, copies it. Files of artifacts
-/// are never written again, so that they are shared does no harm.
-#[expect(clippy::disallowed_methods, reason = "the file is complete and synced, only its name is new")]
-fn link_or_copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    match std::fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
-        Err(_) => fs::write_new(to, &fs::read(from)?),
     }
 }
 

@@ -119,13 +119,16 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
             line.clear();
             assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the writer ended");
         }
-        let reader =
-            std::thread::spawn(move || stdout.lines().map_while(Result::ok).collect::<Vec<String>>());
-        std::thread::sleep(Duration::from_millis(2 + 13 * round % 90));
+        // So many things are acknowledged, and then at any moment of the next.
+        let mut heard: Vec<String> = Vec::new();
+        let mut lines = stdout.lines().map_while(Result::ok);
+        heard.extend(lines.by_ref().take(1 + (round * 7 % 23) as usize));
+        std::thread::sleep(Duration::from_micros(round * 1300 % 9000));
         child.kill().unwrap();
         child.wait().unwrap();
+        heard.extend(lines);
         let mut steps: BTreeMap<String, u32> = BTreeMap::new();
-        for line in reader.join().unwrap() {
+        for line in heard {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["ack", "mask", run] => masks.push((*run).to_owned()),

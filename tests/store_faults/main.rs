@@ -5,5 +5,7 @@
 
 mod common;
 mod damage;
+mod every_file;
+mod mounts;
 mod opening;
 mod races;

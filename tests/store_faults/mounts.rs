@@ -93,30 +93,33 @@ fn outcome(results: &Path) -> String {
     digest(&all)
 }
 
-/// Works on a file system of a few pages, which grows by a few pages or names whenever it is full.
+/// Works on a file system of a few pages, which grows by a few pages or names whenever it is full; several times, because
+/// with every way to grow it gets full at other moments.
 #[test]
 fn full_disk_process() {
     let Ok(folder) = std::env::var("STORE_TEST_FULL") else { return };
-    let (mut pages, mut names) = (6, 24);
-    mount(&["-t", "tmpfs", "-o", &format!("size={}k,nr_inodes={names}", 4 * pages), "small", &folder]);
-    let results = Path::new(&folder).join("results");
-    let mut saved = [0; RUNS as usize];
-    let mut full = 0;
-    while let Err(error) = work(&results, &mut |run, step| saved[run as usize] = step) {
-        assert!(error.is_disk_full(), "{error:?}");
-        assert!(error.hint().unwrap().contains("free some space"), "{:?}", error.hint());
-        full += 1;
-        assert!(full < 1000, "it never ends");
-        look(&results, &saved);
-        if full % 3 == 0 {
-            names += 12;
-        } else {
-            pages += 3;
+    for round in 0..rounds(3) {
+        let mut dice = Dice::new(round);
+        let (mut pages, mut names) = (5 + dice.below(4), 20 + dice.below(10));
+        mount(&["-t", "tmpfs", "-o", &format!("size={}k,nr_inodes={names}", 4 * pages), "small", &folder]);
+        let results = Path::new(&folder).join("results");
+        let mut saved = [0; RUNS as usize];
+        let mut full = 0;
+        while let Err(error) = work(&results, &mut |run, step| saved[run as usize] = step) {
+            assert!(error.is_disk_full(), "round {round}: {error:?}");
+            assert!(error.hint().unwrap().contains("free some space"), "{:?}", error.hint());
+            full += 1;
+            assert!(full < 1000, "round {round}: it never ends");
+            look(&results, &saved);
+            match dice.below(3) {
+                0 => names += 6 + dice.below(12),
+                _ => pages += 2 + dice.below(4),
+            }
+            mount(&["-o", &format!("remount,size={}k,nr_inodes={names}", 4 * pages), &folder]);
         }
-        mount(&["-o", &format!("remount,size={}k,nr_inodes={names}", 4 * pages), &folder]);
+        look(&results, &saved);
+        println!("full {full} {}", outcome(&results));
     }
-    look(&results, &saved);
-    println!("full {full} {}", outcome(&results));
 }
 
 #[test]
@@ -124,10 +127,13 @@ fn a_full_disk_stops_the_work_and_more_room_carries_it_to_the_same_end() {
     let undisturbed = workplace();
     work(undisturbed.path(), &mut |_, _| {}).unwrap();
     let Some(said) = in_a_namespace("mounts::full_disk_process", "STORE_TEST_FULL") else { return };
-    let line = said.lines().find_map(|line| line.split_once("full ")).expect("what it says at its end").1;
-    let (times, found) = line.split_once(' ').unwrap();
-    assert_eq!(found, outcome(undisturbed.path()));
-    assert!(times.parse::<u32>().unwrap() > 10, "it was full {times} times: too few to say anything");
+    let ends =
+        said.lines().filter_map(|line| line.split_once("full ")?.1.split_once(' ')).collect::<Vec<_>>();
+    assert_eq!(ends.len() as u64, rounds(3), "{said}");
+    for (times, found) in ends {
+        assert_eq!(found, outcome(undisturbed.path()));
+        assert!(times.parse::<u32>().unwrap() > 5, "it was full {times} times: too few to say anything");
+    }
 }
 
 /// Works, finds its file system read-only, and works on when it is not.

@@ -52,24 +52,29 @@ impl Store {
         let folder = home.layout.attempt(run, number);
         let mut held = None;
         while let Some(found) = &adopted {
-            held = found.checkpoint.hold(&home, number)?;
+            held = found.checkpoint.hold(&home, number).inspect_err(|_| give_back(&folder))?;
             if held.is_some() {
                 break;
             }
             // Another attempt, at work without a lease, has just removed it for a newer one.
-            adopted = checkpoint::adopt(&home, run)?;
+            adopted = checkpoint::adopt(&home, run).inspect_err(|_| give_back(&folder))?;
         }
         let (mut resumed, metrics, evals) = match adopted {
             Some(Adopted { checkpoint, metrics, evals }) => (Some(checkpoint), metrics, evals),
             None => (None, Vec::new(), Vec::new()),
         };
-        let metrics = RowsFile::create(&folder.join(METRICS), &metrics)?;
-        let evals = RowsFile::create(&folder.join(EVALS), &evals)?;
-        let log = fs::append_to(&folder.join(LOG))?;
-        fs::sync_folder(&folder)?;
-        if let (Some(resumed), Some(held)) = (&mut resumed, held) {
-            resumed.take_in(&home, number, &held)?;
-        }
+        let mut fill = || {
+            let metrics = RowsFile::create(&folder.join(METRICS), &metrics)?;
+            let evals = RowsFile::create(&folder.join(EVALS), &evals)?;
+            let log = fs::append_to(&folder.join(LOG))?;
+            fs::sync_folder(&folder)?;
+            // The rows that belong to it are there now.
+            if let (Some(resumed), Some(held)) = (&mut resumed, &held) {
+                resumed.take_in(&home, number, held)?;
+            }
+            Ok((metrics, evals, log))
+        };
+        let (metrics, evals, log) = fill().inspect_err(|_| give_back(&folder))?;
         Ok(Attempt { home, run: run.to_owned(), number, folder, resumed, kept_bytes: 0, metrics, evals, log })
     }
 
@@ -275,12 +280,15 @@ impl Attempt {
             list.insert(name.to_owned(), FileRecord { bytes: mark.bytes, blake3: mark.blake3 });
         }
         let folder = self.folder.join(FINAL);
-        fs::create_folders(&folder)?;
-        for (name, bytes) in files {
-            fs::write_new(&folder.join(name), bytes)?;
-        }
-        fs::sync_folder(&folder)?;
-        fs::sync_folder(&self.folder)?;
+        let write = || {
+            fs::create_folders(&folder)?;
+            for (name, bytes) in files {
+                fs::write_new(&folder.join(name), bytes)?;
+            }
+            fs::sync_folder(&folder)?;
+            fs::sync_folder(&self.folder)
+        };
+        write().inspect_err(|_| give_back(&folder))?;
 
         let marker = Marker {
             kind: "run".to_owned(),
@@ -301,7 +309,13 @@ impl Attempt {
                 fs::sync_folder(&self.home.layout.run(&self.run))?;
                 break;
             }
-            if fs::publish_file(&self.home.layout.run(&self.run).join(DONE), marker.to_text().as_bytes())? {
+            let path = self.home.layout.run(&self.run).join(DONE);
+            let published = fs::publish_file(&path, marker.to_text().as_bytes());
+            // It may have its name although something went wrong later: then it vouches for the files.
+            if published.is_err() && !fs::exists(&path) {
+                give_back(&folder);
+            }
+            if published? {
                 break;
             }
         }
@@ -358,6 +372,12 @@ fn new_attempt(home: &Home, run: &str) -> Result<u32, StoreError> {
         number += 1;
     }
     Ok(number)
+}
+
+/// Removes what could not be written whole. Most likely the disk is full: it is of no use and takes the space that another
+/// try needs.
+fn give_back(folder: &Path) {
+    let _ = fs::remove_folder(folder);
 }
 
 fn write_failure(home: &Home, run: &str, attempt: u32, failure: &Value) -> Result<(), StoreError> {

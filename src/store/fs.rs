@@ -50,8 +50,8 @@ pub fn create_folders(path: &Path) -> Result<()> {
 /// Creates the folders from `top`, which exists, down to `path`, durably. Those that exist are forced to the disk as well:
 /// whoever made them may have been killed before it could do so.
 pub fn create_folders_in(top: &Path, path: &Path) -> Result<()> {
-    if path == top {
-        return Ok(());
+    if path == top || !path.starts_with(top) {
+        return create_folders(path);
     }
     let above = parent(path);
     create_folders_in(top, above)?;

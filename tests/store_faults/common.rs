@@ -46,3 +46,12 @@ pub fn finish(attempt: Attempt) {
 pub fn run_folder(store: &Store, run: &str) -> PathBuf {
     store.layout().run(run)
 }
+
+/// An empty folder, in memory where that can be had: many of them are filled.
+pub fn workplace() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+#[path = "../../src/store/faults/dice.rs"]
+mod dice;
+pub use dice::{Dice, rounds};

@@ -5,6 +5,8 @@
 
 mod common;
 mod damage;
+mod every_file;
 mod leases;
+mod mounts;
 mod opening;
 mod races;

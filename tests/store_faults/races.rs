@@ -110,7 +110,7 @@ fn kill_9_at_any_moment_loses_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut masks: Vec<String> = Vec::new();
     let mut done: Vec<String> = Vec::new();
-    for round in 0..25u64 {
+    for round in 0..rounds(25) {
         let mut child = spawn_helper("races::writer_process", "STORE_TEST_WRITER", folder.path());
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

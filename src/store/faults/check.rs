@@ -73,6 +73,7 @@ pub fn check(results: &Path, known: &[Fact], power_lost: bool, when: &dyn std::f
             Fact::Forgotten(run, last) => {
                 let left = checkpoint::all(&store.home, run).unwrap();
                 assert!(left.iter().all(|(_, of)| of > last), "{when:?}: {left:?} were set aside");
+                assert!(!store.quarantined().unwrap().is_empty(), "{when:?}: what was set aside is gone");
             }
             Fact::Failed(run) => {
                 let state = store.run_state(run).unwrap();

@@ -191,7 +191,7 @@ impl Disk {
                 Left::Nothing => false,
                 Left::Names | Left::NamesAndZeros | Left::All => true,
                 Left::Journal => change.operation < until,
-                Left::Any => dice.chance(percent),
+                Left::Any => dice.below(100) < percent,
             };
             if there {
                 let folder = names.get_mut(&change.folder).unwrap();

@@ -136,7 +136,7 @@ fn a_loss_of_power_after_another_fault_does_no_harm() {
         let asked = played.play(chapter, None);
         (chapter, asked, outcome(&played.folder.path().join("results")))
     });
-    for round in 0..rounds(600) {
+    for round in 0..rounds(400) {
         let mut dice = Dice::new(round);
         let (chapter, asked, expected) = &chapters[dice.below(chapters.len())];
         let mut played = Played::new();

@@ -95,6 +95,7 @@ fn small() -> ResultSet {
             jaccard: 0.25,
             chance: 0.005,
         }],
+        mix_classes: false,
     }
 }
 

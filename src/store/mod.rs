@@ -13,6 +13,7 @@
 mod artifact;
 mod attempt;
 mod checkpoint;
+mod class;
 mod error;
 pub mod fs;
 pub mod layout;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 pub use artifact::Artifact;
 pub use attempt::Attempt;
 pub use checkpoint::Checkpoint;
+pub use class::{Class, FIELDS as CLASS_FIELDS, RunClasses, class_of_run, classes_of, differing};
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
 pub use layout::Stage;

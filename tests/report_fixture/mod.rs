@@ -64,6 +64,7 @@ pub fn build(manifest: &str, recipes: &[Recipe]) -> ResultSet {
         manifest: manifest.to_owned(),
         overlaps: all_pairs(&masks(recipes)),
         runs,
+        mix_classes: false,
     }
     .normalised()
 }

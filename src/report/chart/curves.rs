@@ -6,6 +6,7 @@
 use super::super::result::{ResultSet, Row, RunResult, State};
 use super::super::series::{self, Cell, Family, rate};
 use super::draw::{Color, Drawing, Point, Shape, Type};
+use super::font;
 use super::scale::{Kind, Scale, extent, linear_domain, spread};
 use super::theme::{Frame, GHOST, Look, MUTED, NORMAL, Panel, SMALL, cross, heading, legible, shade};
 use crate::stats;
@@ -98,11 +99,12 @@ impl Curves<'_> {
         let rows = data.len().div_ceil(columns);
         let width = if columns == 1 { 640 } else { 920 };
         let mut drawing = Drawing::new(width, 10, String::new());
-        let top = heading(&mut drawing, self.title, &self.subtitle, set.partial().as_deref());
+        let top = heading(&mut drawing, self.title, &self.subtitle, set.mark().as_deref());
         let labels = if lrs_vary { 46.0 } else { 14.0 };
         let (left, gap, panel_height, row_height) = (66.0, 14.0, 236.0, 282.0);
         let cell_width = (f64::from(width) - left - gap * (columns - 1) as f64) / columns as f64;
-        let reference = self.reference(set, families);
+        let references: Vec<(usize, Vec<Point>)> =
+            references(families).filter_map(|of| Some((of, self.reference(set, &families[of])?))).collect();
         for (place, (index, cells)) in data.iter().enumerate() {
             let (row, column) = (place / columns, place % columns);
             let at = (left + column as f64 * (cell_width + gap), top + 22.0 + row as f64 * row_height);
@@ -114,9 +116,12 @@ impl Curves<'_> {
                 y_labels: column == 0,
             };
             panel.frame(&mut drawing, frame);
-            let title = Type::new(NORMAL + 0.5, legible(looks[*index].color)).bold();
-            drawing.text((at.0, at.1 - 9.0), &families[*index].name, title);
-            if let Some((_, points)) = reference.as_ref().filter(|(family, _)| family != index) {
+            let family = &families[*index];
+            let title = Type::new(title_size(family, cell_width), legible(looks[*index].color)).bold();
+            drawing.text((at.0, at.1 - 9.0), &family.name, title);
+            // Shown in the other panels of its class.
+            let reference = references.iter().find(|(of, _)| families[*of].class == family.class);
+            if let Some((_, points)) = reference.filter(|(of, _)| of != index) {
                 drawing.line(points.iter().map(|&point| panel.at(point)).collect(), 1.6, GHOST);
             }
             if let Some(base) = bases[*index] {
@@ -131,8 +136,7 @@ impl Curves<'_> {
     }
 
     /// The mean curve of full fine-tuning at its best rate, shown for comparison in the other panels.
-    fn reference(&self, set: &ResultSet, families: &[Family]) -> Option<(usize, Vec<Point>)> {
-        let (index, family) = families.iter().enumerate().find(|(_, family)| family.kind == "full")?;
+    fn reference(&self, set: &ResultSet, family: &Family) -> Option<Vec<Point>> {
         let lr = family.best(set)?.lr;
         let cell = family.cells(set).into_iter().find(|cell| cell.lr == lr)?;
         let curves: Vec<Curve> = cell
@@ -142,7 +146,7 @@ impl Curves<'_> {
             .filter(|run| run.state == State::Done)
             .filter_map(|run| self.curve(run))
             .collect();
-        Some((index, mean_curve(&curves)?))
+        mean_curve(&curves)
     }
 
     fn panel(&self, drawing: &mut Drawing, panel: &Panel, cells: &[Drawn], color: Color, lrs: bool) {
@@ -237,8 +241,36 @@ pub fn window(set: &ResultSet) -> usize {
     ((longest / 20) | 1).max(1)
 }
 
+/// The family of full fine-tuning of each class: it is shown for comparison among runs of its own class alone.
+fn references(families: &[Family]) -> impl Iterator<Item = usize> {
+    let full = |family: &Family| family.kind == "full";
+    let first = move |index: usize| {
+        let class = &families[index].class;
+        !families[..index].iter().any(|earlier| full(earlier) && earlier.class == *class)
+    };
+    (0..families.len()).filter(move |&index| full(&families[index]) && first(index))
+}
+
+/// The size of a panel's title. One that names a class is made to fit.
+fn title_size(family: &Family, width: f64) -> f64 {
+    let size = NORMAL + 0.5;
+    if family.class.is_empty() {
+        size
+    } else {
+        size * (width / font::width(&family.name, size, true)).min(1.0)
+    }
+}
+
 /// How a subtitle speaks of the reference curve.
 pub fn reference_note(set: &ResultSet, families: &[Family]) -> String {
+    if families.iter().any(|family| !family.class.is_empty()) {
+        let shown = references(families).any(|of| {
+            let others = families.iter().filter(|family| family.class == families[of].class);
+            families[of].best(set).is_some() && others.count() > 1
+        });
+        let note = if shown { " Grey: full of the same class at its best rate." } else { "" };
+        return note.to_owned();
+    }
     let best = families.iter().find(|family| family.kind == "full").and_then(|family| family.best(set));
     match best {
         Some(series::Best { lr: Some(lr), .. }) if families.len() > 1 => {

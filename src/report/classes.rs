@@ -10,6 +10,9 @@ use super::result::{ResultSet, RunResult, State, UNKNOWN_CLASS};
 use super::table::TextTable;
 use crate::store::{Class, classes_of, differing};
 
+/// What is added to the names of unfinished runs, where classes are told apart.
+pub const UNFINISHED: &str = " [unfinished]";
+
 /// Finished runs of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
@@ -125,7 +128,7 @@ fn suffix(run: &RunResult) -> String {
         Some(id) if id == UNKNOWN_CLASS => " [class unknown]".to_owned(),
         Some(id) => format!(" [class {id}]"),
         // Where a run that is not finished was made is known at its end.
-        None => " [unfinished]".to_owned(),
+        None => UNFINISHED.to_owned(),
     }
 }
 

@@ -96,9 +96,15 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
 }
 
 impl Family {
+    /// Whether its runs may be averaged over. Where classes are told apart, those of unfinished runs are not known.
+    pub fn is_averaged(&self) -> bool {
+        self.class != classes::UNFINISHED
+    }
+
     /// The score of the family's base model.
     pub fn base(&self, set: &ResultSet) -> Option<f64> {
-        mean_base(self.runs.iter().map(|&index| &set.runs[index]))
+        let runs = self.runs.iter().map(|&index| &set.runs[index]);
+        if self.is_averaged() { mean_base(runs) } else { common_base(runs) }
     }
 
     /// The learning rates, ascending, with their runs.
@@ -150,9 +156,7 @@ pub fn base_score(set: &ResultSet) -> Option<f64> {
         return None;
     }
     if set.several_classes() && set.mixed_classes().is_none() {
-        let mut scores = set.runs.iter().filter_map(RunResult::base_score);
-        let first = scores.next()?;
-        return scores.all(|score| score.to_bits() == first.to_bits()).then_some(first);
+        return common_base(set.runs.iter());
     }
     mean_base(set.runs.iter())
 }
@@ -166,12 +170,17 @@ fn base_settings(run: &RunResult) -> Vec<&(String, Value)> {
 fn mean_base<'r>(runs: impl Iterator<Item = &'r RunResult>) -> Option<f64> {
     let scores: Vec<f64> = runs.filter_map(RunResult::base_score).collect();
     // The mean of equal numbers can differ from them in the last bit.
+    common(&scores).or_else(|| stats::mean(&scores))
+}
+
+/// The score that all runs found.
+fn common_base<'r>(runs: impl Iterator<Item = &'r RunResult>) -> Option<f64> {
+    common(&runs.filter_map(RunResult::base_score).collect::<Vec<_>>())
+}
+
+fn common(scores: &[f64]) -> Option<f64> {
     let first = *scores.first()?;
-    if scores.iter().all(|score| score.to_bits() == first.to_bits()) {
-        Some(first)
-    } else {
-        stats::mean(&scores)
-    }
+    scores.iter().all(|score| score.to_bits() == first.to_bits()).then_some(first)
 }
 
 /// The number of held-out episodes, when all evaluations agree on it.

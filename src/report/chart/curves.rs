@@ -128,7 +128,7 @@ impl Curves<'_> {
                 let y = panel.y.at(base);
                 drawing.dashed(vec![(at.0, y), (at.0 + panel.width, y)], 1.2, MUTED, (5.0, 4.0));
             }
-            self.panel(&mut drawing, &panel, cells, looks[*index].color, lrs_vary);
+            self.panel(&mut drawing, &panel, (family, cells), looks[*index].color, lrs_vary);
         }
         drawing.height = (top + 22.0 + (rows - 1) as f64 * row_height + panel_height + 50.0) as u32;
         drawing.alt = format!("{}: {} curves in {} panels.", self.title, curves().count(), data.len());
@@ -149,7 +149,14 @@ impl Curves<'_> {
         mean_curve(&curves)
     }
 
-    fn panel(&self, drawing: &mut Drawing, panel: &Panel, cells: &[Drawn], color: Color, lrs: bool) {
+    fn panel(
+        &self,
+        drawing: &mut Drawing,
+        panel: &Panel,
+        (family, cells): (&Family, &[Drawn]),
+        color: Color,
+        lrs: bool,
+    ) {
         let mut ends: Vec<(f64, String, Color)> = Vec::new();
         for (rank, (cell, curves)) in cells.iter().enumerate() {
             let ink = shade(color, rank, cells.len());
@@ -178,7 +185,7 @@ impl Curves<'_> {
                     cross(drawing, end, 4.5, ink);
                 }
             }
-            let mean = if several { mean_curve(curves) } else { None };
+            let mean = if several && family.is_averaged() { mean_curve(curves) } else { None };
             if let Some(mean) = &mean {
                 drawing.line(mean.iter().map(|&point| panel.at(point)).collect(), 2.4, ink);
             }
@@ -284,11 +291,13 @@ pub fn reference_note(set: &ResultSet, families: &[Family]) -> String {
 /// How a subtitle speaks of shades and thin lines.
 pub fn encoding_note(set: &ResultSet, families: &[Family]) -> String {
     let cells: Vec<Cell> = families.iter().flat_map(|family| family.cells(set)).collect();
+    let means =
+        |family: &Family| family.is_averaged() && family.cells(set).iter().any(|cell| cell.runs.len() > 1);
     let mut note = String::new();
     if cells.len() > families.len() {
         note.push_str(" Learning rate at the end of each curve, darker is higher.");
     }
-    if cells.iter().any(|cell| cell.runs.len() > 1) {
+    if families.iter().any(means) {
         note.push_str(" Several seeds: thin lines, their mean bold.");
     }
     note

@@ -49,12 +49,11 @@ pub fn groups(set: &ResultSet) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for run in &set.runs {
         let Some(id) = run.class() else { continue };
-        match groups.iter_mut().find(|group| group.id == id) {
-            Some(group) => group.runs += 1,
-            None => {
-                let classes = run.done.as_ref().map(classes_of).unwrap_or_default();
-                groups.push(Group { id, classes, runs: 1 });
-            }
+        if let Some(group) = groups.iter_mut().find(|group| group.id == id) {
+            group.runs += 1;
+        } else {
+            let classes = run.done.as_ref().map(classes_of).unwrap_or_default();
+            groups.push(Group { id, classes, runs: 1 });
         }
     }
     groups

@@ -84,12 +84,11 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
         }
         let class = &classes[index];
         name.push_str(class);
-        match families.iter_mut().find(|family| family.name == name) {
-            Some(family) => family.runs.push(index),
-            None => {
-                let (kind, class) = (kind.clone(), class.clone());
-                families.push(Family { name, kind, class, runs: vec![index] });
-            }
+        if let Some(family) = families.iter_mut().find(|family| family.name == name) {
+            family.runs.push(index);
+        } else {
+            let (kind, class) = (kind.clone(), class.clone());
+            families.push(Family { name, kind, class, runs: vec![index] });
         }
     }
     families

@@ -7,37 +7,9 @@ mod report_fixture;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use report_fixture::{Recipe, build, quickstart, row};
+use report_fixture::{Recipe, build, files, quickstart, restores, row, text, write};
 use serde_json::{Value, json};
-use tickets::report::{Overlap, ResultSet, RunResult, State, read, render};
-
-fn files(set: &ResultSet) -> BTreeMap<String, Vec<u8>> {
-    render(set).expect("a report").into_iter().collect()
-}
-
-fn text(files: &BTreeMap<String, Vec<u8>>, path: &str) -> String {
-    String::from_utf8(files[path].clone()).expect("utf-8")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test stands in for the store")]
-fn write(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
-    for (path, bytes) in files {
-        let path = dir.join(path);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        std::fs::write(path, bytes).expect("written");
-    }
-}
-
-/// Writes, reads back, and requires the same results and the same bytes.
-fn restores(set: &ResultSet) -> BTreeMap<String, Vec<u8>> {
-    let first = files(set);
-    let dir = tempfile::tempdir().expect("a folder");
-    write(dir.path(), &first);
-    let restored = read(dir.path()).expect("a report");
-    assert_eq!(&restored, set);
-    assert_eq!(files(&restored), first);
-    first
-}
+use tickets::report::{Overlap, ResultSet, RunResult, State, read};
 
 /// Two finished runs and a failed one, with numbers that can be worked by hand.
 fn small() -> ResultSet {
@@ -95,6 +67,7 @@ fn small() -> ResultSet {
             jaccard: 0.25,
             chance: 0.005,
         }],
+        mix_classes: false,
     }
 }
 

@@ -97,6 +97,10 @@ impl Clone {
     }
 
     fn finish(&self, store: &Store, run: usize, score: f64) {
+        self.finish_with(store, run, score, json!({"invariant": {"holds": true}}));
+    }
+
+    fn finish_with(&self, store: &Store, run: usize, score: f64, meta: Value) {
         let mut attempt = store.begin(self.plan.runs[run].id.as_str()).expect("begun");
         for (step, score) in [(0, 0.25), (2, score)] {
             attempt
@@ -106,7 +110,7 @@ impl Clone {
         for step in 1..=2 {
             attempt.metrics(&row(json!({"step": step, "reward/mean": 0.5, "kl/base": null}))).expect("a row");
         }
-        attempt.finish(&[], json!({"invariant": {"holds": true}})).expect("finished");
+        attempt.finish(&[], meta).expect("finished");
     }
 
     /// Two of five runs are finished, one has failed.
@@ -257,4 +261,75 @@ fn a_mask_that_contradicts_its_record_is_an_error() {
             .contains("of fisher-0.5: mask.safetensors: the indices of tensor w do not ascend")
     );
     assert_eq!(failure.code, Code::Store);
+}
+
+#[test]
+fn classes_are_kept_apart_until_they_are_mixed() {
+    let clone = clone();
+    let store = Store::open(&clone.results()).expect("a store");
+    let class = |threads: u32| json!({"device": "cpu", "threads": threads, "inputs": {"mask": threads}});
+    for (run, score, threads) in [(0, 0.75, 1), (2, 0.5, 1), (3, 0.25, 2)] {
+        clone.finish_with(&store, run, score, json!({"classes": [class(threads)]}));
+    }
+    let ids = clone.plan.runs.iter().map(|run| run.id.as_str());
+    let found = store.run_classes(ids).expect("classes");
+    let of = |run: usize| found.finished[run].1.clone().expect("a class");
+    assert_eq!((found.finished.len(), found.several()), (3, true));
+    assert_eq!(found.finished[2].0, clone.plan.runs[3].id.as_str());
+    assert_eq!(found.majority.as_ref(), Some(&of(0)));
+    drop(store);
+
+    let line = |said: &str| said.lines().find(|line| line.starts_with("classes: ")).map(str::to_owned);
+    let object = |flags: &[&str]| -> Value {
+        serde_json::from_str(&clone.report(&[flags, &["--json"]].concat()).expect("a report")).expect("JSON")
+    };
+    let said = clone.report(&[]).expect("a report");
+    assert_eq!(
+        line(&said).expect("a line"),
+        "classes: The finished runs are of 2 classes, which differ in threads: no curve, mean or best rate is over \
+         runs of two of them. --mix-classes mixes them."
+    );
+    assert!(said.contains(&format!("random 50 % [class {}]", of(2))), "{said}");
+    let apart = clone.files();
+    let told = object(&[]);
+    assert_eq!(
+        (&told["mix_classes"], &told["classes_differ_in"], &told["runs"][1]["class"]),
+        (&json!(false), &json!(["threads"]), &Value::Null)
+    );
+    assert_eq!(told["runs"][3]["class"], of(2));
+    assert_eq!(
+        told["classes"][0],
+        json!({"class": of(0), "runs": 2, "description": "cpu, 1 thread", "made_with": [{"device": "cpu", "threads": 1}]})
+    );
+
+    // The check is of the report that is there; with the flag it is of the report that the flag would make.
+    clone.report(&["--check"]).expect("nothing would change");
+    let failure = clone.report(&["--check", "--mix-classes"]).expect_err("it is not mixed");
+    assert!(failure.to_string().contains("runs.json"), "{failure}");
+    let said = clone.report(&["--mix-classes"]).expect("a report");
+    assert!(
+        line(&said)
+            .expect("a line")
+            .starts_with("classes: Runs of 2 classes are mixed, which differ in threads")
+    );
+    let mixed = clone.files();
+    assert_ne!(mixed, apart);
+    assert_eq!(object(&["--check", "--mix-classes"])["mix_classes"], true);
+    let said = clone.report(&["--check"]).expect("nothing would change");
+    assert!(line(&said).expect("a line").starts_with("classes: Runs of 2 classes are mixed"), "{said}");
+    // A sweep's report goes on as the report that is there.
+    let store = Store::open(&clone.results()).expect("a store");
+    tickets::cli::report::write_report(&clone.plan, &store).expect("a report");
+    assert_eq!(clone.files(), mixed);
+    drop(store);
+
+    // The same from the files alone.
+    #[expect(clippy::disallowed_methods, reason = "a clone has no store")]
+    std::fs::remove_dir_all(clone.results().join(".store")).expect("removed");
+    clone.report(&["--check"]).expect("nothing would change");
+    clone.report(&["--mix-classes"]).expect("a report");
+    assert_eq!(clone.files(), mixed);
+    clone.report(&[]).expect("a report");
+    assert_eq!(clone.files(), apart);
+    clone.report(&["--check"]).expect("nothing would change");
 }

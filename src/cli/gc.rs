@@ -56,7 +56,7 @@ pub struct GcArgs {
     /// Scope: attempts of finished runs, kept ones included, but for the one that finished
     #[arg(long, help_heading = "Scope")]
     pub attempts: bool,
-    /// Scope: temporary files that were left behind more than 7 days ago
+    /// Scope: temporary files of processes that ended, on this host or more than 7 days ago
     #[arg(long, help_heading = "Scope")]
     pub leftovers: bool,
     /// Scope: what was moved to quarantine

@@ -15,8 +15,8 @@ use crate::manifest;
 use crate::plan::{self, Plan};
 use crate::report::put;
 use crate::report::table::{self, TextTable};
-use crate::report::{ReportError, ResultSet, State, collect, read, render};
-use crate::store::Store;
+use crate::report::{ReportError, ResultSet, State, classes, collect, mixes_classes, read, render};
+use crate::store::{Class, Store};
 
 /// Arguments of `report`.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +27,9 @@ pub struct ReportArgs {
     /// Write nothing; fail when a file of the report would change
     #[arg(long)]
     pub check: bool,
+    /// Show runs of different builds or kinds of machines as if they were of one; every figure says so
+    #[arg(long)]
+    pub mix_classes: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -53,7 +56,9 @@ pub struct Report {
 pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     let plan = plan::expand(manifest::load(&args.manifest.manifest, &args.manifest.overrides())?)?;
     let store = Store::open_read_only(&args.manifest.results)?;
-    let report = make(&plan, &store)?;
+    // What is checked is the report that is there, as it was made; what is written follows the command line.
+    let mix = if args.check && !args.mix_classes { None } else { Some(args.mix_classes) };
+    let report = make(&plan, &store, mix)?;
     if args.check {
         if !report.changed.is_empty() {
             return Err(ReportError::Differs { files: report.changed, total: report.files.len() }.into());
@@ -69,7 +74,8 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
 }
 
 /// Makes the report of a plan: from the store when it knows any of the runs, else from the files of an earlier report.
-pub fn make(plan: &Plan, store: &Store) -> Result<Report, ReportError> {
+/// Whether runs of several classes are mixed is as the report on the disk has it, unless `mix_classes` says.
+pub fn make(plan: &Plan, store: &Store, mix_classes: Option<bool>) -> Result<Report, ReportError> {
     let folder = store.results().join(&plan.manifest.name);
     let collected = collect(plan, store)?;
     let known = collected.runs.iter().any(|run| run.state != State::Pending || !run.evals.is_empty());
@@ -80,6 +86,7 @@ pub fn make(plan: &Plan, store: &Store) -> Result<Report, ReportError> {
     } else {
         (collected, None)
     };
+    let set = set.with_mix_classes(mix_classes.unwrap_or_else(|| mixes_classes(&folder)));
     let files = render(&set)?;
     let mut changed = Vec::new();
     for (path, bytes) in &files {
@@ -104,8 +111,9 @@ fn unplanned(plan: &Plan, set: &ResultSet, folder: &Path) -> Option<String> {
 }
 
 /// Writes the report of a plan from what the store holds, as every sweep does at its end; the page's path.
+/// A report that mixes classes goes on doing so: `tickets report` alone changes that.
 pub fn write_report(plan: &Plan, store: &Store) -> Result<PathBuf, Failure> {
-    let report = make(plan, store)?;
+    let report = make(plan, store, None)?;
     write(&report, store)?;
     Ok(report.folder.join("index.html"))
 }
@@ -135,6 +143,9 @@ pub fn human_text(report: &Report, checked: bool) -> Result<String, ReportError>
         let reason = run.reason.as_deref().unwrap_or("no reason recorded");
         put(&mut text, format_args!("failed: {}{}: {reason}\n", run.label, table::at_step(run)));
     }
+    if let Some(sentence) = classes::sentence(set) {
+        put(&mut text, format_args!("classes: {sentence}{}\n", mix_advice(set)));
+    }
     if let Some(note) = &report.note {
         put(&mut text, format_args!("note: {note}\n"));
     }
@@ -147,6 +158,15 @@ pub fn human_text(report: &Report, checked: bool) -> Result<String, ReportError>
     };
     put(&mut text, format_args!("report: {} ({outcome})\n", page.display()));
     Ok(text)
+}
+
+/// How to have it otherwise, with a space before it.
+fn mix_advice(set: &ResultSet) -> &'static str {
+    match (set.mixed_classes(), classes::groups(set).len()) {
+        (Some(_), _) => " Without --mix-classes they are kept apart.",
+        (None, 1) => "",
+        (None, _) => " --mix-classes mixes them.",
+    }
 }
 
 fn framed(table: &TextTable) -> Table {
@@ -181,6 +201,19 @@ fn json_text(report: &Report, checked: bool) -> String {
                 "eval/score": run.final_score(),
                 "eval/stderr": run.final_stderr(),
                 "invariant": run.invariant(),
+                "class": run.class(),
+            })
+        })
+        .collect();
+    let classes: Vec<Value> = classes::listed(set)
+        .iter()
+        .map(|group| {
+            let made_with: Vec<_> = group.classes.iter().map(Class::fields).collect();
+            json!({
+                "class": group.id,
+                "runs": group.runs,
+                "description": group.description(),
+                "made_with": made_with,
             })
         })
         .collect();
@@ -195,6 +228,9 @@ fn json_text(report: &Report, checked: bool) -> String {
         "changed": report.changed,
         "written": !checked,
         "note": report.note,
+        "classes": classes,
+        "classes_differ_in": classes::differences(set),
+        "mix_classes": set.mix_classes,
         "runs": runs,
     });
     format!("{object:#}\n")

@@ -33,6 +33,7 @@ pub fn collect(plan: &Plan, store: &Store) -> Result<ResultSet, ReportError> {
         manifest: plan.manifest.name.clone(),
         overlaps: all_pairs(&masks(plan, store)?),
         runs,
+        mix_classes: false,
     }
     .normalised())
 }

@@ -6,6 +6,7 @@
 use super::chart::draw::escape;
 use super::chart::font::{MEDIUM, REGULAR};
 use super::chart::theme;
+use super::classes;
 use super::put;
 use super::result::{ResultSet, State};
 use super::series;
@@ -38,6 +39,11 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
     }
     put(&mut html, format_args!("<p class=\"status\">{}</p>\n</header>\n", badges(set)));
 
+    if let Some(sentence) = classes::sentence(set) {
+        put(&mut html, format_args!("<section>\n<h2>Classes</h2>\n<p>{}</p>\n", escape(&sentence)));
+        html.push_str(&table(&classes::table(set), &[]));
+        put(&mut html, format_args!("<p class=\"note\">{}</p>\n</section>\n", classes::note(set)));
+    }
     let best = table::best(set);
     if !best.rows.is_empty() {
         html.push_str("<section>\n<h2>Best learning rate per mask</h2>\n");
@@ -151,6 +157,12 @@ fn badges(set: &ResultSet) -> String {
                 put(&mut html, format_args!(" <span class=\"badge {0}\">{count} {0}</span>", state.name()));
             }
         }
+    }
+    if let Some(count) = set.mixed_classes() {
+        put(
+            &mut html,
+            format_args!(" <span class=\"badge partial\">runs of {count} classes are mixed</span>"),
+        );
     }
     html
 }

@@ -15,6 +15,7 @@
 //! | `index.html` | all of it on one page |
 
 pub mod chart;
+pub mod classes;
 pub mod html;
 pub mod long;
 pub mod overlap;
@@ -28,8 +29,8 @@ mod result;
 
 pub use collect::collect;
 pub use error::ReportError;
-pub use restore::read;
-pub use result::{Overlap, ResultSet, Row, RunResult, State, number};
+pub use restore::{mixes_classes, read};
+pub use result::{Overlap, ResultSet, Row, RunResult, State, UNKNOWN_CLASS, number};
 
 /// Turns results into files: paths relative to `results/<manifest name>/`, in a fixed order, and bytes.
 pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {

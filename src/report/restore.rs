@@ -13,6 +13,9 @@ use super::result::{ResultSet, RunResult, State};
 
 const RUNS: &str = "runs.json";
 
+/// The key that says that runs of several classes are mixed.
+const MIX: &str = "mix_classes";
+
 /// The version of the files' format; a reader refuses others.
 const FORMAT: u64 = 1;
 
@@ -35,13 +38,17 @@ pub fn write_runs(set: &ResultSet) -> Vec<u8> {
             })
         })
         .collect();
-    let document = json!({
+    let mut document = json!({
         "format": FORMAT,
         "manifest": set.manifest,
         "title": set.title,
         "question": set.question,
-        "runs": runs,
     });
+    // Only where it changes something, so that reports of one class are what they always were.
+    if set.mix_classes {
+        document[MIX] = true.into();
+    }
+    document["runs"] = Value::Array(runs);
     let mut text = format!("{document:#}");
     text.push('\n');
     text.into_bytes()
@@ -68,7 +75,18 @@ pub fn read(dir: &Path) -> Result<ResultSet, ReportError> {
         let index = place(&set, "evals.csv", &label)?;
         set.runs[index].evals.push(row);
     }
-    Ok(set)
+    let mix = set.mix_classes;
+    Ok(set.with_mix_classes(mix))
+}
+
+/// Whether the report in this folder mixes runs of several classes; without a report that can be read it does not.
+pub fn mixes_classes(dir: &Path) -> bool {
+    let document = text(dir, RUNS).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    document.is_some_and(|document| mixes(&document))
+}
+
+fn mixes(document: &Value) -> bool {
+    document.get(MIX).and_then(Value::as_bool) == Some(true)
 }
 
 fn text(dir: &Path, file: &str) -> Result<String, ReportError> {
@@ -127,5 +145,6 @@ fn read_runs(text: &str) -> Result<ResultSet, ReportError> {
         manifest: word(&document, "manifest")?,
         runs,
         overlaps: Vec::new(),
+        mix_classes: mixes(&document),
     })
 }

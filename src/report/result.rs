@@ -5,6 +5,11 @@
 
 use serde_json::Value;
 
+use crate::store::class_of_run;
+
+/// The class of a finished run whose results do not say in which class it was made.
+pub const UNKNOWN_CLASS: &str = "-";
+
 /// One line of a run's metrics or evaluations.
 pub type Row = serde_json::Map<String, Value>;
 
@@ -21,6 +26,9 @@ pub struct ResultSet {
     pub runs: Vec<RunResult>,
     /// Every pair of distinct masks, in plan order.
     pub overlaps: Vec<Overlap>,
+    /// Whether runs of different classes are shown as if they were of one, see [`super::classes`]. Normally false, and
+    /// always where there is nothing to mix.
+    pub mix_classes: bool,
 }
 
 /// How far a run has come.
@@ -135,6 +143,13 @@ impl RunResult {
         }
     }
 
+    /// The class of a finished run: the short id, ids joined by `+` where it crossed classes, [`UNKNOWN_CLASS`] where its
+    /// results do not say. An unfinished run has none.
+    pub fn class(&self) -> Option<String> {
+        let known = || self.done.as_ref().and_then(class_of_run);
+        (self.state == State::Done).then(|| known().unwrap_or_else(|| UNKNOWN_CLASS.to_owned()))
+    }
+
     /// The points `(step, column)` of `rows`, finite ones only, in step order.
     pub fn series(rows: &[Row], column: &str) -> Vec<(f64, f64)> {
         let mut points: Vec<(f64, f64)> =
@@ -173,7 +188,7 @@ pub struct Overlap {
 }
 
 impl ResultSet {
-    /// Drops null cells, which mean the same as absent ones.
+    /// Drops null cells, which mean the same as absent ones, and a wish to mix where there is nothing to mix.
     #[must_use]
     pub fn normalised(mut self) -> Self {
         for run in &mut self.runs {
@@ -183,7 +198,8 @@ impl ResultSet {
             run.axes.retain(|(_, value)| !value.is_null());
             run.done = run.done.take().filter(|value| !value.is_null());
         }
-        self
+        let mix = self.mix_classes;
+        self.with_mix_classes(mix)
     }
 
     /// Runs in a state.

@@ -1,10 +1,11 @@
 //! Runs grouped the way that tables and charts show them: families of masks, learning rates within a family.
 //!
 //! In: a [`ResultSet`]. Out: indices into its runs, names, summaries. Invariant: plan order throughout, and every run
-//! is in exactly one family.
+//! is in exactly one family, and no family has finished runs of two classes unless they are to be mixed.
 
 use serde_json::Value;
 
+use super::classes;
 use super::put;
 use super::result::{ResultSet, RunResult, number};
 use crate::stats;
@@ -12,13 +13,15 @@ use crate::stats;
 /// Keys that do not make a family of their own: they are shown within one, or averaged over.
 const WITHIN: [&str; 6] = ["mask.type", "mask.sparsity", "mask.seed", "seed", "eval.seed", "optimizer.lr"];
 
-/// Runs of one mask type and sparsity (and of one value of every other setting that varies).
+/// Runs of one mask type and sparsity (and of one value of every other setting that varies), and of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// For example `random 99 %`.
     pub name: String,
     /// The mask type.
     pub kind: String,
+    /// What the name says of its class, such as ` [class 3fa91c02]`; empty where classes are not told apart.
+    pub class: String,
     /// Indices into the runs.
     pub runs: Vec<usize>,
 }
@@ -71,6 +74,7 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
         let first = values.next().flatten();
         values.any(|value| value != first)
     };
+    let classes = classes::suffixes(set);
     let mut families: Vec<Family> = Vec::new();
     for (index, (run, (kind, stem))) in set.runs.iter().zip(&stems).enumerate() {
         let mut name = stem.clone();
@@ -78,18 +82,28 @@ pub fn families(set: &ResultSet) -> Vec<Family> {
             let short = key.rsplit('.').next().unwrap_or(key);
             put(&mut name, format_args!(", {short} {}", run.axis(key).map_or_else(|| "-".to_owned(), plain)));
         }
-        match families.iter_mut().find(|family| family.name == name) {
-            Some(family) => family.runs.push(index),
-            None => families.push(Family { name, kind: kind.clone(), runs: vec![index] }),
+        let class = &classes[index];
+        name.push_str(class);
+        if let Some(family) = families.iter_mut().find(|family| family.name == name) {
+            family.runs.push(index);
+        } else {
+            let (kind, class) = (kind.clone(), class.clone());
+            families.push(Family { name, kind, class, runs: vec![index] });
         }
     }
     families
 }
 
 impl Family {
+    /// Whether its runs may be averaged over. Where classes are told apart, those of unfinished runs are not known.
+    pub fn is_averaged(&self) -> bool {
+        self.class != classes::UNFINISHED
+    }
+
     /// The score of the family's base model.
     pub fn base(&self, set: &ResultSet) -> Option<f64> {
-        mean_base(self.runs.iter().map(|&index| &set.runs[index]))
+        let runs = self.runs.iter().map(|&index| &set.runs[index]);
+        if self.is_averaged() { mean_base(runs) } else { common_base(runs) }
     }
 
     /// The learning rates, ascending, with their runs.
@@ -133,11 +147,15 @@ impl Family {
 }
 
 /// The base model's score, when all runs start from the same base and are evaluated alike: the mean over the runs that
-/// evaluated it (their values differ by what the device does to the last bits, if at all).
+/// evaluated it (their values differ by what the device does to the last bits, if at all). Over several classes there is
+/// one only where all of them found the same.
 pub fn base_score(set: &ResultSet) -> Option<f64> {
     let first = base_settings(set.runs.first()?);
     if set.runs.iter().any(|run| base_settings(run) != first) {
         return None;
+    }
+    if set.several_classes() && set.mixed_classes().is_none() {
+        return common_base(set.runs.iter());
     }
     mean_base(set.runs.iter())
 }
@@ -151,12 +169,17 @@ fn base_settings(run: &RunResult) -> Vec<&(String, Value)> {
 fn mean_base<'r>(runs: impl Iterator<Item = &'r RunResult>) -> Option<f64> {
     let scores: Vec<f64> = runs.filter_map(RunResult::base_score).collect();
     // The mean of equal numbers can differ from them in the last bit.
+    common(&scores).or_else(|| stats::mean(&scores))
+}
+
+/// The score that all runs found.
+fn common_base<'r>(runs: impl Iterator<Item = &'r RunResult>) -> Option<f64> {
+    common(&runs.filter_map(RunResult::base_score).collect::<Vec<_>>())
+}
+
+fn common(scores: &[f64]) -> Option<f64> {
     let first = *scores.first()?;
-    if scores.iter().all(|score| score.to_bits() == first.to_bits()) {
-        Some(first)
-    } else {
-        stats::mean(&scores)
-    }
+    scores.iter().all(|score| score.to_bits() == first.to_bits()).then_some(first)
 }
 
 /// The number of held-out episodes, when all evaluations agree on it.

@@ -6,6 +6,7 @@
 use polars::prelude::{AnyValue, Column, CsvWriter, DataFrame, NamedFrom, SerWriter, Series};
 use serde_json::Value;
 
+use super::classes;
 use super::error::ReportError;
 use super::put;
 use super::result::{ResultSet, RunResult, State};
@@ -45,8 +46,11 @@ pub fn summary(set: &ResultSet) -> Result<DataFrame, ReportError> {
         float("eval/stderr", &RunResult::final_stderr),
         float("gain", &gain),
         text("invariant", &RunResult::invariant),
-        text("reason", &|run| run.reason.clone()),
     ]);
+    if set.several_classes() {
+        columns.push(text("class", &RunResult::class));
+    }
+    columns.push(text("reason", &|run| run.reason.clone()));
     DataFrame::new(set.runs.len(), columns).map_err(|source| ReportError::Table { table: TABLE, source })
 }
 
@@ -147,13 +151,18 @@ pub fn best(set: &ResultSet) -> TextTable {
     }
 }
 
-/// The summary as Markdown: what was asked, the best rates, every run, the failures.
+/// The summary as Markdown: what was asked, the classes where there are several, the best rates, every run, the failures.
 pub fn markdown(set: &ResultSet, frame: &DataFrame) -> String {
     let mut text = format!("# {}\n", line(if set.title.is_empty() { &set.manifest } else { &set.title }));
     if !set.question.is_empty() {
         put(&mut text, format_args!("\n{}\n", line(&set.question)));
     }
     put(&mut text, format_args!("\n{}\n", status(set)));
+    if let Some(sentence) = classes::sentence(set) {
+        put(&mut text, format_args!("\n## Classes\n\n{sentence}\n\n"));
+        text.push_str(&markdown_table(&classes::table(set)));
+        put(&mut text, format_args!("\n{}\n", classes::note(set)));
+    }
     let best = best(set);
     if !best.rows.is_empty() {
         text.push_str("\n## Best learning rate per mask\n\n");
@@ -196,10 +205,11 @@ pub fn at_step(run: &RunResult) -> String {
 /// The command that writes the report again.
 pub fn command(set: &ResultSet) -> String {
     let quoted = set.manifest.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c)));
+    let mix = if set.mix_classes { " --mix-classes" } else { "" };
     if quoted {
-        format!("tickets report '{}'", set.manifest.replace('\'', "'\\''"))
+        format!("tickets report '{}'{mix}", set.manifest.replace('\'', "'\\''"))
     } else {
-        format!("tickets report {}", set.manifest)
+        format!("tickets report {}{mix}", set.manifest)
     }
 }
 

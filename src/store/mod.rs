@@ -14,6 +14,7 @@ mod artifact;
 mod attempt;
 mod audit;
 mod checkpoint;
+mod class;
 mod disk;
 mod error;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use artifact::Artifact;
 pub use attempt::Attempt;
 pub use audit::{Audit, Checked, Finding, FindingKind, Severity, audit};
 pub use checkpoint::Checkpoint;
+pub use class::{Class, FIELDS as CLASS_FIELDS, RunClasses, class_of_run, classes_of, differing};
 pub use error::StoreError;
 pub use fs::{write_file, write_folder};
 pub use gc::{Collected, Marked, Rubbish, RubbishKind, Scope, Trash};

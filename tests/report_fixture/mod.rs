@@ -1,12 +1,14 @@
 //! Results that look like those of a quickstart: full, Fisher and random masks, several rates and seeds, one failed
 //! run, one pending. Deterministic: noise comes from the counter-based generator.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tickets::counter::Counter;
 use tickets::report::overlap::{MaskIndices, all_pairs};
-use tickets::report::{ResultSet, Row, RunResult, State};
+use tickets::report::{ResultSet, Row, RunResult, State, read, render};
 
 /// Training steps of a finished run.
 pub const STEPS: u32 = 150;
@@ -64,6 +66,7 @@ pub fn build(manifest: &str, recipes: &[Recipe]) -> ResultSet {
         manifest: manifest.to_owned(),
         overlaps: all_pairs(&masks(recipes)),
         runs,
+        mix_classes: false,
     }
     .normalised()
 }
@@ -193,4 +196,35 @@ pub fn row(value: Value) -> Row {
         Value::Object(row) => row,
         other => panic!("not an object: {other}"),
     }
+}
+
+/// What a report is, by path.
+pub fn files(set: &ResultSet) -> BTreeMap<String, Vec<u8>> {
+    render(set).expect("a report").into_iter().collect()
+}
+
+/// A file as text.
+pub fn text(files: &BTreeMap<String, Vec<u8>>, path: &str) -> String {
+    String::from_utf8(files[path].clone()).expect("utf-8")
+}
+
+/// Writes the files of a report.
+#[expect(clippy::disallowed_methods, reason = "a test stands in for the store")]
+pub fn write(dir: &Path, files: &BTreeMap<String, Vec<u8>>) {
+    for (path, bytes) in files {
+        let path = dir.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, bytes).expect("written");
+    }
+}
+
+/// Writes, reads back, and requires the same results and the same bytes.
+pub fn restores(set: &ResultSet) -> BTreeMap<String, Vec<u8>> {
+    let first = files(set);
+    let dir = tempfile::tempdir().expect("a folder");
+    write(dir.path(), &first);
+    let restored = read(dir.path()).expect("a report");
+    assert_eq!(&restored, set);
+    assert_eq!(files(&restored), first);
+    first
 }

@@ -37,7 +37,7 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
     let y = Scale::new(Kind::Log, (low, high.min(1.6)), (0.0, 1.0)).percent();
     let mut drawing = Drawing::new(920, 10, String::new());
     let subtitle = "Share of all parameters that differ from the base model. Darker: higher learning rate.";
-    let top = heading(&mut drawing, "How much of the network changes", subtitle, set.partial().as_deref());
+    let top = heading(&mut drawing, "How much of the network changes", subtitle, set.mark().as_deref());
     let top = legend(&mut drawing, top, families, looks);
     let (left, gap, height) = (78.0, 32.0, 250.0);
     let width = (920.0 - left - 16.0 - gap * (panels.len() - 1) as f64) / panels.len() as f64;

@@ -6,6 +6,7 @@
 use super::super::result::{ResultSet, Row, RunResult, State};
 use super::super::series::{self, Cell, Family, rate};
 use super::draw::{Color, Drawing, Point, Shape, Type};
+use super::font;
 use super::scale::{Kind, Scale, extent, linear_domain, spread};
 use super::theme::{Frame, GHOST, Look, MUTED, NORMAL, Panel, SMALL, cross, heading, legible, shade};
 use crate::stats;
@@ -98,11 +99,12 @@ impl Curves<'_> {
         let rows = data.len().div_ceil(columns);
         let width = if columns == 1 { 640 } else { 920 };
         let mut drawing = Drawing::new(width, 10, String::new());
-        let top = heading(&mut drawing, self.title, &self.subtitle, set.partial().as_deref());
+        let top = heading(&mut drawing, self.title, &self.subtitle, set.mark().as_deref());
         let labels = if lrs_vary { 46.0 } else { 14.0 };
         let (left, gap, panel_height, row_height) = (66.0, 14.0, 236.0, 282.0);
         let cell_width = (f64::from(width) - left - gap * (columns - 1) as f64) / columns as f64;
-        let reference = self.reference(set, families);
+        let references: Vec<(usize, Vec<Point>)> =
+            references(families).filter_map(|of| Some((of, self.reference(set, &families[of])?))).collect();
         for (place, (index, cells)) in data.iter().enumerate() {
             let (row, column) = (place / columns, place % columns);
             let at = (left + column as f64 * (cell_width + gap), top + 22.0 + row as f64 * row_height);
@@ -114,16 +116,19 @@ impl Curves<'_> {
                 y_labels: column == 0,
             };
             panel.frame(&mut drawing, frame);
-            let title = Type::new(NORMAL + 0.5, legible(looks[*index].color)).bold();
-            drawing.text((at.0, at.1 - 9.0), &families[*index].name, title);
-            if let Some((_, points)) = reference.as_ref().filter(|(family, _)| family != index) {
+            let family = &families[*index];
+            let title = Type::new(title_size(family, cell_width), legible(looks[*index].color)).bold();
+            drawing.text((at.0, at.1 - 9.0), &family.name, title);
+            // Shown in the other panels of its class.
+            let reference = references.iter().find(|(of, _)| families[*of].class == family.class);
+            if let Some((_, points)) = reference.filter(|(of, _)| of != index) {
                 drawing.line(points.iter().map(|&point| panel.at(point)).collect(), 1.6, GHOST);
             }
             if let Some(base) = bases[*index] {
                 let y = panel.y.at(base);
                 drawing.dashed(vec![(at.0, y), (at.0 + panel.width, y)], 1.2, MUTED, (5.0, 4.0));
             }
-            self.panel(&mut drawing, &panel, cells, looks[*index].color, lrs_vary);
+            self.panel(&mut drawing, &panel, (family, cells), looks[*index].color, lrs_vary);
         }
         drawing.height = (top + 22.0 + (rows - 1) as f64 * row_height + panel_height + 50.0) as u32;
         drawing.alt = format!("{}: {} curves in {} panels.", self.title, curves().count(), data.len());
@@ -131,8 +136,7 @@ impl Curves<'_> {
     }
 
     /// The mean curve of full fine-tuning at its best rate, shown for comparison in the other panels.
-    fn reference(&self, set: &ResultSet, families: &[Family]) -> Option<(usize, Vec<Point>)> {
-        let (index, family) = families.iter().enumerate().find(|(_, family)| family.kind == "full")?;
+    fn reference(&self, set: &ResultSet, family: &Family) -> Option<Vec<Point>> {
         let lr = family.best(set)?.lr;
         let cell = family.cells(set).into_iter().find(|cell| cell.lr == lr)?;
         let curves: Vec<Curve> = cell
@@ -142,10 +146,17 @@ impl Curves<'_> {
             .filter(|run| run.state == State::Done)
             .filter_map(|run| self.curve(run))
             .collect();
-        Some((index, mean_curve(&curves)?))
+        mean_curve(&curves)
     }
 
-    fn panel(&self, drawing: &mut Drawing, panel: &Panel, cells: &[Drawn], color: Color, lrs: bool) {
+    fn panel(
+        &self,
+        drawing: &mut Drawing,
+        panel: &Panel,
+        (family, cells): (&Family, &[Drawn]),
+        color: Color,
+        lrs: bool,
+    ) {
         let mut ends: Vec<(f64, String, Color)> = Vec::new();
         for (rank, (cell, curves)) in cells.iter().enumerate() {
             let ink = shade(color, rank, cells.len());
@@ -174,7 +185,7 @@ impl Curves<'_> {
                     cross(drawing, end, 4.5, ink);
                 }
             }
-            let mean = if several { mean_curve(curves) } else { None };
+            let mean = if several && family.is_averaged() { mean_curve(curves) } else { None };
             if let Some(mean) = &mean {
                 drawing.line(mean.iter().map(|&point| panel.at(point)).collect(), 2.4, ink);
             }
@@ -237,8 +248,36 @@ pub fn window(set: &ResultSet) -> usize {
     ((longest / 20) | 1).max(1)
 }
 
+/// The family of full fine-tuning of each class: it is shown for comparison among runs of its own class alone.
+fn references(families: &[Family]) -> impl Iterator<Item = usize> {
+    let full = |family: &Family| family.kind == "full";
+    let first = move |index: usize| {
+        let class = &families[index].class;
+        !families[..index].iter().any(|earlier| full(earlier) && earlier.class == *class)
+    };
+    (0..families.len()).filter(move |&index| full(&families[index]) && first(index))
+}
+
+/// The size of a panel's title. One that names a class is made to fit.
+fn title_size(family: &Family, width: f64) -> f64 {
+    let size = NORMAL + 0.5;
+    if family.class.is_empty() {
+        size
+    } else {
+        size * (width / font::width(&family.name, size, true)).min(1.0)
+    }
+}
+
 /// How a subtitle speaks of the reference curve.
 pub fn reference_note(set: &ResultSet, families: &[Family]) -> String {
+    if families.iter().any(|family| !family.class.is_empty()) {
+        let shown = references(families).any(|of| {
+            let others = families.iter().filter(|family| family.class == families[of].class);
+            families[of].best(set).is_some() && others.count() > 1
+        });
+        let note = if shown { " Grey: full of the same class at its best rate." } else { "" };
+        return note.to_owned();
+    }
     let best = families.iter().find(|family| family.kind == "full").and_then(|family| family.best(set));
     match best {
         Some(series::Best { lr: Some(lr), .. }) if families.len() > 1 => {
@@ -252,11 +291,13 @@ pub fn reference_note(set: &ResultSet, families: &[Family]) -> String {
 /// How a subtitle speaks of shades and thin lines.
 pub fn encoding_note(set: &ResultSet, families: &[Family]) -> String {
     let cells: Vec<Cell> = families.iter().flat_map(|family| family.cells(set)).collect();
+    let means =
+        |family: &Family| family.is_averaged() && family.cells(set).iter().any(|cell| cell.runs.len() > 1);
     let mut note = String::new();
     if cells.len() > families.len() {
         note.push_str(" Learning rate at the end of each curve, darker is higher.");
     }
-    if cells.iter().any(|cell| cell.runs.len() > 1) {
+    if families.iter().any(means) {
         note.push_str(" Several seeds: thin lines, their mean bold.");
     }
     note

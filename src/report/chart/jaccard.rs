@@ -35,12 +35,8 @@ pub fn draw(set: &ResultSet) -> Option<Drawing> {
     let (left, right) = (16.0 + label_width, 122.0);
     let width = (left + matrix + right).max(560.0);
     let mut drawing = Drawing::new(width.ceil() as u32, 10, String::new());
-    let top = heading(
-        &mut drawing,
-        "Overlap of the masks (Jaccard index)",
-        &subtitle(set),
-        set.partial().as_deref(),
-    );
+    let top =
+        heading(&mut drawing, "Overlap of the masks (Jaccard index)", &subtitle(set), set.mark().as_deref());
     let top = if turned { top + label_width } else { top + 18.0 };
     let reach = reach(&set.overlaps);
     for (row, a) in names.iter().enumerate() {

@@ -67,7 +67,7 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
         subtitle.push_str(" Several seeds: small marks, the line joins their means.");
     }
     let mut drawing = Drawing::new(760, 10, String::new());
-    let top = heading(&mut drawing, "Final score by learning rate", &subtitle, set.partial().as_deref());
+    let top = heading(&mut drawing, "Final score by learning rate", &subtitle, set.mark().as_deref());
     let top = legend(
         &mut drawing,
         top,

@@ -14,6 +14,7 @@ mod jaccard;
 mod lr_sweep;
 mod png;
 
+use super::classes;
 use super::put;
 use super::result::{ResultSet, RunResult, State, number};
 use super::series;
@@ -139,6 +140,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         entropy.draw(set, &families, &looks),
         format!("Entropy by step; {}.{smooth}", runs(with("entropy"), set.runs.len())),
     );
+    let mixed = classes::caption(set);
     for figure in &mut figures {
         let failed =
             set.runs.iter().filter(|run| run.state == State::Failed).map(|run: &RunResult| &run.label);
@@ -146,6 +148,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         if !failed.is_empty() && figure.name != "jaccard" {
             put(&mut figure.caption, format_args!(" A cross marks a failed run ({}).", failed.join(", ")));
         }
+        figure.caption.push_str(&mixed);
     }
     figures
 }

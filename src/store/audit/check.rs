@@ -128,10 +128,13 @@ pub(super) fn checkpoint(
     let path = folder.join(DONE);
     let (mut faults, seen) = with_marker(folder, &path, checkpoint::KIND, run);
     let Some(seen) = seen else { return (faults, None) };
-    for (key, expected) in [("step", step), ("attempt", attempt)] {
-        if seen.marker.detail[key].as_u64() != Some(u64::from(expected)) {
-            faults.push(Fault::damaged(&path, format!("it is not that of {key} {expected}")));
-        }
+    let stated = |key: &str| seen.marker.detail[key].as_u64();
+    if stated("step") != Some(u64::from(step)) {
+        faults.push(Fault::damaged(&path, format!("it is not that of step {step}")));
+    }
+    // An attempt holds the checkpoint of an earlier one that it went on from.
+    if !stated("attempt").is_some_and(|by| (1..=u64::from(attempt)).contains(&by)) {
+        faults.push(Fault::damaged(&path, format!("it is not of attempt {attempt} or one before")));
     }
     for (key, file) in [("metrics", METRICS), ("evals", EVALS)] {
         let rows = match mark(&seen.marker, key) {

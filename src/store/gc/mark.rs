@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::super::layout::{Stage, check_name};
 use super::super::leased::{Footing, Live, Subject};
 use super::super::measure::{age, human_duration, leftovers, size};
+use super::super::process::Life;
 use super::super::{REASON, Store, StoreError, checkpoint, fs, short};
 use super::{LEFTOVER_AGE, Marked, Rubbish, RubbishKind, Scope, TRASH};
 
@@ -168,7 +169,8 @@ impl Marking<'_> {
                 let relative = path.strip_prefix(&root).unwrap_or(&path);
                 let inside = self.found.rubbish.iter().any(|thing| relative.starts_with(&thing.path));
                 let old = age(&path);
-                if inside || !is_abandoned(old) || self.is_used(relative) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if inside || !is_abandoned(fs::life_of_maker(&name), old) || self.is_used(relative) {
                     continue;
                 }
                 let why = format!("a process left it behind {} ago", human_duration(old));
@@ -189,7 +191,11 @@ impl Marking<'_> {
     }
 }
 
-/// Whether a leftover of this age is of no use to anyone. Who made it is not known, so its age decides.
-fn is_abandoned(age: Duration) -> bool {
-    age >= LEFTOVER_AGE
+/// Whether a leftover is of no use to anyone: its maker has ended, or cannot be seen from here and it is old.
+fn is_abandoned(maker: Option<Life>, age: Duration) -> bool {
+    match maker {
+        Some(Life::Dead) => true,
+        Some(Life::Alive) => false,
+        Some(Life::Unknown) | None => age >= LEFTOVER_AGE,
+    }
 }

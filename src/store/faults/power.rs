@@ -117,12 +117,19 @@ fn what_an_earlier_process_left_undone_is_made_durable_by_the_next() {
             let mut played = Played::new();
             played.play(chapter, Some((at, fault)));
             played.play(chapter, None);
-            let changes = played.changes.len();
-            let when =
-                format!("{chapter:?}, {fault:?} at {at}, {} changes by the first process", played.began);
-            let target = workplace();
-            played.disk_after(changes).lose_power(Left::Nothing, &mut Dice::new(0), target.path());
-            check(&target.path().join("results"), &played.diary.until(changes), true, &when);
+            // When the second one has acknowledged something for the first time, and at its end.
+            let acknowledged = played.diary.entries.iter().map(|(at, _)| *at);
+            let end = played.changes.len();
+            let first = acknowledged.filter(|at| *at > played.began).min().unwrap_or(end);
+            for changes in [first, end] {
+                let by_first = played.began;
+                let when =
+                    format!("{chapter:?}, {fault:?} at {at}: {changes} changes, {by_first} of the first");
+                let target = workplace();
+                let disk = played.disk_after(changes);
+                disk.lose_power(Left::Nothing, &mut Dice::new(0), target.path());
+                check(&target.path().join("results"), &played.diary.until(changes), true, &when);
+            }
         }
     }
 }

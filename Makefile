@@ -1,17 +1,19 @@
 # Every target does its own set-up: tools are checked, libtorch is found or made (scripts/env.sh), the rest is cargo's.
 #
 #   make sweep MANIFEST=quickstart.toml [RESULTS=DIR] [JOBS=N] [ARGS="..."]
+#   make torture [ROUNDS=N]
 
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep plan report show doctor test test-gpu lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
 JOBS ?=
 RUN ?=
 ARGS ?=
+ROUNDS ?= 64
 # As shell variables they keep their spaces.
 export MANIFEST RESULTS JOBS RUN
 
@@ -32,6 +34,16 @@ sweep: ## run MANIFEST's grid, or go on with it, and write its report
 	@$(NEED_MANIFEST)
 	@$(BUILD)
 	@exec $(BINARY) sweep $(COMMON) $${JOBS:+--jobs "$$JOBS"} $(ARGS)
+
+work: ## one more worker on MANIFEST's grid: start as many as there are machines that share RESULTS
+	@$(NEED_MANIFEST)
+	@$(BUILD)
+	@exec $(BINARY) work $(COMMON) $${JOBS:+--jobs "$$JOBS"} $(ARGS)
+
+status: ## how far MANIFEST's grid has come, and who is at it (ARGS=--watch)
+	@$(NEED_MANIFEST)
+	@$(BUILD)
+	@exec $(BINARY) status $(COMMON) $(ARGS)
 
 plan: ## show what MANIFEST's grid is and how far it has come
 	@$(NEED_MANIFEST)
@@ -59,6 +71,12 @@ test: ## all tests that need no GPU
 test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
 	    scripts/env.sh cargo test --release --locked --test gpu --test gpu_runs -- --test-threads=1 --nocapture
+
+torture: ## kills, faults, power losses, damage: ROUNDS times as many as the tests do (the default takes an hour or two)
+	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --lib store::faults
+	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --test store_faults -- --nocapture
+	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --test executor torture -- --nocapture
+	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --test resume kill_9_at_random -- --nocapture
 
 lint: ## formatting, clippy and manifests against their schema, warnings are errors
 	@scripts/env.sh --no-libtorch cargo fmt --check

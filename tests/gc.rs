@@ -198,9 +198,9 @@ fn checkpoints_and_attempts_of_finished_runs_go_and_their_results_stay() {
     open_run(&store, open);
     let rows = |run: &str| store.run_rows(run).unwrap();
     let before = ids(&full).iter().map(|run| rows(run)).collect::<Vec<_>>();
-    // Attempts 1 and 2 of three runs have two checkpoints each.
+    // Of three runs attempt 1 has one checkpoint, attempt 2 the one that it went on from and two of its own.
     let both = gc(&bench, &["--keep-all", "--attempts", "--checkpoints", "--dry-run"]);
-    assert_eq!(counts(&both), expected(&[("attempts", 3), ("checkpoints", 6)]));
+    assert_eq!(counts(&both), expected(&[("attempts", 3), ("checkpoints", 9)]));
     assert_eq!(counts(&gc(&bench, &["--keep-all", "--checkpoints"])), expected(&[("checkpoints", 12)]));
     assert_eq!(counts(&gc(&bench, &["--keep-all", "--attempts"])), expected(&[("attempts", 3)]));
     for (run, before) in ids(&full).iter().zip(&before) {
@@ -294,7 +294,7 @@ fn what_is_in_use_stays_and_so_does_what_it_stands_on() {
     assert_eq!(counts(&said), expected(&[("runs", 2)]), "{said}");
     assert_eq!(said["notes"].as_array().unwrap().len(), 2, "{said}");
     assert_eq!(store.run_state(run.id.as_str()).unwrap(), RunState::Done);
-    assert!(store.layout().checkpoint(related, 1, 4).exists());
+    assert!(store.layout().checkpoint(related, 2, 4).exists());
 
     // Scores that are being made need their base, though no run at work says so.
     fs::remove_dir_all(store.layout().root().join("leases")).unwrap();

@@ -12,7 +12,7 @@ use super::args::LookArgs;
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, RunSpec};
-use crate::store::{Row, RunState, Stage, Store, reproducible_digest};
+use crate::store::{Row, RunState, Stage, Standing, Store, class_of_run, reproducible_digest, run_task};
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 10;
@@ -81,9 +81,53 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
     for key in ["weights_digest", "moments_digest", "invariant"] {
         shown.insert(key.to_owned(), done[key].clone());
     }
+    shown.insert("class".to_owned(), json!(class_of_run(&done)));
     shown.insert("done".to_owned(), done);
+    shown.insert("attempts".to_owned(), attempts(store, id)?);
+    let claim = store.claim(&run_task(id))?;
+    let holder = claim.map(|claim| {
+        let standing = claim.glance(std::time::SystemTime::now());
+        json!({ "who": claim.whose(), "purpose": claim.purpose, "held": standing == Standing::Held })
+    });
+    shown.insert("holder".to_owned(), json!(holder));
     shown.insert("log".to_owned(), json!(store.log_tail(id, LOG_LINES)?));
     Ok(Value::Object(shown))
+}
+
+/// Every attempt: what it was made with, and how it failed if it did.
+fn attempts(store: &Store, id: &str) -> Result<Value, Failure> {
+    let failures = store.failures(id)?;
+    let mut attempts = Vec::new();
+    for number in 1..store.next_attempt(id)? {
+        let provenance = store.provenance(id, number)?;
+        let failure = failures.get(&number);
+        if provenance.is_some() || failure.is_some() {
+            attempts.push(json!({ "attempt": number, "failure": failure, "provenance": provenance }));
+        }
+    }
+    Ok(attempts.into())
+}
+
+/// An attempt on one line: when, where, with what, and how it failed.
+fn attempt_line(attempt: &Value) -> String {
+    let provenance = &attempt["provenance"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let commit = text(&provenance["build"]["commit"]).map(|commit| {
+        let dirty = if provenance["build"]["dirty"] == true { " (changed)" } else { "" };
+        format!("commit {}{dirty}", super::short(&commit))
+    });
+    let parts = [
+        text(&provenance["host"]["name"]).map(|host| format!("on {host}")),
+        text(&provenance["device"]),
+        provenance["threads"].as_u64().map(|threads| format!("{threads} threads")),
+        text(&provenance["libtorch"]).map(|version| format!("libtorch {version}")),
+        text(&provenance["build"]["digest"]).map(|digest| format!("build {}", super::short(&digest))),
+        commit,
+        text(&attempt["failure"]["class"]).map(|class| {
+            format!("failed ({class}): {}", text(&attempt["failure"]["message"]).unwrap_or_default())
+        }),
+    ];
+    format!("{}: {}", attempt["attempt"], parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 /// The stages that a run stands on: ids, and whether they are there.
@@ -131,6 +175,13 @@ fn render(shown: &Value) -> String {
     if !shown["attempt"].is_null() {
         line("attempt", shown["attempt"].to_string());
     }
+    if let Value::Object(holder) = &shown["holder"] {
+        let said = if holder["held"] == true { "is at it" } else { "was at it and is gone" };
+        line("holder", format!("{} {said} ({})", plain(&holder["who"]), plain(&holder["purpose"])));
+    }
+    for attempt in shown["attempts"].as_array().into_iter().flatten() {
+        line("made", attempt_line(attempt));
+    }
     for (stage, entry) in shown["stages"].as_object().into_iter().flatten() {
         line(
             stage,
@@ -141,7 +192,7 @@ fn render(shown: &Value) -> String {
             ),
         );
     }
-    for key in ["weights_digest", "moments_digest", "invariant"] {
+    for key in ["class", "weights_digest", "moments_digest", "invariant"] {
         if !shown[key].is_null() {
             line(key, plain(&shown[key]));
         }

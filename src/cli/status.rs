@@ -96,12 +96,20 @@ fn survey(plan: &Plan, store: &Store) -> Result<Value, Failure> {
     }
     let finished = ["done", "failed"].iter().map(|state| counts.get(state).unwrap_or(&0)).sum::<usize>();
     let stages = stages(plan, &claims, now);
+    let done = runs.iter().filter(|run| run.state == "done").map(|run| run.id.as_str());
+    let classes = store.run_classes(done)?;
+    for (id, class) in classes.finished {
+        if let Some(run) = runs.iter_mut().find(|run| run.id == id) {
+            run.made_by = class;
+        }
+    }
     Ok(json!({
         "manifest": plan.manifest.name,
         "counts": counts,
         "unfinished": runs.len() - finished,
         "eta_seconds": left.map(|left| left / running.max(1) as f64),
         "stages": stages,
+        "made_by": classes.majority,
         "runs": runs.iter().map(Look::to_json).collect::<Vec<_>>(),
     }))
 }
@@ -145,6 +153,8 @@ struct Look {
     holder: Option<Value>,
     /// Failed attempts so far.
     failures: usize,
+    /// The class of build and device that finished it.
+    made_by: Option<String>,
     /// Seconds per step.
     rate: Option<f64>,
     /// Seconds until it is done.
@@ -170,6 +180,7 @@ impl Look {
             message: None,
             holder: None,
             failures: 0,
+            made_by: None,
             rate: None,
             left: None,
             id,
@@ -212,11 +223,12 @@ impl Look {
     }
 
     fn to_json(&self) -> Value {
-        let Self { id, label, state, written, steps, saved, class, message, holder, failures, rate, left } = self;
+        let Self { id, label, state, written, steps, saved, class, message, holder, failures, made_by, rate, left } =
+            self;
         json!({
             "id": id, "label": label, "state": state, "step": written, "steps": steps, "saved_step": saved,
             "class": class, "message": message, "failed_attempts": failures, "holder": holder,
-            "seconds_per_step": rate, "eta_seconds": left,
+            "made_by": made_by, "seconds_per_step": rate, "eta_seconds": left,
         })
     }
 }
@@ -251,6 +263,10 @@ fn render(shown: &Value) -> String {
             let who = format!("process {} on {}", holder["pid"], super::cell(&holder["host"]));
             let said = if run["state"] == "stale" { format!("{who} is gone") } else { who };
             why = if why.is_empty() { said } else { format!("{said}; {why}") };
+        }
+        // A run of another build or kind of machine than most: reports keep it apart.
+        if run["state"] == "done" && run["made_by"] != shown["made_by"] {
+            why = format!("made by another class of build and device: {}", run["made_by"].as_str().unwrap_or("unknown"));
         }
         if text("state") != "failed" && run["failed_attempts"].as_u64() > Some(0) {
             why = format!("{why}; {} failed attempts before", run["failed_attempts"]).trim_start_matches("; ").to_owned();

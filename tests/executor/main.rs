@@ -9,5 +9,6 @@ mod commands;
 mod failures;
 mod interruption;
 mod order;
+mod torture;
 mod verify;
 mod workers;

@@ -455,7 +455,12 @@ fn a_kill_at_any_time_loses_nothing() {
     for round in 0..40 {
         let mut running =
             bench.command(&["gc", "--keep", "full", "--all"]).stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(5 + round * 2));
+        // Before it has begun, or at some moment after the first runs are gone.
+        let runs = store.runs().unwrap().len();
+        while round > 0 && store.runs().unwrap().len() == runs && running.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        std::thread::sleep(Duration::from_micros(300 * round));
         let _ = running.kill();
         let ended = running.wait().unwrap();
         assert_eq!(kept(), result);

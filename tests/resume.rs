@@ -175,7 +175,8 @@ fn a_killed_worker_fails_its_run_alone_and_the_next_sweep_goes_on() {
 /// At moments that nobody chose: `TICKETS_TORTURE_ROUNDS` multiplies the grids.
 #[test]
 fn kill_9_at_random_moments() {
-    let rounds: u64 = std::env::var("TICKETS_TORTURE_ROUNDS").map_or(1, |text| text.parse().expect("a number"));
+    let rounds: u64 =
+        std::env::var("TICKETS_TORTURE_ROUNDS").map_or(1, |text| text.parse().expect("a number"));
     let mut kills = 0;
     for round in 0..rounds {
         let bench = bench();
@@ -183,7 +184,8 @@ fn kill_9_at_random_moments() {
             let draw = tickets::counter::Counter::new(round, "kill", &[tries]).uniform();
             let mut sweep = bench.start(&["sweep", "grid.toml", "--jobs", "2"]);
             // The longer it is tried, the later the kill comes: every grid ends.
-            let until = std::time::Instant::now() + std::time::Duration::from_secs_f64(draw * (4.0 + tries as f64));
+            let until =
+                std::time::Instant::now() + std::time::Duration::from_secs_f64(draw * (4.0 + tries as f64));
             wait_for("the moment", || sweep.ended() || std::time::Instant::now() >= until);
             if sweep.ended() {
                 sweep.finish().ends(0);

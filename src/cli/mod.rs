@@ -21,8 +21,8 @@ pub mod gc;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
-pub mod schema;
 pub mod retry;
+pub mod schema;
 pub mod show;
 mod space;
 pub mod stage;
@@ -197,7 +197,8 @@ fn gpus(plan: &crate::plan::Plan) -> Result<Vec<String>, Failure> {
 /// The names of `count` GPUs: those that the environment lists, else their numbers.
 #[cfg(feature = "torch")]
 fn gpu_names(visible: Option<&str>, count: usize) -> Vec<String> {
-    let listed = visible.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let listed =
+        visible.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|name| !name.is_empty());
     let mut names: Vec<String> = listed.map(str::to_owned).take(count).collect();
     names.extend((names.len()..count).map(|index| index.to_string()));
     names

@@ -60,7 +60,8 @@ pub fn retry(args: &RetryArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     for run in plan.runs.iter().filter(|run| chosen.as_ref().is_none_or(|id| run.id == *id)) {
         let RunState::Failed { class, step, .. } = store.run_state(run.id.as_str())? else { continue };
         let wanted = args.class.is_empty() || args.class.iter().any(|c| c.is_none_or(|c| c.name() == class));
-        let held = claims.get(&run_task(run.id.as_str())).is_some_and(|claim| claim.glance(now) == Standing::Held);
+        let held =
+            claims.get(&run_task(run.id.as_str())).is_some_and(|claim| claim.glance(now) == Standing::Held);
         let saved = store.saved_step(run.id.as_str())?;
         let entry = json!({ "id": run.id.as_str(), "label": run.label, "class": class, "step": step, "saved_step": saved });
         if wanted && !held && (args.dry_run || store.forgive(run.id.as_str())?) {
@@ -73,11 +74,16 @@ pub fn retry(args: &RetryArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         format!("{:#}", json!({ "manifest": plan.manifest.name, "retried": again, "left": kept }))
     } else {
         let line = |entry: &serde_json::Value| {
-            let from = entry["saved_step"].as_u64().map_or("the base".to_owned(), |step| format!("step {step}"));
+            let from =
+                entry["saved_step"].as_u64().map_or("the base".to_owned(), |step| format!("step {step}"));
             format!("  {} ({}), from {from}", super::cell(&entry["label"]), super::cell(&entry["class"]))
         };
         let what = if args.dry_run { "would be tried" } else { "will be tried" };
-        let mut lines = vec![format!("{}: {} failed runs {what} again by the next sweep", plan.manifest.name, again.len())];
+        let mut lines = vec![format!(
+            "{}: {} failed runs {what} again by the next sweep",
+            plan.manifest.name,
+            again.len()
+        )];
         lines.extend(again.iter().map(line));
         if !kept.is_empty() {
             lines.push(format!("{} other failed runs stay as they are", kept.len()));

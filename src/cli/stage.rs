@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::execute::{
-    FailureClass, Message, PlannedStop, Requests, StageFailure, StopHow, Trainer, Wire, WorkStage, end_with_parent,
-    work as execute_work,
+    FailureClass, Message, PlannedStop, Requests, StageFailure, StopHow, Trainer, Wire, WorkStage,
+    end_with_parent, work as execute_work,
 };
 use crate::exit::{Code, Failure};
 use crate::manifest::{self, Overrides};

@@ -124,7 +124,8 @@ fn stages(plan: &Plan, claims: &BTreeMap<String, Claim>, now: SystemTime) -> Vec
         }
     }
     let held = tasks.into_iter().filter_map(|(task, what)| Some((what, claims.get(&task)?)));
-    held.map(|((stage, id), claim)| json!({ "stage": stage, "id": id, "holder": holder(claim, now) })).collect()
+    held.map(|((stage, id), claim)| json!({ "stage": stage, "id": id, "holder": holder(claim, now) }))
+        .collect()
 }
 
 fn holder(claim: &Claim, now: SystemTime) -> Value {
@@ -194,6 +195,7 @@ impl Look {
         };
         look.state = state.name();
         look.saved = state.step();
+        look.failures = store.failures(&look.id)?.len();
         if state == RunState::Done {
             look.written = look.steps;
             return Ok(look);
@@ -201,7 +203,6 @@ impl Look {
         if let RunState::Failed { class, message, .. } = state {
             (look.class, look.message) = (Some(class), Some(message));
         }
-        look.failures = store.failures(&look.id)?.len();
         match store.run_rows(&look.id) {
             Ok(rows) => {
                 let last = rows.metrics.last().and_then(|row| row.get("step")?.as_u64());
@@ -215,7 +216,9 @@ impl Look {
         if let Some(claim) = claims.get(&run_task(&look.id)) {
             look.holder = Some(holder(claim, now));
             look.state = if claim.glance(now) == Standing::Held { "running" } else { "stale" };
-        } else if look.state != "failed" && let Some(stage) = awaited(run, claims, now) {
+        } else if look.state != "failed"
+            && let Some(stage) = awaited(run, claims, now)
+        {
             look.state = "blocked";
             look.message = Some(format!("waits for its {stage}"));
         }
@@ -223,8 +226,21 @@ impl Look {
     }
 
     fn to_json(&self) -> Value {
-        let Self { id, label, state, written, steps, saved, class, message, holder, failures, made_by, rate, left } =
-            self;
+        let Self {
+            id,
+            label,
+            state,
+            written,
+            steps,
+            saved,
+            class,
+            message,
+            holder,
+            failures,
+            made_by,
+            rate,
+            left,
+        } = self;
         json!({
             "id": id, "label": label, "state": state, "step": written, "steps": steps, "saved_step": saved,
             "class": class, "message": message, "failed_attempts": failures, "holder": holder,
@@ -244,7 +260,8 @@ fn awaited(run: &RunSpec, claims: &BTreeMap<String, Claim>, now: SystemTime) -> 
 
 /// Mean seconds of the newest steps: rollouts and training, evaluations not counted.
 fn rate(rows: &[Row]) -> Option<f64> {
-    let seconds = |row: &Row| Some(row.get("rollout_seconds")?.as_f64()? + row.get("train_seconds")?.as_f64()?);
+    let seconds =
+        |row: &Row| Some(row.get("rollout_seconds")?.as_f64()? + row.get("train_seconds")?.as_f64()?);
     let newest: Vec<f64> = rows.iter().rev().take(RATE_STEPS).filter_map(seconds).collect();
     (!newest.is_empty()).then(|| newest.iter().sum::<f64>() / newest.len() as f64)
 }
@@ -266,10 +283,15 @@ fn render(shown: &Value) -> String {
         }
         // A run of another build or kind of machine than most: reports keep it apart.
         if run["state"] == "done" && run["made_by"] != shown["made_by"] {
-            why = format!("made by another class of build and device: {}", run["made_by"].as_str().unwrap_or("unknown"));
+            why = format!(
+                "made by another class of build and device: {}",
+                run["made_by"].as_str().unwrap_or("unknown")
+            );
         }
         if text("state") != "failed" && run["failed_attempts"].as_u64() > Some(0) {
-            why = format!("{why}; {} failed attempts before", run["failed_attempts"]).trim_start_matches("; ").to_owned();
+            why = format!("{why}; {} failed attempts before", run["failed_attempts"])
+                .trim_start_matches("; ")
+                .to_owned();
         }
         table.add_row([
             text("label"),
@@ -285,7 +307,11 @@ fn render(shown: &Value) -> String {
         let (id, holder) = (super::cell(&stage["id"]), &stage["holder"]);
         let (pid, host) = (&holder["pid"], super::cell(&holder["host"]));
         let what = if holder["standing"] == "held" { "is being made by" } else { "was left by" };
-        lines.push(format!("{} {} {what} process {pid} on {host}", super::cell(&stage["stage"]), super::short(&id)));
+        lines.push(format!(
+            "{} {} {what} process {pid} on {host}",
+            super::cell(&stage["stage"]),
+            super::short(&id)
+        ));
     }
     let counts = shown["counts"].as_object().into_iter().flatten();
     let counts: Vec<String> = counts.map(|(state, count)| format!("{count} {state}")).collect();

@@ -78,7 +78,8 @@ fn check(plan: &Plan) -> Result<(), Failure> {
 /// # Errors
 /// When the manifest, the plan or the results folder cannot be used, or the report cannot be written.
 pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Result<Code, Failure> {
-    let Worked { plan, store, requests, code, .. } = work_through(&args.common, &args.grid, hooks.gpus, true, out)?;
+    let Worked { plan, store, requests, code, .. } =
+        work_through(&args.common, &args.grid, hooks.gpus, true, out)?;
     if requests.level() < 2 {
         match (hooks.report)(&plan, &store) {
             Ok(path) => say(out, &format!("report: {}", path.display())),
@@ -169,8 +170,18 @@ pub(crate) fn code(summary: &SweepSummary) -> Code {
 
 /// What is said at the end.
 pub(crate) fn closing(name: &str, summary: &SweepSummary) -> String {
-    let SweepSummary { total, before, finished, elsewhere, held, failed, paused, left, interrupted, disk_full } =
-        summary;
+    let SweepSummary {
+        total,
+        before,
+        finished,
+        elsewhere,
+        held,
+        failed,
+        paused,
+        left,
+        interrupted,
+        disk_full,
+    } = summary;
     if before.len() == *total {
         return format!("{name}: all {total} runs are done already; nothing was left to do");
     }
@@ -182,8 +193,12 @@ pub(crate) fn closing(name: &str, summary: &SweepSummary) -> String {
     if !elsewhere.is_empty() {
         head.push(format!("{} of them by other workers", elsewhere.len()));
     }
-    let counts =
-        [(failed.len(), "failed"), (paused.len(), "paused"), (held.len(), "under way elsewhere"), (left.len(), "not started")];
+    let counts = [
+        (failed.len(), "failed"),
+        (paused.len(), "paused"),
+        (held.len(), "under way elsewhere"),
+        (left.len(), "not started"),
+    ];
     for (count, what) in counts {
         if count > 0 {
             head.push(format!("{count} {what}"));

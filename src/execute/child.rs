@@ -51,6 +51,8 @@ pub(super) struct Worker {
 pub enum End {
     /// It is complete.
     Finished,
+    /// Another worker had done it before.
+    Already,
     /// Another worker is at it: it waits, or something else is done.
     Busy {
         /// Who that is.
@@ -186,6 +188,7 @@ pub(super) fn judge(worker: &Worker, status: ExitStatus, asked: bool, memory_kil
     };
     match (&worker.last, status.code(), status.signal()) {
         (Some(Message::Finished), Some(0), _) => End::Finished,
+        (Some(Message::Already), _, _) => End::Already,
         (Some(Message::Paused { step }), _, _) => End::Paused { step: *step },
         (Some(Message::Busy { holder }), _, _) => End::Busy { holder: holder.clone() },
         (Some(Message::Lost), _, _) => End::Busy { holder: "another worker".to_owned() },

@@ -1,7 +1,8 @@
 //! What a worker process tells the sweep: one JSON object per line on its standard output.
 //!
 //! In: what happens in a stage. Out: lines such as `{"event":{"progress":{"step":3,"message":"reward 0.31"}}}`; the last
-//! line is `"finished"`, `{"paused":{..}}`, `{"failed":{..}}`, `{"busy":{..}}` or `"lost"`.
+//! line is `"finished"`, `{"paused":{..}}`, `{"failed":{..}}`, `{"busy":{..}}`,
+//! `"already"` or `"lost"`.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +46,8 @@ pub enum Message {
     Event(Event),
     /// The stage is complete.
     Finished,
+    /// The stage was complete before this worker could begin: another had done it.
+    Already,
     /// The stage stopped when asked to.
     Paused {
         /// Steps that are complete and saved.
@@ -101,6 +104,7 @@ mod tests {
             (Message::Event(Event::Attempt { number: 3 }), r#"{"event":{"attempt":{"number":3}}}"#),
             (Message::Busy { holder: "x".into() }, r#"{"busy":{"holder":"x"}}"#),
             (Message::Lost, r#""lost""#),
+            (Message::Already, r#""already""#),
             (
                 Message::Failed(failure),
                 r#"{"failed":{"class":"bad-config","step":3,"message":"no\nsuch thing","hint":null}}"#,

@@ -127,7 +127,8 @@ impl Graph {
 
     /// The trajectories at which other workers are.
     pub fn trajectories_elsewhere(&self) -> BTreeSet<&str> {
-        let held = self.nodes.iter().filter(|node| node.elsewhere.is_some() && node.status == Status::Waiting);
+        let held =
+            self.nodes.iter().filter(|node| node.elsewhere.is_some() && node.status == Status::Waiting);
         held.filter_map(|node| node.trajectory.as_deref()).collect()
     }
 

@@ -45,7 +45,10 @@ impl Keeper {
                     Word::GoOn => {}
                     Word::Stop(why) => {
                         if requests.level() == 0 {
-                            say(&wire, &format!("cannot renew its lease ({why}): finishes its step and stops"));
+                            say(
+                                &wire,
+                                &format!("cannot renew its lease ({why}): finishes its step and stops"),
+                            );
                         }
                         requests.raise(1);
                     }

@@ -84,6 +84,7 @@ fn end_lines(task: &Task, end: &End) -> Vec<String> {
     let label = &task.label;
     match end {
         End::Finished => vec![format!("{label}: finished")],
+        End::Already => vec![format!("{label}: another worker has done it")],
         End::Busy { holder } => vec![format!("{label}: {holder} is at it")],
         End::Paused { step: Some(step) } => vec![format!("{label}: paused, {step} steps are saved")],
         End::Paused { step: None } => vec![format!("{label}: stopped")],
@@ -314,7 +315,8 @@ mod tests {
     }
 
     fn events(ui: &mut dyn Progress) {
-        let opening = Opening { total: 4, done: 1, todo: 2, resumable: 1, failed: 1, shared: 1, elsewhere: 0, jobs: 2 };
+        let opening =
+            Opening { total: 4, done: 1, todo: 2, resumable: 1, failed: 1, shared: 1, elsewhere: 0, jobs: 2 };
         ui.opening(&opening);
         let task = task(Some(3));
         ui.started(&task);

@@ -133,10 +133,15 @@ impl<'a> Schedule<'a> {
             let node = &self.graph.nodes[index];
             let (task, run) = (node.task.clone(), &self.plan.runs[node.task.run]);
             if worker::is_complete(self.store, run, task.stage)? {
-                self.graph.nodes[index].status = Status::Done;
-                if task.stage == WorkStage::Run {
-                    self.summary.elsewhere.push(task.label);
-                }
+                self.book_elsewhere(index);
+                continue;
+            }
+            // Who came since the last look.
+            let claim = task.stage.task(run).map(|task| self.store.claim(&task)).transpose()?.flatten();
+            if let Some(claim) = claim
+                && self.observer.judge(&claim)? == Standing::Held
+            {
+                self.graph.nodes[index].elsewhere = Some(claim.whose());
                 continue;
             }
             if task.stage == WorkStage::Run
@@ -148,6 +153,15 @@ impl<'a> Schedule<'a> {
                 continue;
             }
             return Ok(Some(index));
+        }
+    }
+
+    /// Books a task that another worker has done.
+    fn book_elsewhere(&mut self, index: usize) {
+        let node = &mut self.graph.nodes[index];
+        node.status = Status::Done;
+        if node.task.stage == WorkStage::Run {
+            self.summary.elsewhere.push(node.task.label.clone());
         }
     }
 
@@ -199,9 +213,14 @@ impl<'a> Schedule<'a> {
 
     /// The GPU with the fewest workers, the first of equals.
     fn free_gpu(&self) -> Option<String> {
-        let load = |gpu: &String| self.workers.iter().filter(|worker| worker.gpu.as_ref() == Some(gpu)).count();
+        let load =
+            |gpu: &String| self.workers.iter().filter(|worker| worker.gpu.as_ref() == Some(gpu)).count();
         // With a single one there is nothing to choose, and the environment is left as it is.
-        if self.options.gpus.len() < 2 { None } else { self.options.gpus.iter().min_by_key(|gpu| load(gpu)).cloned() }
+        if self.options.gpus.len() < 2 {
+            None
+        } else {
+            self.options.gpus.iter().min_by_key(|gpu| load(gpu)).cloned()
+        }
     }
 
     /// Passes a request to stop on to the workers.
@@ -293,6 +312,7 @@ impl<'a> Schedule<'a> {
                     self.summary.finished.push(task.label);
                 }
             }
+            End::Already => self.book_elsewhere(index),
             End::Busy { holder } => {
                 let node = &mut self.graph.nodes[index];
                 (node.status, node.elsewhere) = (Status::Waiting, Some(holder));
@@ -311,7 +331,8 @@ impl<'a> Schedule<'a> {
                     self.book_failure(index, worker.attempt, &failure, None);
                 }
                 let config = &self.plan.runs[task.run].config;
-                let (tries, most) = (self.failures(index, failure.class)?, retries(&config.exec, failure.class));
+                let (tries, most) =
+                    (self.failures(index, failure.class)?, retries(&config.exec, failure.class));
                 if !asked && tries <= u64::from(most) {
                     let node = &mut self.graph.nodes[index];
                     node.status = Status::Waiting;
@@ -337,7 +358,13 @@ impl<'a> Schedule<'a> {
     }
 
     /// Makes sure that the store knows of a failure.
-    fn book_failure(&self, index: usize, attempt: Option<u32>, failure: &StageFailure, because: Option<&str>) {
+    fn book_failure(
+        &self,
+        index: usize,
+        attempt: Option<u32>,
+        failure: &StageFailure,
+        because: Option<&str>,
+    ) {
         let mut stored = failure.clone();
         if let Some(stage) = because {
             stored.message = format!("{stage} failed: {}", failure.message);

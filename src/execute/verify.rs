@@ -234,13 +234,14 @@ impl Again<'_> {
             return Ok(Step::Stopped);
         }
         Ok(match child::judge(&worker, status, false, false) {
-            End::Finished => Step::Finished,
+            End::Finished | End::Already => Step::Finished,
             End::Paused { .. } if stop.is_some_and(|stop| stop.how == StopHow::Paused) => Step::Stopped,
             End::Paused { .. } => Step::Interrupted,
             // Nobody else knows of the scratch store.
-            End::Busy { holder } => {
-                Step::Failed(StageFailure::new(FailureClass::Infra, format!("{holder} is at it (this is a bug)")))
-            }
+            End::Busy { holder } => Step::Failed(StageFailure::new(
+                FailureClass::Infra,
+                format!("{holder} is at it (this is a bug)"),
+            )),
             End::Failed { failure, tail, .. } => {
                 let said = tail.last().filter(|line| !line.trim().is_empty());
                 let message = match said {

@@ -97,16 +97,16 @@ pub fn work(
     let stop = || requests.level() > 0;
     let cx = Context { store: &store, events: &events, stop: &stop };
 
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        // Another worker may have done it before the lease was ours.
-        if is_complete(&store, run, stage)? {
-            return Ok(Outcome::Finished);
-        }
-        match stage {
-            WorkStage::Base => trainer.base(run, &cx).map(|()| Outcome::Finished),
-            WorkStage::Scores => trainer.scores(run, &cx).map(|()| Outcome::Finished),
-            WorkStage::Run => trainer.run(run, &cx),
-        }
+    // Another worker may have done it before the lease was ours.
+    if matches!(is_complete(&store, run, stage), Ok(true)) {
+        drop(keeper);
+        wire.send(&Message::Already);
+        return Code::Ok;
+    }
+    let result = catch_unwind(AssertUnwindSafe(|| match stage {
+        WorkStage::Base => trainer.base(run, &cx).map(|()| Outcome::Finished),
+        WorkStage::Scores => trainer.scores(run, &cx).map(|()| Outcome::Finished),
+        WorkStage::Run => trainer.run(run, &cx),
     }))
     .unwrap_or_else(|panic| Err(StageFailure::new(FailureClass::Infra, panic_text(&*panic))))
     .and_then(|outcome| match outcome {
@@ -161,7 +161,8 @@ fn keep(
     requests: &Requests,
     abandoned: Option<Sighting>,
 ) -> Result<Held, StageFailure> {
-    let (Some(terms), Some(task)) = (Terms::of_seconds(run.config.exec.lease_seconds), stage.task(run)) else {
+    let (Some(terms), Some(task)) = (Terms::of_seconds(run.config.exec.lease_seconds), stage.task(run))
+    else {
         return Ok(Held::Ours(None));
     };
     let purpose = format!("{} of {}", stage.name(), run.label);

@@ -322,7 +322,8 @@ impl Attempt {
         // The run is finished; checkpoints that stay too long are only untidy.
         let keep = Keep { newest: 0, bytes: self.kept_bytes };
         if let Err(error) = checkpoint::prune(&self.home, &self.run, self.number, keep) {
-            self.home.notice(&format!("run {} keeps more checkpoints than it should: {error}", short(&self.run)));
+            self.home
+                .notice(&format!("run {} keeps more checkpoints than it should: {error}", short(&self.run)));
         }
         Ok(())
     }

@@ -140,7 +140,9 @@ impl Checkpoint {
             Err(error) => {
                 let _ = fs::remove_leftover(&prepared);
                 match error {
-                    StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                        Ok(None)
+                    }
                     error => Err(error),
                 }
             }

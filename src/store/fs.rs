@@ -16,11 +16,11 @@ use rustix::io::Errno;
 
 use super::disk::{self, DiskFile};
 use super::error::StoreError;
-use super::process::{Life, Process};
 use super::look;
 pub use super::look::{
     canonical_path, exists, file_length, link_target, list, modified, read, read_optional,
 };
+use super::process::{Life, Process};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -83,7 +83,12 @@ pub fn temporary_folder(folder: &Path) -> Result<PathBuf> {
 pub(super) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
     match disk::link(from, to) {
         Ok(()) => Ok(()),
-        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices) => {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices
+            ) =>
+        {
             write_new(to, &read(from)?)
         }
         Err(e) => Err(StoreError::io("link", from, e)),

@@ -209,7 +209,6 @@ impl Store {
             return Ok(Asked::Granted(lease));
         }
     }
-
 }
 
 impl Claim {

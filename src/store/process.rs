@@ -103,13 +103,7 @@ impl Process {
     pub(super) fn tag(&self) -> String {
         let short = |text: &str| record::digest(text.as_bytes())[..8].to_owned();
         let place = short(&format!("{}\n{}", self.host, self.machine));
-        format!(
-            "{place}-{}-{}-{}-{}",
-            short(&self.boot),
-            short(&self.namespace),
-            self.pid,
-            self.start_time
-        )
+        format!("{place}-{}-{}-{}-{}", short(&self.boot), short(&self.namespace), self.pid, self.start_time)
     }
 
     /// Whether the maker of a temporary name of this tag lives, as seen by `self`.

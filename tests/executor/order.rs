@@ -16,7 +16,8 @@ fn a_grid_is_done_in_order_and_each_stage_once() {
     let summary = bench.sweep_with(&bench.options(), &mut watcher);
     assert!(summary.is_complete(), "{summary:?}");
     assert_eq!((summary.finished.len(), summary.before.len(), summary.failed.len()), (4, 0, 0));
-    let opening = Opening { total: 4, done: 0, todo: 4, resumable: 0, failed: 0, shared: 2, elsewhere: 0, jobs: 2 };
+    let opening =
+        Opening { total: 4, done: 0, todo: 4, resumable: 0, failed: 0, shared: 2, elsewhere: 0, jobs: 2 };
     assert_eq!(watcher.openings, [opening]);
     assert_eq!(watcher.steps, 4 * STEPS);
 

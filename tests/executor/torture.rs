@@ -77,7 +77,11 @@ fn kill_9_at_random_moments_changes_nothing() {
             let found = audit(&bench.folder, false).unwrap();
             assert!(found.is_clean(), "grid {grid}, try {tries}: {:?}", found.findings);
             let now = done(&bench);
-            assert!(before.is_subset(&now), "grid {grid}, try {tries}: {:?} vanished", before.difference(&now));
+            assert!(
+                before.is_subset(&now),
+                "grid {grid}, try {tries}: {:?} vanished",
+                before.difference(&now)
+            );
             before = now;
             if before.len() == expected.len() {
                 break;

@@ -280,7 +280,10 @@ fn a_failure_counts_until_the_next_attempt_begins() {
     assert!(matches!(store.run_state("run").unwrap(), RunState::Failed { class, .. } if class == "killed"));
     let classes = |store: &Store| {
         let failures = store.failures("run").unwrap();
-        failures.into_iter().map(|(n, failure)| (n, failure["class"].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+        failures
+            .into_iter()
+            .map(|(n, failure)| (n, failure["class"].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(classes(&store), [(1, "nan".to_owned()), (2, "killed".to_owned())]);
     // One that did not come to begin an attempt is an attempt of its own.
@@ -330,7 +333,14 @@ fn old_checkpoints_are_removed_across_attempts() {
     assert_eq!(kept(1), ["00000004", "00000006"]);
     drop(attempt);
     let mut attempt = store.begin("run").unwrap();
-    assert_eq!(kept(2), ["00000006"], "what it goes on from is its own, whatever becomes of the other attempt");
+    assert_eq!(
+        kept(2),
+        ["00000006"],
+        "what it goes on from is its own, whatever becomes of the other attempt"
+    );
     advance(&mut attempt, 8, 2);
-    assert_eq!((kept(1), kept(2)), (Vec::<String>::new(), vec!["00000006".to_owned(), "00000008".to_owned()]));
+    assert_eq!(
+        (kept(1), kept(2)),
+        (Vec::<String>::new(), vec!["00000006".to_owned(), "00000008".to_owned()])
+    );
 }

@@ -169,7 +169,10 @@ fn a_frozen_holder_is_taken_over_in_time_and_learns_it_when_it_wakes() {
     };
     assert!(frozen.elapsed() > Duration::from_millis(1500), "taken over after {:?}", frozen.elapsed());
     kill_process(pid, Signal::CONT).unwrap();
-    assert!(lines.any(|line| line.contains("renewed false")), "the holder that wakes finds that it has lost it");
+    assert!(
+        lines.any(|line| line.contains("renewed false")),
+        "the holder that wakes finds that it has lost it"
+    );
     assert!(lease.renew().unwrap(), "and the new holder keeps it");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -117,7 +117,8 @@ fn a_store_of_format_1_is_upgraded_unless_its_program_is_at_work() {
     fs::write(layout.format(), "tickets-store 1\n").unwrap();
     // The lock of a process of that version that lives: this one.
     let observer = store.observer().unwrap();
-    let mut me = store.lease("run-x", "x", Terms { lasts: Duration::from_secs(9) }, &mut { observer }).unwrap();
+    let mut me =
+        store.lease("run-x", "x", Terms { lasts: Duration::from_secs(9) }, &mut { observer }).unwrap();
     let lease = fs::read(layout.leases().join("run-x.1")).unwrap();
     fs::write(layout.root().join("lock.json"), &lease).unwrap();
     let error = Store::open(folder.path()).unwrap_err();

@@ -10,8 +10,8 @@ use super::super::gc::TRASH;
 use super::super::layout::{Stage, check_name};
 use super::super::lease::parse_name;
 use super::super::leased::Subject;
-use super::super::process::Life;
 use super::super::measure::{age, human_bytes, human_duration, leftovers, size};
+use super::super::process::Life;
 use super::super::{REASON, StoreError, fs, record};
 use super::check::Fault;
 use super::{Auditor, FindingKind, Unit};
@@ -87,15 +87,7 @@ impl Auditor {
     /// Leftovers, strangers at the top, and how much was moved aside.
     pub(super) fn surroundings(&mut self) -> Result<(), StoreError> {
         let root = self.home.layout.root();
-        let mut known = vec![
-            "format",
-            ".gitignore",
-            "leases",
-            "run",
-            "logs",
-            "quarantine",
-            TRASH,
-        ];
+        let mut known = vec!["format", ".gitignore", "leases", "run", "logs", "quarantine", TRASH];
         known.extend(Stage::ALL.map(Stage::name));
         self.strangers(&root, &|name| known.contains(&name));
         let plain = |name: &str| check_name(name).is_ok();

@@ -4,7 +4,7 @@
 use super::check::{check, outcome};
 use super::scenario::{Chapter, Diary};
 use super::{Fault, Operation, Seen, watch, workplace};
-use crate::store::StoreError;
+use crate::store::{StoreError, fs};
 
 /// Whether the store may go on after this operation failed: what it only tidies up, and what it does on the way to saying
 /// that something else failed.
@@ -12,6 +12,9 @@ fn is_ignorable(chapter: Chapter, seen: &Seen) -> bool {
     match seen.struck.as_ref().unwrap() {
         Operation::RemoveFile(_) | Operation::RemoveTree(_) => true,
         Operation::SyncFile(_) => chapter == Chapter::Failing,
+        // Checkpoints of a finished run that stay are said and harm nobody.
+        Operation::Rename(_, to) => to.to_string_lossy().contains(fs::TEMPORARY),
+        Operation::SyncFolder(folder) => folder.ends_with("checkpoints"),
         _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! libtorch's own random numbers are nobody's: whatever state they are in when a run goes on, it comes to the same.
 
 #![cfg(feature = "torch")]
+#![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
 
 mod common;
 

@@ -288,10 +288,9 @@ fn render(shown: &Value) -> String {
                 run["made_by"].as_str().unwrap_or("unknown")
             );
         }
-        if text("state") != "failed" && run["failed_attempts"].as_u64() > Some(0) {
-            why = format!("{why}; {} failed attempts before", run["failed_attempts"])
-                .trim_start_matches("; ")
-                .to_owned();
+        if run["state"] != "failed" && run["failed_attempts"].as_u64() > Some(0) {
+            let before = format!("{} failed attempts before", run["failed_attempts"]);
+            why = if why.is_empty() { before } else { format!("{why}; {before}") };
         }
         table.add_row([
             text("label"),

@@ -86,7 +86,7 @@ enum Word {
 }
 
 fn verdict(since_renewed: Duration, terms: Terms, error: &str) -> Word {
-    if since_renewed >= terms.lasts - terms.beat() {
+    if since_renewed + terms.beat() >= terms.lasts {
         Word::End(error.to_owned())
     } else if since_renewed >= terms.stops_after() {
         Word::Stop(error.to_owned())
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_holder_that_cannot_renew_stops_and_then_ends_before_the_lease_does() {
-        let terms = Terms { lasts: Duration::from_secs(300) };
+        let terms = Terms { lasts: Duration::from_mins(5) };
         let after = |seconds| verdict(Duration::from_secs(seconds), terms, "gone");
         assert_eq!(after(179), Word::GoOn);
         assert_eq!(after(180), Word::Stop("gone".into()));

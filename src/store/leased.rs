@@ -50,7 +50,7 @@ impl Footing {
 }
 
 /// A lease of another host that was not renewed for so long is nobody's any more.
-const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+const FORGOTTEN: Duration = Duration::from_hours(24);
 
 /// The tasks that somebody may work on: all whose lease is held, or was until a short while ago by a holder whose life
 /// cannot be seen from here.

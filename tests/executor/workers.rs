@@ -117,7 +117,7 @@ fn a_worker_does_nothing_at_a_task_that_is_held_and_a_helper_leaves_it() {
     bench.work("full", WorkStage::Base, &Requests::none());
     let store = bench.store();
     let task = run_task(bench.run("full").id.as_str());
-    let terms = Terms { lasts: Duration::from_secs(60) };
+    let terms = Terms { lasts: Duration::from_mins(1) };
     let Asked::Granted(lease) = store.lease(&task, "held", terms, &mut store.observer().unwrap()).unwrap()
     else {
         panic!("nobody else is here")

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 use tickets::store::{Asked, Lease, Observer, Stage, Store, StoreError, Terms};
 
-const LONG: Terms = Terms { lasts: Duration::from_secs(300) };
+const LONG: Terms = Terms { lasts: Duration::from_mins(5) };
 
 fn ask(store: &Store, task: &str, terms: Terms, observer: &mut Observer) -> Asked {
     store.lease(task, "test", terms, observer).unwrap()
@@ -185,7 +185,7 @@ fn a_clock_that_jumps_takes_nothing_from_a_holder_that_renews() {
     let terms = Terms { lasts: Duration::from_secs(2) };
     let mut observer = store.observer().unwrap();
     let lease = granted(ask(&store, "run-a", terms, &mut observer));
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     for jump in [SystemTime::now() - hour, SystemTime::now() + hour] {
         // The clock was moved by an hour; the lease was renewed before that, and will be again in time.
         set_time(&store, "run-a.1", jump);

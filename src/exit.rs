@@ -15,7 +15,7 @@ pub enum Code {
     Manifest = 3,
     /// The grid cannot be planned or a run is not in it.
     Plan = 4,
-    /// The results folder cannot be used: permissions, damage, disk full, another sweep at work.
+    /// The results folder cannot be used: permissions, damage, disk full or too small.
     Store = 5,
     /// Some run failed; the others were finished.
     RunsFailed = 6,

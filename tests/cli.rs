@@ -76,6 +76,15 @@ fn a_grid_is_planned_run_reported_and_not_run_again() {
     for key in ["weights_digest", "moments_digest"] {
         assert_eq!(shown[key].as_str().unwrap().len(), 64, "{key}");
     }
+    // What it was made with, and what figures draw.
+    let made = &shown["attempts"][0]["provenance"];
+    assert_eq!(made["build"]["digest"].as_str().unwrap().len(), 64);
+    assert_eq!((&made["device"], &made["libtorch"]), (&Value::from("cpu"), &Value::from("2.11.0")));
+    assert!(made["command"].as_array().unwrap().iter().any(|word| word == "stage"), "{made}");
+    for curve in ["eval/score", "reward/mean"] {
+        let points = shown["curves"][curve].as_array().unwrap();
+        assert_eq!(points.last().unwrap()[0], runs[1]["steps"], "{curve}: {points:?}");
+    }
 
     // The committed files alone are enough for the report.
     let alone = Bench::new();

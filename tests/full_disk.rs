@@ -48,14 +48,12 @@ fn a_full_disk_pauses_the_grid_and_damages_nothing() {
     assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
     let codes: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("sweep ")).collect();
     assert_eq!(codes.last(), Some(&"0"), "{said}");
-    // 5 before anything could be begun, 6 when runs had to be given up: and some were.
-    assert!(codes.contains(&"6"), "{said}");
-    assert!(codes.iter().all(|code| ["0", "5", "6"].contains(code)), "{said}");
+    assert!(codes.iter().all(|code| ["0", "5"].contains(code)) && codes.contains(&"5"), "{said}");
     let texts = ["300k", "500k", "700k", "900k", "1100k"]
         .map(|size| fs::read_to_string(bench.path(format!("said.{size}"))));
     let texts = texts.map(|text| text.expect("what was said")).concat();
     assert!(texts.contains("disk-full") && texts.contains("the same command goes on from here"), "{texts}");
-    assert!(!texts.contains("damaged;") && !texts.contains("is damaged:"), "{texts}");
+    assert!(!texts.contains("moved to"), "{texts}");
 
     let fresh = Bench::new();
     fresh.manifest("grid.toml", GRID);

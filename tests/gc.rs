@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use store_support::*;
 use tickets::manifest::{self, Overrides};
 use tickets::plan::{self, Plan};
-use tickets::store::{Footing, RubbishKind, RunState, Scope, Stage, Store, audit};
+use tickets::store::{Footing, RubbishKind, RunState, Scope, Stage, Store, Terms, audit};
 
 /// Two manifests over the same base: `full` and `random`; only the second needs a mask.
 fn bench() -> (Bench, Store, [Plan; 2]) {
@@ -309,6 +309,32 @@ fn what_is_in_use_stays_and_so_does_what_it_stands_on() {
     assert_eq!(counts(&said), expected(&[]));
     assert!(said["notes"][0].as_str().unwrap().contains("somebody works on scores-"), "{said}");
     assert!(store.artifact(Stage::Base, &full.runs[0].stages.base).unwrap().is_some());
+}
+
+#[test]
+fn what_a_sweep_has_before_it_stays_though_nobody_works_on_it_yet() {
+    let (bench, store, [full, fisher]) = bench();
+    let run = &fisher.runs[0];
+    // Of a run that has not begun nothing is written down but what the sweep says.
+    fs::remove_dir_all(store.layout().run(run.id.as_str())).unwrap();
+    let needs = [
+        format!("run-{}", run.id),
+        format!("base-{}", run.stages.base),
+        format!("scores-{}", run.stages.scores.as_ref().unwrap()),
+        format!("mask-{}", run.stages.mask.as_ref().unwrap()),
+    ];
+    let terms = Terms { lasts: Duration::from_mins(5) };
+    let announced = store.announce("sweep of fisher", terms, &needs).unwrap();
+    let artifacts = |store: &Store| {
+        let stages = [(Stage::Scores, &run.stages.scores), (Stage::Mask, &run.stages.mask)];
+        stages.map(|(stage, id)| store.artifact(stage, id.as_ref().unwrap()).unwrap().is_some())
+    };
+    gc(&bench, &["--keep", "full", "--all"]);
+    assert_eq!(artifacts(&store), [true, true]);
+    drop(announced);
+    gc(&bench, &["--keep", "full", "--all"]);
+    assert_eq!(artifacts(&store), [false, false]);
+    assert_eq!(store.run_state(full.runs[0].id.as_str()).unwrap(), RunState::Done);
 }
 
 #[test]

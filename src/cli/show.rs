@@ -12,7 +12,9 @@ use super::args::LookArgs;
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, RunSpec};
-use crate::store::{Row, RunState, Stage, Standing, Store, class_of_run, reproducible_digest, run_task};
+use crate::store::{
+    Row, RunRows, RunState, Stage, Standing, Store, StoreError, class_of_run, reproducible_digest, run_task,
+};
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 10;
@@ -54,8 +56,15 @@ pub fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure> {
 
 /// Everything about a run, as JSON.
 fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Failure> {
-    let state = store.run_state(id)?;
-    let rows = store.run_rows(id)?;
+    // A result that does not fit its marker is shown as that; what else is known of the run is shown all the same.
+    let (state, damage) = match store.run_state(id) {
+        Err(error @ StoreError::Damaged { .. }) => (None, Some(error.to_string())),
+        state => (Some(state?), None),
+    };
+    let (rows, damage) = match store.run_rows(id) {
+        Err(error @ StoreError::Damaged { .. }) => (RunRows::default(), damage.or(Some(error.to_string()))),
+        rows => (rows?, damage),
+    };
     let mut shown = Map::new();
     shown.insert("id".to_owned(), json!(id));
     if let Some(spec) = spec {
@@ -69,14 +78,16 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
         None => store.described(id)?.map(|mut record| record["settings"].take()),
     };
     shown.insert("settings".to_owned(), settings.unwrap_or_default());
-    shown.insert("state".to_owned(), json!(state.name()));
-    shown.insert("step".to_owned(), json!(state.step()));
-    if let RunState::Failed { .. } = state {
+    shown.insert("state".to_owned(), json!(state.as_ref().map_or("damaged", RunState::name)));
+    shown.insert("damage".to_owned(), json!(damage));
+    shown.insert("step".to_owned(), json!(state.as_ref().and_then(RunState::step)));
+    if let Some(RunState::Failed { .. }) = state {
         shown.insert("failure".to_owned(), store.failure(id)?.unwrap_or_default());
     }
     shown.insert("attempt".to_owned(), json!(rows.attempt));
     shown.insert("metrics".to_owned(), summary(&rows.metrics));
     shown.insert("evals".to_owned(), summary(&rows.evals));
+    shown.insert("curves".to_owned(), curves(&rows));
     let done = rows.done.unwrap_or_default();
     for key in ["weights_digest", "moments_digest", "invariant"] {
         shown.insert(key.to_owned(), done[key].clone());
@@ -92,6 +103,29 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
     shown.insert("holder".to_owned(), json!(holder));
     shown.insert("log".to_owned(), json!(store.log_tail(id, LOG_LINES)?));
     Ok(Value::Object(shown))
+}
+
+/// What figures draw of the run: `[step, value]` for each step that has one.
+fn curves(rows: &RunRows) -> Value {
+    let curve = |rows: &[Row], column: &str| -> Value {
+        let point =
+            |row: &Row| Some(json!([row.get("step")?, row.get(column).filter(|value| !value.is_null())?]));
+        rows.iter().filter_map(point).collect()
+    };
+    json!({
+        "eval/score": curve(&rows.evals, "eval/score"),
+        "reward/mean": curve(&rows.metrics, "reward/mean"),
+        "kl/base": curve(&rows.metrics, "kl/base"),
+    })
+}
+
+/// A curve on one line: a dozen of its points at most, the last one among them.
+fn curve_line(points: &[Value]) -> String {
+    let every = points.len().div_ceil(12).max(1);
+    let last = points.len().saturating_sub(1);
+    let shown = points.iter().enumerate().filter(|(index, _)| (last - index).is_multiple_of(every));
+    let texts = shown.map(|(_, point)| format!("{}: {}", point[0], super::cell(&point[1])));
+    texts.collect::<Vec<_>>().join("  ")
 }
 
 /// Every attempt: what it was made with, and how it failed if it did.
@@ -169,6 +203,9 @@ fn render(shown: &Value) -> String {
         (step, steps) => format!(" at step {step} of {steps}"),
     };
     line("state", format!("{}{step}", plain(&shown["state"])));
+    if let Some(damage) = shown["damage"].as_str() {
+        line("damage", damage.to_owned());
+    }
     if let Some(failure) = shown.get("failure") {
         line("failure", format!("{}: {}", plain(&failure["class"]), plain(&failure["message"])));
     }
@@ -205,6 +242,11 @@ fn render(shown: &Value) -> String {
         );
         for (column, value) in rows["last"].as_object().into_iter().flatten() {
             line("", format!("{column} = {}", plain(value)));
+        }
+    }
+    for (column, points) in shown["curves"].as_object().into_iter().flatten() {
+        if let Some(points) = points.as_array().filter(|points| !points.is_empty()) {
+            line("curve", format!("{column}  {}", curve_line(points)));
         }
     }
     for (key, value) in shown["settings"].as_object().into_iter().flatten() {

@@ -175,7 +175,7 @@ fn refusal(name: &str, left: Disk, least: Disk, free: &FreeSpace) -> Failure {
         String::new()
     };
     let hint = format!(
-        "{fewer}make room (`tickets gc --dry-run` shows what nothing needs); use another disk (--results DIR); or start \
+        "{fewer}make room (`tickets gc --keep-all --all --dry-run` shows what no manifest needs); use another disk (--results DIR); or start \
          anyway (--no-preflight): a sweep pauses when the disk is full, and nothing is lost"
     );
     Failure::new(Code::Store, error, Some(hint))
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(
             hint,
             "keep fewer checkpoints (--set exec.keep_mib=0 --set exec.keep_checkpoints=1 needs 2.4 GiB, which is enough); \
-             make room (`tickets gc --dry-run` shows what nothing needs); use another disk (--results DIR); or start \
+             make room (`tickets gc --keep-all --all --dry-run` shows what no manifest needs); use another disk (--results DIR); or start \
              anyway (--no-preflight): a sweep pauses when the disk is full, and nothing is lost"
         );
         let (_, hint) = of(10 * GIB, 9 * GIB);

@@ -94,7 +94,8 @@ fn survey(plan: &Plan, store: &Store) -> Result<Value, Failure> {
         run.left = seconds.filter(|_| run.state == "running");
         left = left.zip(seconds).map(|(sum, seconds)| sum + seconds);
     }
-    let finished = ["done", "failed"].iter().map(|state| counts.get(state).unwrap_or(&0)).sum::<usize>();
+    let finished =
+        ["done", "failed", "damaged"].iter().map(|state| counts.get(state).unwrap_or(&0)).sum::<usize>();
     let stages = stages(plan, &claims, now);
     let done = runs.iter().filter(|run| run.state == "done").map(|run| run.id.as_str());
     let classes = store.run_classes(done)?;

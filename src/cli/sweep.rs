@@ -163,6 +163,8 @@ pub(crate) fn code(summary: &SweepSummary) -> Code {
         Code::Interrupted
     } else if summary.is_complete() {
         Code::Ok
+    } else if summary.disk_full {
+        Code::Store
     } else {
         Code::RunsFailed
     }

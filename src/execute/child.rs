@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub attempt: Option<u32>,
     /// The GPU that it was given.
     pub gpu: Option<String>,
+    /// How many processes the kernel had killed for memory when it started.
+    pub memory_kills: Option<u64>,
 }
 
 /// How a task ended.
@@ -141,7 +143,17 @@ pub(super) fn start(
         }
         let _ = heard.send(Heard::Closed(node));
     });
-    Ok(Worker { node, child, log, closed: false, status: None, last: None, attempt: None, gpu })
+    Ok(Worker {
+        node,
+        child,
+        log,
+        closed: false,
+        status: None,
+        last: None,
+        attempt: None,
+        gpu,
+        memory_kills: memory_kills(),
+    })
 }
 
 /// The command line of a worker, after `tickets`. The worker reads the manifest itself, with the same overrides, and

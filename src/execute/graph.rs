@@ -125,6 +125,13 @@ impl Graph {
         })
     }
 
+    /// Who is at another run of a node's trajectory.
+    pub fn whose_trajectory(&self, node: &Node) -> Option<String> {
+        let own = node.trajectory.as_deref()?;
+        let mut same = self.nodes.iter().filter(|other| other.trajectory.as_deref() == Some(own));
+        same.find_map(|other| other.elsewhere.clone().filter(|_| other.status == Status::Waiting))
+    }
+
     /// The trajectories at which other workers are.
     pub fn trajectories_elsewhere(&self) -> BTreeSet<&str> {
         let held =
@@ -132,14 +139,14 @@ impl Graph {
         held.filter_map(|node| node.trajectory.as_deref()).collect()
     }
 
-    /// Everything that waits for `failed`, directly or not, in order. Marks it as failed.
-    pub fn fail_dependents(&mut self, failed: usize) -> Vec<usize> {
-        let mut lost = vec![failed];
+    /// Everything that waits for `cause`, directly or not, in order. Marks it with a status.
+    pub fn mark_dependents(&mut self, cause: usize, status: Status) -> Vec<usize> {
+        let mut lost = vec![cause];
         // Needs point backwards only, so one pass in order finds them all.
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
             if node.status == Status::Waiting && node.needs.iter().any(|need| lost.contains(need)) {
-                node.status = Status::Failed;
+                node.status = status;
                 lost.push(index);
             }
         }

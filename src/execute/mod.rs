@@ -12,6 +12,7 @@
 
 mod child;
 mod difference;
+mod ends;
 mod error;
 mod event;
 mod graph;
@@ -191,7 +192,6 @@ pub fn sweep(
     Ok(schedule.summary)
 }
 
-/// Whether a sweep tries a run in this state; the rule is in the module's documentation.
 /// Whether a sweep tries a run in this state; with `retry` also one whose failure is not tried again by itself.
 pub fn is_wanted(state: &RunState, retry: bool) -> bool {
     match state {

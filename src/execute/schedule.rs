@@ -4,34 +4,39 @@
 //! leases, and what they have done off its results, again and again: a task at which another worker is waits, or is done
 //! when that worker is; one that its worker abandoned is taken over.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::child::{self, End, Heard, Order, Worker};
+use super::child::{self, Heard, Order, Worker};
 use super::graph::{Graph, Status};
 use super::progress::Progress;
-use super::trainer::{FailureClass, StageFailure, retries};
+use super::trainer::retries;
 use super::worker::{self, WorkStage};
 use super::{ExecuteError, FailedRun, Message, SweepOptions, SweepSummary, TICK, earlier_failure, signals};
 use crate::plan::Plan;
-use crate::store::{Observer, RunState, Standing, Store};
+use crate::store::{Lease, Observer, Stage, Standing, Store, Terms, stage_task};
 
 /// How often it looks at what others do while it has nothing to start.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long it waits before a run is tried again, times the number of tries.
-const BACK_OFF: Duration = Duration::from_millis(500);
+/// How long it bears with a store that gives trouble.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A sweep at work.
 pub(super) struct Schedule<'a> {
-    plan: &'a Plan,
-    store: &'a Store,
+    pub(super) plan: &'a Plan,
+    pub(super) store: &'a Store,
     options: &'a SweepOptions,
     pub graph: Graph,
-    workers: Vec<Worker>,
+    pub(super) workers: Vec<Worker>,
     pub summary: SweepSummary,
     notices: Receiver<String>,
     observer: Observer,
     looked: Instant,
+    /// Since when the store gives trouble.
+    trouble: Option<Instant>,
+    /// What it has announced to have before it, and when it last said so.
+    announced: (Lease, Instant),
 }
 
 impl<'a> Schedule<'a> {
@@ -44,8 +49,25 @@ impl<'a> Schedule<'a> {
         notices: Receiver<String>,
     ) -> Result<Self, ExecuteError> {
         let observer = store.observer()?;
+        let seconds = plan.runs.first().map_or(0, |run| run.config.exec.lease_seconds);
+        // Announced even where no leases are taken: `gc` has to know.
+        let terms = Terms::of_seconds(seconds).unwrap_or(Terms { lasts: Duration::from_mins(5) });
+        let purpose = format!("sweep of {}", plan.manifest.name);
+        let announced = (store.announce(&purpose, terms, &needs(plan, &graph))?, Instant::now());
         let (workers, looked) = (Vec::new(), Instant::now());
-        Ok(Self { plan, store, options, graph, workers, summary, notices, observer, looked })
+        Ok(Self {
+            plan,
+            store,
+            options,
+            graph,
+            workers,
+            summary,
+            notices,
+            observer,
+            looked,
+            trouble: None,
+            announced,
+        })
     }
 
     /// Works until nothing is left, or nothing that this sweep can do.
@@ -60,7 +82,6 @@ impl<'a> Schedule<'a> {
 
     fn work(&mut self, jobs: usize, ui: &mut dyn Progress) -> Result<(), ExecuteError> {
         let (sender, receiver) = mpsc::channel();
-        let memory_kills = child::memory_kills();
         let mut told = 0;
         let mut waiting_told = false;
         loop {
@@ -69,13 +90,22 @@ impl<'a> Schedule<'a> {
                 self.pass_on(level, ui);
                 told = level;
             }
+            let (lease, said) = &mut self.announced;
+            if said.elapsed() >= lease.terms().beat() {
+                // It only keeps others from tidying up; that it could not be said this time is no reason to stop.
+                let _ = lease.renew();
+                *said = Instant::now();
+            }
             let starts = level == 0 && !self.summary.disk_full;
             while starts && self.workers.len() < jobs {
-                let Some(index) = self.next()? else { break };
+                let next = self.next();
+                let Some(index) = self.patiently(next, ui)?.flatten() else { break };
                 let gpu = self.free_gpu();
                 let node = &self.graph.nodes[index];
                 let order = Order { node: index, task: &node.task, abandoned: node.abandoned, gpu };
-                let worker = child::start(order, self.plan, self.store, self.options, &sender)?;
+                let started = child::start(order, self.plan, self.store, self.options, &sender);
+                let Some(worker) = self.patiently(started, ui)? else { break };
+                let node = &self.graph.nodes[index];
                 ui.started(&node.task);
                 self.graph.nodes[index].status = Status::Running;
                 self.workers.push(worker);
@@ -84,19 +114,21 @@ impl<'a> Schedule<'a> {
                 if !(starts && self.stays()) {
                     break;
                 }
-                if !std::mem::replace(&mut waiting_told, true) {
-                    ui.note(&self.waiting_for());
+                if let Some(what) = self.waiting_for().filter(|_| !waiting_told) {
+                    ui.note(&what);
+                    waiting_told = true;
                 }
             }
             self.listen(&receiver, ui);
-            self.reap(told > 0, memory_kills, ui)?;
+            self.reap(told > 0, ui);
         }
         self.summary.interrupted =
             told > 0 || self.graph.nodes.iter().any(|node| node.status == Status::Paused);
         for node in &self.graph.nodes {
             if node.task.stage == WorkStage::Run && node.status == Status::Waiting {
-                match &node.elsewhere {
-                    Some(holder) => self.summary.held.push((node.task.label.clone(), holder.clone())),
+                let others = || self.graph.whose_trajectory(node);
+                match node.elsewhere.clone().or_else(others) {
+                    Some(holder) => self.summary.held.push((node.task.label.clone(), holder)),
                     None => self.summary.left.push(node.task.label.clone()),
                 }
             }
@@ -157,34 +189,12 @@ impl<'a> Schedule<'a> {
     }
 
     /// Books a task that another worker has done.
-    fn book_elsewhere(&mut self, index: usize) {
+    pub(super) fn book_elsewhere(&mut self, index: usize) {
         let node = &mut self.graph.nodes[index];
         node.status = Status::Done;
         if node.task.stage == WorkStage::Run {
             self.summary.elsewhere.push(node.task.label.clone());
         }
-    }
-
-    /// The class of the newest failure of a run since this sweep began.
-    fn failed_again(&self, index: usize) -> Result<Option<FailureClass>, ExecuteError> {
-        let node = &self.graph.nodes[index];
-        let RunState::Failed { class, .. } = self.store.run_state(&node.task.id)? else { return Ok(None) };
-        let newest = self.store.next_attempt(&node.task.id)? - 1;
-        Ok((newest > node.attempts_before)
-            .then(|| FailureClass::from_name(&class).unwrap_or(FailureClass::Infra)))
-    }
-
-    /// How often a task has failed with a class since this sweep began, whoever tried.
-    fn failures(&self, index: usize, class: FailureClass) -> Result<u64, ExecuteError> {
-        let node = &self.graph.nodes[index];
-        if node.task.stage != WorkStage::Run {
-            return Ok(node.failures);
-        }
-        let failures = self.store.failures(&node.task.id)?;
-        let of_class = |failure: &serde_json::Value| failure["class"].as_str() == Some(class.name());
-        let since = failures.range(node.attempts_before + 1..).filter(|(_, failure)| of_class(failure));
-        // A failure that could not be written down counts all the same.
-        Ok(node.failures.max(since.count() as u64))
     }
 
     /// Whether something is left that this sweep may still have to do.
@@ -201,14 +211,17 @@ impl<'a> Schedule<'a> {
         })
     }
 
-    fn waiting_for(&self) -> String {
+    fn waiting_for(&self) -> Option<String> {
         let held = self.graph.nodes.iter().filter(|node| node.status == Status::Waiting);
         let held = held.filter_map(|node| Some((&node.task.label, node.elsewhere.as_ref()?)));
         let mut lines = held.map(|(label, holder)| format!("{label} ({holder})")).collect::<Vec<_>>();
+        if lines.is_empty() {
+            return None;
+        }
         let more = lines.len().saturating_sub(4);
         lines.truncate(4);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("waiting for what others are at: {}{more}", lines.join(", "))
+        Some(format!("waiting for what others are at: {}{more}", lines.join(", ")))
     }
 
     /// The GPU with the fewest workers, the first of equals.
@@ -267,134 +280,61 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// Looks which workers have ended and decides what became of them.
-    fn reap(
+    /// Takes trouble with the store for what it mostly is on a shared file system: it passes. A full disk pauses the grid;
+    /// anything else may last for [`PATIENCE`].
+    fn patiently<T>(
         &mut self,
-        asked: bool,
-        memory_kills: Option<u64>,
+        done: Result<T, ExecuteError>,
         ui: &mut dyn Progress,
-    ) -> Result<(), ExecuteError> {
-        let mut index = 0;
-        while index < self.workers.len() {
-            let worker = &mut self.workers[index];
-            if worker.status.is_none() {
-                // The child is ours and not waited for elsewhere, so this fails only when it has ended already.
-                worker.status = worker.child.try_wait().ok().flatten();
+    ) -> Result<Option<T>, ExecuteError> {
+        let error = match done {
+            Ok(done) => {
+                self.trouble = None;
+                return Ok(Some(done));
             }
-            match worker.status {
-                Some(status) if worker.closed => {
-                    let worker = self.workers.remove(index);
-                    let more_kills = child::memory_kills() > memory_kills;
-                    let end = child::judge(&worker, status, asked, more_kills);
-                    self.settle(&worker, end, asked, ui)?;
-                }
-                _ => index += 1,
-            }
+            Err(ExecuteError::Store(error)) => error,
+            Err(error) => return Err(error),
+        };
+        if error.is_disk_full() {
+            self.summary.disk_full = true;
+            ui.note(&format!("{error}: nothing more is started"));
+            return Ok(None);
         }
-        Ok(())
-    }
-
-    /// Books the end of a task.
-    fn settle(
-        &mut self,
-        worker: &Worker,
-        end: End,
-        asked: bool,
-        ui: &mut dyn Progress,
-    ) -> Result<(), ExecuteError> {
-        let index = worker.node;
-        let task = self.graph.nodes[index].task.clone();
-        ui.ended(&task, &end);
-        match end {
-            End::Finished => {
-                self.graph.nodes[index].status = Status::Done;
-                if task.stage == WorkStage::Run {
-                    self.summary.finished.push(task.label);
-                }
-            }
-            End::Already => self.book_elsewhere(index),
-            End::Busy { holder } => {
-                let node = &mut self.graph.nodes[index];
-                (node.status, node.elsewhere) = (Status::Waiting, Some(holder));
-            }
-            End::Paused { step } => {
-                self.graph.nodes[index].status = Status::Paused;
-                if task.stage == WorkStage::Run {
-                    let saved = self.store.saved_step(&task.id)?.or(step.filter(|step| *step > 0));
-                    self.summary.paused.push((task.label, saved));
-                }
-            }
-            End::Failed { failure, log, .. } => {
-                self.graph.nodes[index].failures += 1;
-                self.summary.disk_full |= failure.class == FailureClass::DiskFull;
-                if task.stage == WorkStage::Run {
-                    self.book_failure(index, worker.attempt, &failure, None);
-                }
-                let config = &self.plan.runs[task.run].config;
-                let (tries, most) =
-                    (self.failures(index, failure.class)?, retries(&config.exec, failure.class));
-                if !asked && tries <= u64::from(most) {
-                    let node = &mut self.graph.nodes[index];
-                    node.status = Status::Waiting;
-                    node.not_before = Some(Instant::now() + BACK_OFF * tries as u32);
-                    node.task.from_step = self.store.saved_step(&task.id).unwrap_or(None);
-                    ui.note(&format!("{}: tries again ({tries} of {most})", task.label));
-                    return Ok(());
-                }
-                self.graph.nodes[index].status = Status::Failed;
-                if task.stage == WorkStage::Run {
-                    self.fail_run(index, &failure, None, &log);
-                } else {
-                    for lost in self.graph.fail_dependents(index) {
-                        if self.graph.nodes[lost].task.stage == WorkStage::Run {
-                            self.book_failure(lost, None, &failure, Some(&task.label));
-                            self.fail_run(lost, &failure, Some(task.label.clone()), &log);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the store knows of a failure.
-    fn book_failure(
-        &self,
-        index: usize,
-        attempt: Option<u32>,
-        failure: &StageFailure,
-        because: Option<&str>,
-    ) {
-        let mut stored = failure.clone();
-        if let Some(stage) = because {
-            stored.message = format!("{stage} failed: {}", failure.message);
-        }
-        worker::record(self.store, &self.plan.runs[self.graph.nodes[index].task.run], attempt, &stored);
-    }
-
-    fn fail_run(
-        &mut self,
-        index: usize,
-        failure: &StageFailure,
-        because_of: Option<String>,
-        log: &std::path::Path,
-    ) {
-        let task = &self.graph.nodes[index].task;
-        self.summary.failed.push(FailedRun {
-            id: task.id.clone(),
-            label: task.label.clone(),
-            failure: failure.clone(),
-            because_of,
-            earlier: false,
-            log: Some(log.to_path_buf()),
+        let since = *self.trouble.get_or_insert_with(|| {
+            ui.note(&format!("{error}: looks again"));
+            Instant::now()
         });
+        self.looked = Instant::now();
+        if since.elapsed() < PATIENCE { Ok(None) } else { Err(error.into()) }
     }
 
-    /// The sweep itself failed: no worker may outlive it.
+    /// The sweep itself failed: no worker may outlive it. Each finishes its step and saves it; a request to stop at once
+    /// counts here too.
     fn abandon(&mut self) {
+        for worker in &self.workers {
+            signals::ask_to_stop(worker.child.id());
+        }
         for worker in &mut self.workers {
-            signals::kill(worker.child.id());
-            let _ = worker.child.wait();
+            while let Ok(None) = worker.child.try_wait() {
+                if self.options.requests.level() > 1 {
+                    signals::kill(worker.child.id());
+                }
+                std::thread::sleep(TICK);
+            }
         }
     }
+}
+
+/// The tasks of a graph, and the artifacts that its runs stand on.
+fn needs(plan: &Plan, graph: &Graph) -> Vec<String> {
+    let mut needs = BTreeSet::new();
+    for node in &graph.nodes {
+        let run = &plan.runs[node.task.run];
+        needs.extend(node.task.stage.task(run));
+        let stages = &run.stages;
+        needs.insert(stage_task(Stage::Base, &stages.base));
+        needs.extend(stages.scores.as_ref().map(|id| stage_task(Stage::Scores, id)));
+        needs.extend(stages.mask.as_ref().map(|id| stage_task(Stage::Mask, id)));
+    }
+    needs.into_iter().collect()
 }

@@ -68,7 +68,8 @@ impl Requests {
     pub fn from_signals(ends_at_once: bool) -> io::Result<Self> {
         let requests = Self::default();
         let shared = requests.clone();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = Signals::new(wanted)?;
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first = None;
             for signal in signals.forever() {
@@ -118,6 +119,16 @@ impl Requests {
     pub fn level(&self) -> u8 {
         self.level.load(Ordering::SeqCst)
     }
+}
+
+/// Whether this process was started with a signal ignored, as `nohup` does with SIGHUP, and shells with the SIGINT of what runs
+/// in the background: then it stays ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = crate::store::fs::read(std::path::Path::new("/proc/self/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let mask =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Asks a worker to finish its step, save and end.

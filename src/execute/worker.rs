@@ -122,8 +122,19 @@ pub fn work(
     {
         record(&store, run, attempt, failure);
     }
+    let gave_up = keeper.as_ref().is_some_and(Keeper::gave_up);
     // Given back before the last word, so that who hears it finds the task free.
     drop(keeper);
+    let stopped = match &result {
+        Ok(Outcome::Paused { .. }) => true,
+        Err(failure) => failure.class == FailureClass::Interrupted,
+        Ok(Outcome::Finished) => false,
+    };
+    if gave_up && stopped {
+        // Nobody asked for it: it goes on when the lease can be had again.
+        wire.send(&Message::Lost);
+        return Code::Transient;
+    }
     match result {
         Ok(Outcome::Finished) => {
             wire.send(&Message::Finished);

@@ -145,10 +145,15 @@ impl Store {
     pub fn artifact(&self, stage: Stage, id: &str) -> Result<Option<Artifact>, StoreError> {
         let folder = self.home.layout.artifact(stage, check_name(id)?);
         let marker = folder.join(DONE);
-        let loaded = match Artifact::load(&self.home, folder.clone(), marker, stage.name(), id) {
-            Ok(None) if fs::exists(&folder) => {
-                Err(StoreError::damaged(&folder, "it has no completion marker"))
-            }
+        let load = || Artifact::load(&self.home, folder.clone(), marker.clone(), stage.name(), id);
+        let loaded = match load() {
+            // It may have been published between the two looks: then it has its marker now.
+            Ok(None) if fs::exists(&folder) => match load() {
+                Ok(None) if fs::exists(&folder) => {
+                    Err(StoreError::damaged(&folder, "it has no completion marker"))
+                }
+                other => other,
+            },
             other => other,
         };
         match loaded {

@@ -93,13 +93,15 @@ impl Store {
         }
     }
 
-    /// Moves every attempt of an unfinished run aside, so that the next one starts from the base.
+    /// Moves the attempts of an unfinished run up to number `last` aside, so that the next one starts from the base. Later
+    /// ones belong to somebody else.
     ///
     /// # Errors
     /// When they cannot be moved.
-    pub fn set_attempts_aside(&self, run: &str, why: &str) -> Result<(), StoreError> {
+    pub fn set_attempts_aside(&self, run: &str, last: u32, why: &str) -> Result<(), StoreError> {
         self.home.writable()?;
-        let numbers = checkpoint::attempts(&self.home, check_name(run)?)?;
+        let mut numbers = checkpoint::attempts(&self.home, check_name(run)?)?;
+        numbers.retain(|number| *number <= last);
         for number in &numbers {
             let folder = self.home.layout.attempt(run, *number);
             self.home.quarantine(&folder, &format!("run-{}", short(run)), why)?;

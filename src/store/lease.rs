@@ -59,6 +59,8 @@ pub struct Claim {
     pub purpose: String,
     /// What it promised.
     pub terms: Terms,
+    /// Of a sweep: the tasks that it has before it.
+    pub needs: Vec<String>,
     /// When it was last renewed, by the clock of the store's file system.
     pub renewed: SystemTime,
     pub(super) path: PathBuf,
@@ -88,6 +90,9 @@ impl std::fmt::Debug for Lease {
         out.debug_struct("Lease").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+/// What the names of sweeps begin with, among those of tasks.
+const SWEEP: &str = "sweep";
 
 /// The name of the task that executes a run.
 pub fn run_task(run: &str) -> String {
@@ -151,8 +156,11 @@ impl Store {
         };
         let seconds = known.as_ref().and_then(|record| record.get("lasts_seconds")?.as_f64());
         let purpose = known.as_ref().and_then(|record| Some(record.get("purpose")?.as_str()?.to_owned()));
+        let needs = known.as_ref().and_then(|record| record.get("needs")?.as_array().cloned());
+        let needs = needs.into_iter().flatten().filter_map(|task| Some(task.as_str()?.to_owned())).collect();
         Ok(Some(Claim {
             task: task.to_owned(),
+            needs,
             generation,
             holder: known.as_ref().map(Process::from_map),
             purpose: purpose.unwrap_or_default(),
@@ -191,7 +199,7 @@ impl Store {
                 task: task.to_owned(),
                 generation,
                 path: layout.lease(task, generation),
-                text: text(task, purpose, terms),
+                text: text(task, purpose, terms, &[]),
                 terms,
             };
             if !fs::publish_file(&lease.path, lease.text.as_bytes())? {
@@ -211,7 +219,31 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Announces that somebody has these tasks before it, so that nobody tidies away what they will need. It keeps nobody from
+    /// doing them.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn announce(&self, purpose: &str, terms: Terms, needs: &[String]) -> Result<Lease, StoreError> {
+        self.home.writable()?;
+        fs::create_folders(&self.home.layout.leases())?;
+        loop {
+            let task = format!("{SWEEP}-{:016x}", random());
+            let (path, text) = (self.home.layout.lease(&task, 1), text(&task, purpose, terms, needs));
+            if fs::publish_file(&path, text.as_bytes())? {
+                return Ok(Lease { home: self.home.clone(), task, generation: 1, path, text, terms });
+            }
+        }
+    }
+}
+
 impl Claim {
+    /// Whether it is that of a sweep, which holds no task itself.
+    pub fn is_sweep(&self) -> bool {
+        self.task.starts_with(SWEEP)
+    }
+
     /// How long ago it was renewed as of `now`, a time of the same clock; zero when the clock was set back.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.renewed).unwrap_or_default()
@@ -279,14 +311,21 @@ impl Drop for Lease {
     }
 }
 
+/// A number that nobody else has.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
 /// The record: the holder, and a number that no other record has.
-fn text(task: &str, purpose: &str, terms: Terms) -> String {
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+fn text(task: &str, purpose: &str, terms: Terms, needs: &[String]) -> String {
     let mut record = Process::this().to_map();
     record.insert("task".to_owned(), task.into());
     record.insert("purpose".to_owned(), purpose.into());
     record.insert("lasts_seconds".to_owned(), json!(terms.lasts.as_secs_f64()));
     record.insert("nonce".to_owned(), Value::String(format!("{:016x}{:016x}", random(), random())));
+    if !needs.is_empty() {
+        record.insert("needs".to_owned(), json!(needs));
+    }
     record::seal(record)
 }
 
@@ -315,7 +354,7 @@ fn generations(home: &Home, task: &str) -> Result<Vec<u64>, StoreError> {
 pub(super) fn parse_name(name: &str) -> Option<(&str, u64)> {
     let (task, generation) = name.rsplit_once('.')?;
     let (kind, id) = task.split_once('-')?;
-    let known = kind == "run" || Stage::ALL.iter().any(|stage| stage.name() == kind);
+    let known = kind == "run" || kind == SWEEP || Stage::ALL.iter().any(|stage| stage.name() == kind);
     if !known || id.is_empty() {
         return None;
     }
@@ -330,7 +369,7 @@ mod tests {
     fn names_of_leases_are_told_from_other_names() {
         assert_eq!(parse_name("run-0f3c.1"), Some(("run-0f3c", 1)));
         assert_eq!(parse_name("scores-a.b.12"), Some(("scores-a.b", 12)));
-        for other in ["run-0f3c", "run-.1", "sweep-0f.1", "run-0f.x", ".tmp-3-1", "run.1", "run-a/b.1"] {
+        for other in ["run-0f3c", "run-.1", "run-0f.x", ".tmp-3-1", "run.1", "run-a/b.1"] {
             assert_eq!(parse_name(other), None, "{other}");
         }
     }

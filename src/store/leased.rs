@@ -52,24 +52,23 @@ impl Footing {
 /// A lease of another host that was not renewed for so long is nobody's any more.
 const FORGOTTEN: Duration = Duration::from_hours(24);
 
-/// The tasks that somebody may work on: all whose lease is held, or was until a short while ago by a holder whose life
-/// cannot be seen from here.
-fn live_leases(store: &Store) -> Result<BTreeSet<String>, StoreError> {
+/// What somebody may work on, by task: all whose lease is held, or was until a short while ago by a holder whose life cannot be
+/// seen from here. `None` for a lease that a newer program wrote: what it is at is its own matter.
+fn live_leases(store: &Store) -> Result<BTreeMap<String, Option<Claim>>, StoreError> {
     let now = SystemTime::now();
     let live = |claim: &Claim| match claim.glance(now) {
         Standing::Held => true,
         Standing::Dead => false,
         Standing::Expired => claim.age(now) < FORGOTTEN,
     };
-    let mut tasks = BTreeSet::new();
+    let mut tasks = BTreeMap::new();
     for (task, generation) in store.generations()? {
         match store.load_claim(&task, generation) {
-            Ok(claim) if claim.as_ref().is_some_and(live) => tasks.insert(task),
-            // A newer program wrote it; what it is at is its own matter, and not touched.
-            Err(StoreError::Newer { .. }) => tasks.insert(task),
-            Ok(_) => false,
+            Ok(claim) if claim.as_ref().is_some_and(live) => drop(tasks.insert(task, claim)),
+            Err(StoreError::Newer { .. }) => drop(tasks.insert(task, None)),
+            Ok(_) => {}
             Err(error) => return Err(error),
-        };
+        }
     }
     Ok(tasks)
 }
@@ -90,6 +89,8 @@ pub(super) enum Subject {
 pub(super) struct Live {
     /// What runs stand on, as far as that is known.
     pub known: BTreeMap<String, Footing>,
+    /// The leases that were there.
+    leases: BTreeSet<String>,
     tasks: BTreeSet<String>,
     artifacts: BTreeSet<(Stage, String)>,
     trajectories: BTreeSet<String>,
@@ -100,10 +101,15 @@ pub(super) struct Live {
 impl Live {
     /// Looks at the leases, and at what runs stand on: those of `also`, and those whose record can be read.
     pub fn look(store: &Store, also: &BTreeMap<String, Footing>) -> Result<Self, StoreError> {
-        let (tasks, known) = (live_leases(store)?, store.footings(also)?);
-        let mut live = Self { tasks, ..Self::default() };
-        for task in live.tasks.clone() {
+        let (claims, known) = (live_leases(store)?, store.footings(also)?);
+        let mut live = Self { leases: claims.keys().cloned().collect(), ..Self::default() };
+        for (task, claim) in claims {
             let Some((kind, id)) = task.split_once('-') else { continue };
+            live.tasks.insert(task.clone());
+            if claim.as_ref().is_some_and(Claim::is_sweep) {
+                live.announced(claim.as_ref().map_or(&[], |claim| &claim.needs), &known);
+                continue;
+            }
             let mut needs = Footing::default();
             match Stage::ALL.into_iter().find(|stage| stage.name() == kind) {
                 None => match known.get(id) {
@@ -128,9 +134,25 @@ impl Live {
         Ok(live)
     }
 
+    /// Takes in what a sweep has before it.
+    fn announced(&mut self, needs: &[String], known: &BTreeMap<String, Footing>) {
+        for need in needs {
+            let Some((kind, id)) = need.split_once('-') else { continue };
+            match Stage::ALL.into_iter().find(|stage| stage.name() == kind) {
+                Some(stage) => drop(self.artifacts.insert((stage, id.to_owned()))),
+                None => {
+                    self.tasks.insert(need.clone());
+                    self.trajectories.extend(known.get(id).map(|footing| footing.trajectory.clone()));
+                }
+            }
+        }
+        self.trajectories.remove("");
+    }
+
     /// Whether the leases have changed since.
     pub fn is_outdated(&self, home: &Home) -> Result<bool, StoreError> {
-        Ok(live_leases(&Store { home: home.clone() })? != self.tasks)
+        let now = live_leases(&Store { home: home.clone() })?;
+        Ok(!now.keys().eq(self.leases.iter()))
     }
 
     /// Whether something is in use.

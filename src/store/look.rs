@@ -12,6 +12,11 @@ use super::error::StoreError;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Whether a file is not there, or went while it was looked at: on NFS, what another host has just removed is stale.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| StoreError::io("read", path, e))
@@ -21,17 +26,22 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(StoreError::io("read", path, e)),
     }
 }
 
-/// The length of a file; `None` when there is no regular file of this name.
+/// The length of a file; `None` when there is no regular file of this name. The file is opened for it: on NFS a name's
+/// length may be an old one, that of a file just opened is not.
 pub fn file_length(path: &Path) -> Result<Option<u64>> {
     match fs::metadata(path) {
-        Ok(meta) if meta.is_file() => Ok(Some(meta.len())),
-        Ok(_) => Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(meta) if !meta.is_file() => return Ok(None),
+        Err(e) if !is_gone(&e) => return Err(StoreError::io("look at", path, e)),
+        Ok(_) | Err(_) => {}
+    }
+    match fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(StoreError::io("look at", path, e)),
     }
 }
@@ -40,7 +50,7 @@ pub fn file_length(path: &Path) -> Result<Option<u64>> {
 pub fn modified(path: &Path) -> Result<Option<SystemTime>> {
     match fs::metadata(path).and_then(|meta| meta.modified()) {
         Ok(time) => Ok(Some(time)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(StoreError::io("look at", path, e)),
     }
 }
@@ -64,7 +74,7 @@ pub fn link_target(path: &Path) -> Option<String> {
 pub fn list(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if is_gone(&e) => return Ok(Vec::new()),
         Err(e) => return Err(StoreError::io("list", path, e)),
     };
     let mut names = Vec::new();

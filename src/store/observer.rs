@@ -58,6 +58,7 @@ pub struct Observer {
     seen: BTreeMap<PathBuf, (SystemTime, Instant)>,
     /// What another observer has found abandoned.
     told: Option<Sighting>,
+    folder: PathBuf,
     clock: PathBuf,
 }
 
@@ -69,8 +70,9 @@ impl Store {
     pub fn observer(&self) -> Result<Observer, StoreError> {
         self.home.writable()?;
         fs::create_folders(&self.home.layout.leases())?;
-        let clock = fs::temporary_file(&self.home.layout.leases())?;
-        Ok(Observer { seen: BTreeMap::new(), told: None, clock })
+        let folder = self.home.layout.leases();
+        let clock = fs::temporary_file(&folder)?;
+        Ok(Observer { seen: BTreeMap::new(), told: None, folder, clock })
     }
 }
 
@@ -104,8 +106,14 @@ impl Observer {
     }
 
     /// The time by the clock of the store's file system.
-    fn now(&self) -> Result<SystemTime, StoreError> {
-        fs::touch(&self.clock)?;
+    fn now(&mut self) -> Result<SystemTime, StoreError> {
+        match fs::touch(&self.clock) {
+            // Whoever tidied up took it for a leftover.
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                self.clock = fs::temporary_file(&self.folder)?;
+            }
+            touched => touched?,
+        }
         Ok(fs::modified(&self.clock)?.unwrap_or_else(SystemTime::now))
     }
 }

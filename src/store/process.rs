@@ -7,6 +7,8 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde_json::{Map, Value, json};
 
 use super::{fs, record};
@@ -88,15 +90,13 @@ impl Process {
             return Life::Unknown;
         }
         if self.boot != observer.boot {
-            return Life::Dead; // the same host was started again since
+            // The same host was started again since; without a machine's id it may be another of the same name.
+            return if self.machine.is_empty() { Life::Unknown } else { Life::Dead };
         }
         if self.namespace != observer.namespace {
             return Life::Unknown;
         }
-        match start_time(self.pid) {
-            Some(start) if start == self.start_time => Life::Alive,
-            _ => Life::Dead,
-        }
+        life_of(self.pid, self.start_time)
     }
 
     /// The part of temporary names that says who made them: host, boot and namespace in short, process id, start time.
@@ -114,16 +114,28 @@ impl Process {
             return Life::Unknown;
         }
         if theirs[1] != own[1] {
-            return Life::Dead;
+            return if self.machine.is_empty() { Life::Unknown } else { Life::Dead };
         }
         if theirs[2] != own[2] {
             return Life::Unknown;
         }
-        match (theirs[3].parse().ok().and_then(start_time), theirs[4].parse::<u64>()) {
-            (Some(start), Ok(stated)) if start == stated => Life::Alive,
-            _ => Life::Dead,
+        match (theirs[3].parse(), theirs[4].parse()) {
+            (Ok(pid), Ok(stated)) => life_of(pid, stated),
+            _ => Life::Unknown,
         }
     }
+}
+
+/// Whether the process of this id and start time lives on this host.
+fn life_of(pid: u32, stated: u64) -> Life {
+    if let Some(start) = start_time(pid) {
+        return if start == stated { Life::Alive } else { Life::Dead };
+    }
+    // Other users' processes may be hidden in /proc; a zombie is there and dead.
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let hidden = !Path::new(&format!("/proc/{pid}")).exists()
+        && known.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)));
+    if hidden { Life::Unknown } else { Life::Dead }
 }
 
 /// When a process started, in clock ticks since boot; `None` when it has ended, even if nobody has waited for it yet.

@@ -32,7 +32,11 @@ impl Store {
             let attempt = record::unseal(&bytes, &failed).ok().and_then(|record| record["attempt"].as_u64());
             let attempt = attempt.and_then(|number| u32::try_from(number).ok()).unwrap_or(0).max(1);
             fs::create_folders(&layout.attempt(&run, attempt))?;
-            fs::rename(&failed, &layout.failure(&run, attempt))?;
+            match fs::rename(&failed, &layout.failure(&run, attempt)) {
+                // Another program upgrades it at the same time.
+                Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                moved => moved?,
+            }
         }
         fs::remove_file(&lock)?;
         fs::remove_file(&layout.root().join("lock.guard"))

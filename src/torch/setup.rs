@@ -118,8 +118,9 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
     meta["total"] = mask.total().into();
     meta["ties"] = "score descending, tensor order, flat index ascending".into();
     let header = [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), meta.to_string())].into();
-    store.publish(Stage::Mask, id, &[(MASK_FILE, &to_bytes(&raw_mask(&mask), &header))], meta)?;
-    Ok(Some(mask))
+    let kept = store.publish(Stage::Mask, id, &[(MASK_FILE, &to_bytes(&raw_mask(&mask), &header))], meta)?;
+    // Another run may have published it first; were it another one, that one counts.
+    Ok(Some(parse_mask(&kept.read(MASK_FILE)?, &kept.path(MASK_FILE), sizes)?))
 }
 
 fn magnitudes(model: &Model) -> Result<Vec<Vec<f32>>, RunError> {

@@ -64,8 +64,9 @@ pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
             break (attempt, step, result);
         };
         alone |= matches!(error, RunError::NotRepeated { .. });
+        let last = attempt.number();
         drop(attempt);
-        cx.store.set_attempts_aside(id, &error.to_string())?;
+        cx.store.set_attempts_aside(id, last, &error.to_string())?;
     };
     match result {
         Ok(Some(finished)) => {

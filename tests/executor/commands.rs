@@ -6,10 +6,12 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tickets::cli::args::{LookArgs, ManifestArgs};
+use tickets::cli::retry::{RetryArgs, retry};
 use tickets::cli::show::{ShowArgs, show};
 use tickets::cli::status::{StatusArgs, status};
+use tickets::execute::FailureClass;
 use tickets::exit::{Code, Failure};
-use tickets::store::Store;
+use tickets::store::{RunState, Store};
 
 fn show_text(bench: &Bench, words: [Option<&str>; 2], json: bool) -> Result<String, Failure> {
     let [first, second] = words.map(|word| word.map(str::to_owned));
@@ -100,6 +102,59 @@ fn status_tells_the_state_of_every_run_and_changes_nothing() {
     let text = status_text(&bench, &bench.folder, false);
     assert!(text.contains("nan: as the script says"), "{text}");
     assert!(text.ends_with("3 done, 1 failed\n"), "{text}");
+}
+
+#[test]
+fn a_damaged_result_is_a_row_of_status_and_is_shown() {
+    let bench = Bench::new(&json!({}));
+    bench.sweep();
+    let run = bench.run("full");
+    let path = bench.store().layout().attempt(run.id.as_str(), 1).join("final/weight");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[1..]).unwrap();
+    let shown: Value = serde_json::from_str(&status_text(&bench, &bench.folder, true)).unwrap();
+    assert_eq!(shown["counts"], json!({"damaged": 1, "done": 3}));
+    assert!(shown["runs"][0]["message"].as_str().unwrap().contains("final/weight"), "{shown}");
+    let manifest = bench.manifest();
+    let words = [manifest.to_str(), Some(run.label.as_str())];
+    let shown: Value = serde_json::from_str(&show_text(&bench, words, true).unwrap()).unwrap();
+    assert_eq!(shown["state"], "damaged");
+    assert!(shown["damage"].as_str().unwrap().contains("7 bytes instead of 8"), "{shown}");
+}
+
+#[test]
+fn retry_has_failed_runs_of_a_class_tried_again() {
+    let trouble =
+        json!({"random0": {"class": "nan", "step": 6}, "random1": {"class": "bad-config", "step": 3}});
+    let bench = Bench::new(&trouble);
+    assert_eq!(bench.sweep().failed.len(), 2);
+    let told = |class: Vec<Option<FailureClass>>, run: Option<String>, dry_run: bool| -> Value {
+        let manifest = bench.manifest().to_str().unwrap().to_owned();
+        let common = ManifestArgs { manifest, set: Vec::new(), no_env: true, results: bench.folder.clone() };
+        let mut out = Vec::new();
+        retry(&RetryArgs { common, class, run, dry_run, json: true }, &mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    };
+    let nan = || vec![Some(FailureClass::Nan)];
+    let said = told(nan(), None, true);
+    assert_eq!(
+        (said["retried"][0]["class"].as_str(), said["left"][0]["class"].as_str()),
+        (Some("nan"), Some("bad-config"))
+    );
+    assert_eq!(said["retried"][0]["saved_step"], 4);
+    assert!(matches!(bench.state("random0"), RunState::Failed { .. }), "a dry run changes nothing");
+    told(nan(), None, false);
+    assert_eq!(bench.state("random0"), RunState::Resumable { step: 4 });
+    assert!(matches!(bench.state("random1"), RunState::Failed { .. }));
+    assert_eq!(told(nan(), None, false)["retried"], json!([]));
+    bench.calls();
+    bench.script(&json!({}));
+    let summary = bench.sweep();
+    assert_eq!((summary.finished.len(), summary.failed.len()), (1, 1));
+    assert_eq!(bench.calls(), ["run random0 from 4", "end random0"]);
+    assert_eq!(told(vec![], Some(bench.run("random1").label), false)["retried"][0]["class"], "bad-config");
+    assert!(bench.sweep().is_complete());
+    assert_eq!(bench.outcome(), uninterrupted());
 }
 
 /// `tickets` itself, on the bench's manifest.

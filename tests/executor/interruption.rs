@@ -129,6 +129,41 @@ fn sigterm_to_the_sweep_alone_reaches_the_workers() {
 }
 
 #[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let bench = Bench::new(&json!({"sleep_ms": 40}));
+    let test = std::env::current_exe().unwrap();
+    // As `nohup` does.
+    let script = format!(
+        "trap '' HUP; exec '{}' bench::sweeper_process --exact --nocapture --test-threads=1",
+        test.display()
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .env("EXECUTOR_TEST_SWEEP", &bench.folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("rows", || rows_written(&bench) >= 2);
+    kill_process(pid(&child), Signal::HUP).unwrap();
+    assert!(child.wait().unwrap().success());
+    let summary = fs::read_to_string(bench.folder.join("summary.txt")).unwrap();
+    assert!(summary.starts_with("4 0 false"), "all were finished, none was paused: {summary}");
+}
+
+#[test]
+fn a_shared_stage_that_alone_is_asked_to_stop_ends_the_sweep_as_interrupted() {
+    for stage in ["base", "scores"] {
+        let bench = Bench::new(&json!({stage: {"class": "interrupted", "step": 0}}));
+        let summary = bench.sweep();
+        assert!(summary.interrupted && summary.failed.is_empty(), "{stage}: {summary:?}");
+        assert_eq!(summary.finished.len(), if stage == "base" { 0 } else { 3 }, "{summary:?}");
+        bench.script(&json!({}));
+        assert!(bench.sweep().is_complete());
+        assert_eq!(bench.outcome(), uninterrupted());
+    }
+}
+
+#[test]
 fn a_second_request_stops_at_once() {
     let bench = Bench::new(&json!({"sleep_ms": 20000}));
     let start = Instant::now();

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::super::layout::{DONE, EVALS, FAILED, FINAL, LOG, METRICS, SPEC};
+use super::super::layout::{DONE, EVALS, FAILED, FINAL, FORGIVEN, LOG, METRICS, PROVENANCE, SPEC};
 use super::super::leased::{Footing, Subject};
 use super::super::rows::RowsMark;
 use super::super::{StoreError, checkpoint as checkpoints, fs, short};
@@ -13,7 +13,7 @@ use super::check::{self, Fault, Seen};
 use super::{Auditor, FindingKind, Unit, remember};
 
 /// Sealed records that an attempt's folder may hold.
-const RECORDS: [&str; 3] = [FAILED, "forgiven.json", "provenance.json"];
+const RECORDS: [&str; 3] = [FAILED, FORGIVEN, PROVENANCE];
 
 impl Auditor {
     pub(super) fn run(&mut self, run: &str) -> Result<(), StoreError> {

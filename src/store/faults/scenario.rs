@@ -187,7 +187,7 @@ fn afresh(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
     let number = attempt.number();
     drop(attempt);
     diary.note(Fact::Forgetting(run));
-    store.set_attempts_aside(run, "made with another base")?;
+    store.set_attempts_aside(run, u32::MAX, "made with another base")?;
     diary.note(Fact::Forgotten(run, number));
     let mut attempt = store.begin(run)?;
     assert!(attempt.resumed().is_none(), "nothing is taken over from what was set aside");

@@ -97,14 +97,21 @@ impl<'a> Schedule<'a> {
                 *said = Instant::now();
             }
             let starts = level == 0 && !self.summary.disk_full;
-            while starts && self.workers.len() < jobs {
+            // After trouble it looks again as seldom as at others.
+            let bears = self.trouble.is_none() || self.looked.elapsed() >= LOOK;
+            while starts && bears && self.workers.len() < jobs {
                 let next = self.next();
-                let Some(index) = self.patiently(next, ui)?.flatten() else { break };
+                let Some(next) = self.patiently(next, ui)? else { break };
+                let Some(index) = next else {
+                    self.trouble = None;
+                    break;
+                };
                 let gpu = self.free_gpu();
                 let node = &self.graph.nodes[index];
                 let order = Order { node: index, task: &node.task, abandoned: node.abandoned, gpu };
                 let started = child::start(order, self.plan, self.store, self.options, &sender);
                 let Some(worker) = self.patiently(started, ui)? else { break };
+                self.trouble = None;
                 let node = &self.graph.nodes[index];
                 ui.started(&node.task);
                 self.graph.nodes[index].status = Status::Running;
@@ -288,10 +295,7 @@ impl<'a> Schedule<'a> {
         ui: &mut dyn Progress,
     ) -> Result<Option<T>, ExecuteError> {
         let error = match done {
-            Ok(done) => {
-                self.trouble = None;
-                return Ok(Some(done));
-            }
+            Ok(done) => return Ok(Some(done)),
             Err(ExecuteError::Store(error)) => error,
             Err(error) => return Err(error),
         };

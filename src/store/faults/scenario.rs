@@ -4,11 +4,14 @@
 //! after it was cut short anywhere, as a worker would, and then ends with the same results as one that was not.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::changes_so_far;
-use crate::store::{Attempt, Checkpoint, Row, RunState, Stage, Store, StoreError, failure_record, fs};
+use crate::store::{
+    Asked, Attempt, Checkpoint, Row, RunState, Stage, Store, StoreError, Terms, failure_record, fs, run_task,
+};
 
 /// Something that the store acknowledged, or that was asked of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,18 +72,21 @@ pub enum Chapter {
     Contradicted,
     /// A run whose attempts are set aside.
     Afresh,
+    /// A run by a worker that holds a lease: it fails, is forgiven, and ends well.
+    Leased,
     /// Files beside the store.
     Reports,
 }
 
 impl Chapter {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Artifacts,
         Self::Whole,
         Self::Failing,
         Self::Resumed,
         Self::Contradicted,
         Self::Afresh,
+        Self::Leased,
         Self::Reports,
     ];
 
@@ -94,6 +100,7 @@ impl Chapter {
             Self::Resumed => resumed(&store, diary),
             Self::Contradicted => contradicted(&store, diary),
             Self::Afresh => afresh(&store, diary),
+            Self::Leased => leased(&store, diary),
             Self::Reports => reports(&store, diary),
         }
     }
@@ -193,6 +200,36 @@ fn afresh(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
     assert!(attempt.resumed().is_none(), "nothing is taken over from what was set aside");
     advance(&mut attempt, run, STEPS, 2, diary)?;
     finish(attempt, run, diary)
+}
+
+fn leased(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
+    let run = "leased";
+    if store.run_state(run)? == RunState::Done {
+        return Ok(());
+    }
+    let terms = Terms { lasts: Duration::from_mins(5) };
+    let needs = [run_task(run)];
+    let announced = store.announce("a sweep", terms, &needs)?;
+    // One that a disturbed play left behind is this process's own: results do not depend on it.
+    let lease = match store.lease(&needs[0], "a run", terms, &mut store.observer()?)? {
+        Asked::Granted(lease) => Some(lease),
+        Asked::Taken(_) => None,
+    };
+    let mut attempt = store.begin(run)?;
+    attempt.describe(json!({"build": "x"}).as_object().unwrap().clone())?;
+    if attempt.number() == 1 {
+        advance(&mut attempt, run, 3, 2, diary)?;
+        attempt.fail(&failure_record("oom", Some(3), "no memory", None))?;
+        assert!(store.forgive(run)?);
+        attempt = store.begin(run)?;
+    }
+    if let Some(lease) = &lease {
+        assert!(lease.renew()?);
+    }
+    advance(&mut attempt, run, STEPS, 2, diary)?;
+    finish(attempt, run, diary)?;
+    drop((lease, announced));
+    Ok(())
 }
 
 fn reports(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {

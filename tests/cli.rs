@@ -83,7 +83,7 @@ fn a_grid_is_planned_run_reported_and_not_run_again() {
     assert!(made["command"].as_array().unwrap().iter().any(|word| word == "stage"), "{made}");
     for curve in ["eval/score", "reward/mean"] {
         let points = shown["curves"][curve].as_array().unwrap();
-        assert_eq!(points.last().unwrap()[0], runs[1]["steps"], "{curve}: {points:?}");
+        assert_eq!(points.last().unwrap()[0], status["runs"][1]["steps"], "{curve}: {points:?}");
     }
 
     // The committed files alone are enough for the report.

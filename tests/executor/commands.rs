@@ -169,6 +169,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "torch"), ignore = "this build cannot sweep")]
 fn a_results_folder_that_cannot_be_written_is_exit_5() {
     let bench = Bench::new(&json!({}));
     for (results, named) in

@@ -32,6 +32,7 @@ fn full_store(folder: &Path) {
         let mut attempt = store.begin(run).unwrap();
         attempt.keep_bytes(1000);
         attempt.log("a line").unwrap();
+        attempt.describe(json!({"build": "x"}).as_object().unwrap().clone()).unwrap();
         advance(&mut attempt, 5, 2);
         match run {
             "finished" => finish(attempt),
@@ -189,6 +190,11 @@ fn every_file_may_be_damaged_in_every_way() {
             }
             let what = format!("{}: {how}", damaged.strip_prefix(original.path()).unwrap().display());
             look(copy.path(), &what);
+            // One bit of its number, and a record says that it is of a newer program: then it is refused, and left alone.
+            let stated = serde_json::from_slice::<serde_json::Value>(&hurt).unwrap_or_default();
+            if stated["format"].as_u64() > Some(1) {
+                continue;
+            }
             match Store::open(copy.path()) {
                 Ok(store) => {
                     let store = store.with_notices(|_| {});

@@ -8,7 +8,8 @@ use tickets::cli::{self, Cli};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli::run(cli.command, &mut std::io::stdout().lock()) {
+    // Not locked: a stage says things from several threads.
+    match cli::run(cli.command, &mut std::io::stdout()) {
         Ok(code) => code.into(),
         Err(failure) => {
             let stderr = std::io::stderr();

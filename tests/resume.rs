@@ -172,6 +172,31 @@ fn a_killed_worker_fails_its_run_alone_and_the_next_sweep_goes_on() {
     assert_eq!(failed.filter(|run| run["failed_attempts"] == 1).count(), 1, "{status}");
 }
 
+/// The real program, because what ends it is said from another thread than the one that works.
+#[test]
+fn a_worker_whose_lease_is_gone_ends_and_its_sweep_goes_on() {
+    let bench = Bench::new();
+    bench.manifest("one.toml", ONE);
+    bench.give_base("results");
+    let mut sweep =
+        bench.start(&["sweep", "one.toml", "--set", "exec.lease_seconds=2", "--set", "grpo.steps=400"]);
+    wait_for("rows", || bench.rows_written("results") >= 3 || sweep.ended());
+    let workers = sweep.workers();
+    let leases = bench.results().join(".store/leases");
+    for lease in fs::read_dir(&leases).expect("a folder").map(|entry| entry.expect("readable").path()) {
+        if lease.file_name().expect("a name").to_string_lossy().starts_with("run-") {
+            fs::remove_file(lease).expect("removed");
+        }
+    }
+    wait_for("the worker to end", || workers.iter().all(|worker| parent_of(*worker).is_none()));
+    wait_for("another one", || !sweep.workers().is_empty() || sweep.ended());
+    assert!(!sweep.ended(), "{}", sweep.finish().all());
+    sweep.signal(Signal::INT);
+    let said = sweep.finish().ends(99).names(&["lost its lease and ends", "goes on from step"]);
+    drop(said);
+    bench.run(&["verify", "store"]).ends(0);
+}
+
 /// At moments that nobody chose: `TICKETS_TORTURE_ROUNDS` multiplies the grids.
 #[test]
 fn kill_9_at_random_moments() {

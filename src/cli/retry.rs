@@ -37,10 +37,11 @@ pub struct RetryArgs {
 
 /// A class by name; `None` for all of them.
 fn class(text: &str) -> Result<Option<FailureClass>, String> {
-    let names = || FailureClass::ALL.map(FailureClass::name).join(", ");
+    let names = || FailureClass::ALL.map(FailureClass::name)[..8].join(", ");
     match (text, FailureClass::from_name(text)) {
         ("all", _) => Ok(None),
-        (_, Some(class)) => Ok(Some(class)),
+        // Being asked to stop is no failure.
+        (_, Some(class)) if class != FailureClass::Interrupted => Ok(Some(class)),
         _ => Err(format!("one of {}, all", names())),
     }
 }

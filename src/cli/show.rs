@@ -65,6 +65,8 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
         Err(error @ StoreError::Damaged { .. }) => (RunRows::default(), damage.or(Some(error.to_string()))),
         rows => (rows?, damage),
     };
+    let name = state.as_ref().map_or("damaged", RunState::name);
+    let is_done = matches!(state, None | Some(RunState::Done));
     let mut shown = Map::new();
     shown.insert("id".to_owned(), json!(id));
     if let Some(spec) = spec {
@@ -78,7 +80,7 @@ fn describe(store: &Store, id: &str, spec: Option<&RunSpec>) -> Result<Value, Fa
         None => store.described(id)?.map(|mut record| record["settings"].take()),
     };
     shown.insert("settings".to_owned(), settings.unwrap_or_default());
-    shown.insert("state".to_owned(), json!(state.as_ref().map_or("damaged", RunState::name)));
+    shown.insert("state".to_owned(), json!(if damage.is_some() && is_done { "damaged" } else { name }));
     shown.insert("damage".to_owned(), json!(damage));
     shown.insert("step".to_owned(), json!(state.as_ref().and_then(RunState::step)));
     if let Some(RunState::Failed { .. }) = state {
@@ -213,7 +215,7 @@ fn render(shown: &Value) -> String {
         line("attempt", shown["attempt"].to_string());
     }
     if let Value::Object(holder) = &shown["holder"] {
-        let said = if holder["held"] == true { "is at it" } else { "was at it and is gone" };
+        let said = if holder["held"] == true { "is at it" } else { "was at it and gives no sign of life" };
         line("holder", format!("{} {said} ({})", plain(&holder["who"]), plain(&holder["purpose"])));
     }
     for attempt in shown["attempts"].as_array().into_iter().flatten() {

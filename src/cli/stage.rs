@@ -23,8 +23,8 @@ pub struct StageArgs {
     /// Where results go
     #[arg(long, value_name = "DIR")]
     pub results: PathBuf,
-    /// base, scores or run
-    #[arg(long, value_parser = |text: &str| WorkStage::from_name(text).ok_or("one of base, scores, run"))]
+    /// base, scores, mask or run
+    #[arg(long, value_parser = |text: &str| WorkStage::from_name(text).ok_or("one of base, scores, mask, run"))]
     pub stage: WorkStage,
     /// The manifest, as an absolute path
     #[arg(long)]

@@ -279,18 +279,24 @@ fn render(shown: &Value) -> String {
         };
         if let Value::Object(holder) = &run["holder"] {
             let who = format!("process {} on {}", holder["pid"], super::cell(&holder["host"]));
-            let said = if run["state"] == "stale" { format!("{who} is gone") } else { who };
+            let said = match holder["standing"].as_str() {
+                Some("dead") => format!("{who} has ended"),
+                Some("expired") => format!("{who} gives no sign of life"),
+                _ => who,
+            };
             why = if why.is_empty() { said } else { format!("{said}; {why}") };
         }
         // A run of another build or kind of machine than most: reports keep it apart.
         if run["state"] == "done" && run["made_by"] != shown["made_by"] {
             why = format!(
-                "made by another class of build and device: {}",
+                "made by another class (build, device or threads): {}",
                 run["made_by"].as_str().unwrap_or("unknown")
             );
         }
         if run["state"] != "failed" && run["failed_attempts"].as_u64() > Some(0) {
-            let before = format!("{} failed attempts before", run["failed_attempts"]);
+            let count = &run["failed_attempts"];
+            let s = if *count == 1 { "" } else { "s" };
+            let before = format!("{count} failed attempt{s} before");
             why = if why.is_empty() { before } else { format!("{why}; {before}") };
         }
         table.add_row([

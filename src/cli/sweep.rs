@@ -85,7 +85,12 @@ pub fn sweep(args: &SweepArgs, hooks: &SweepHooks, out: &mut dyn Write) -> Resul
             Ok(path) => say(out, &format!("report: {}", path.display())),
             // What happened to the runs weighs more than what happened to the report.
             Err(failure) if code != Code::Ok => say(out, &failure.to_string()),
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                if something_is_left(&plan, &store)? {
+                    say(out, "a damaged result was moved aside: the same command makes it again");
+                }
+                return Err(failure);
+            }
         }
     }
     Ok(code)
@@ -161,7 +166,7 @@ pub(super) fn own_program() -> PathBuf {
 pub(crate) fn code(summary: &SweepSummary) -> Code {
     if summary.interrupted || !summary.paused.is_empty() {
         Code::Interrupted
-    } else if summary.is_complete() {
+    } else if summary.is_complete() && summary.failed.is_empty() {
         Code::Ok
     } else if summary.disk_full {
         Code::Store
@@ -184,7 +189,7 @@ pub(crate) fn closing(name: &str, summary: &SweepSummary) -> String {
         interrupted,
         disk_full,
     } = summary;
-    if before.len() == *total {
+    if before.len() == *total && failed.is_empty() {
         return format!("{name}: all {total} runs are done already; nothing was left to do");
     }
     let done = before.len() + finished.len() + elsewhere.len();

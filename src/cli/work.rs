@@ -33,6 +33,10 @@ pub struct WorkArgs {
 pub fn work(args: &WorkArgs, gpus: Gpus, out: &mut dyn Write) -> Result<Code, Failure> {
     let worked = work_through(&args.common, &args.grid, gpus, args.wait, out)?;
     let summary = &worked.summary;
+    if summary.is_complete() {
+        let _ =
+            writeln!(out, "the grid is done: `tickets report {}` writes its report", args.common.manifest);
+    }
     let others_do_the_rest = summary.failed.is_empty() && summary.left.len() + summary.paused.len() == 0;
     Ok(if worked.code == Code::RunsFailed && others_do_the_rest { Code::Ok } else { worked.code })
 }

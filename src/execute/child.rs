@@ -186,6 +186,7 @@ fn log_path(task: &Task, store: &Store) -> Result<PathBuf, StoreError> {
     Ok(match task.stage {
         WorkStage::Base => store.layout().stage_log(Stage::Base, &task.id),
         WorkStage::Scores => store.layout().stage_log(Stage::Scores, &task.id),
+        WorkStage::Mask => store.layout().stage_log(Stage::Mask, &task.id),
         WorkStage::Run => store.layout().attempt_log(&task.id, store.next_attempt(&task.id)?),
     })
 }

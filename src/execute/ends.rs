@@ -110,6 +110,19 @@ impl Schedule<'_> {
                 self.graph.nodes[index].status = Status::Failed;
                 if task.stage == WorkStage::Run {
                     self.fail_run(index, &failure, None, &log);
+                } else if task.stage == WorkStage::Mask {
+                    // Nothing waits for it but the report.
+                    let run = &self.plan.runs[task.run];
+                    let (id, label) = (run.id.to_string(), run.label.clone());
+                    let (because_of, log) = (Some(task.label), Some(log));
+                    self.summary.failed.push(FailedRun {
+                        id,
+                        label,
+                        failure,
+                        because_of,
+                        earlier: false,
+                        log,
+                    });
                 } else {
                     for lost in self.graph.mark_dependents(index, Status::Failed) {
                         if self.graph.nodes[lost].task.stage == WorkStage::Run {

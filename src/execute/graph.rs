@@ -1,4 +1,4 @@
-//! What a sweep has to do, as tasks with dependencies: base -> scores -> runs.
+//! What a sweep has to do, as tasks with dependencies: base -> scores -> lost masks, runs.
 //!
 //! In: a plan and the store. Out: one task per missing base, per missing Fisher scores and per unfinished run; a stage
 //! that several runs need is one task. Order: bases, scores, runs, each in the plan's order, because the shared stages
@@ -71,11 +71,15 @@ pub(super) fn states(plan: &Plan, store: &Store) -> Result<Vec<RunState>, StoreE
 }
 
 impl Graph {
-    /// The tasks for the runs that `wanted` selects. Shared artifacts that exist are verified first, so that a damaged one
-    /// is made again now and not found out by the runs.
-    pub fn build(plan: &Plan, wanted: &[bool], store: &Store) -> Result<Self, StoreError> {
+    /// The tasks for the runs that `wanted` selects, and for the masks of `done` runs that are no longer there. Shared artifacts
+    /// that exist are verified first, so that a damaged one is made again now and not found out by the runs.
+    pub fn build(plan: &Plan, wanted: &[bool], done: &[bool], store: &Store) -> Result<Self, StoreError> {
         let mut nodes = Vec::new();
-        let runs = || plan.runs.iter().enumerate().filter(|(index, _)| wanted[*index]);
+        let lost = lost_masks(plan, done, store)?;
+        let runs = || {
+            let needed = |index: &usize| wanted[*index] || lost.values().any(|run| run == index);
+            plan.runs.iter().enumerate().filter(move |(index, _)| needed(index))
+        };
 
         let mut bases: BTreeMap<&str, Option<usize>> = BTreeMap::new();
         for (index, run) in runs() {
@@ -100,7 +104,13 @@ impl Graph {
                 );
             }
         }
-        for (index, run) in runs() {
+        for (id, index) in &lost {
+            let stages = &plan.runs[*index].stages;
+            let mut needs: Vec<usize> = bases[stages.base.as_str()].into_iter().collect();
+            needs.extend(stages.scores.as_deref().and_then(|id| scores[id]));
+            push(&mut nodes, shared(WorkStage::Mask, id, *index), needs);
+        }
+        for (index, run) in runs().filter(|(index, _)| wanted[*index]) {
             let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
             let node = push(&mut nodes, run_task(run, index, store)?, needs);
@@ -153,6 +163,24 @@ impl Graph {
         lost.remove(0);
         lost
     }
+}
+
+/// The masks of finished runs that the store has no more, each with a run that has it. Runs that are not finished make theirs
+/// themselves.
+fn lost_masks(plan: &Plan, done: &[bool], store: &Store) -> Result<BTreeMap<String, usize>, StoreError> {
+    let mut masks: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, run) in plan.runs.iter().enumerate().filter(|(index, _)| done[*index]) {
+        if let Some(id) = &run.stages.mask {
+            masks.entry(id).or_insert(index);
+        }
+    }
+    let mut lost = BTreeMap::new();
+    for (id, index) in masks {
+        if store.verified_artifact(Stage::Mask, id)?.is_none() {
+            lost.insert(id.to_owned(), index);
+        }
+    }
+    Ok(lost)
 }
 
 fn push(nodes: &mut Vec<Node>, task: Task, needs: Vec<usize>) -> usize {

@@ -163,7 +163,8 @@ pub fn sweep(
     store.remove_leftovers();
     let states = graph::states(plan, store)?;
     let wanted: Vec<bool> = states.iter().map(|state| is_wanted(state, options.retry)).collect();
-    let graph = Graph::build(plan, &wanted, store)?;
+    let done: Vec<bool> = states.iter().map(|state| *state == RunState::Done).collect();
+    let graph = Graph::build(plan, &wanted, &done, store)?;
     let jobs = jobs(plan, options.jobs, options.gpus.len());
     let mut summary = SweepSummary { total: plan.runs.len(), ..SweepSummary::default() };
     for ((run, state), wanted) in plan.runs.iter().zip(&states).zip(&wanted) {

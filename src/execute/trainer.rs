@@ -50,6 +50,13 @@ pub trait Trainer {
     /// As [`Self::base`].
     fn scores(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure>;
 
+    /// Publishes the mask of a run; does nothing when it is there. A run makes its own: this is for a mask that was damaged or
+    /// removed after the run.
+    ///
+    /// # Errors
+    /// As [`Self::base`].
+    fn mask(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure>;
+
     /// Executes a run from its newest checkpoint: publishes its mask, trains, evaluates and finishes the attempt.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub enum WorkStage {
     Base,
     /// Publishes Fisher scores.
     Scores,
+    /// Publishes a mask once more.
+    Mask,
     /// Executes a run.
     Run,
 }
@@ -35,6 +37,7 @@ impl WorkStage {
         match self {
             Self::Base => "base",
             Self::Scores => "scores",
+            Self::Mask => "mask",
             Self::Run => "run",
         }
     }
@@ -44,13 +47,14 @@ impl WorkStage {
         Some(match self {
             Self::Base => stage_task(Stage::Base, &run.stages.base),
             Self::Scores => stage_task(Stage::Scores, run.stages.scores.as_deref()?),
+            Self::Mask => stage_task(Stage::Mask, run.stages.mask.as_deref()?),
             Self::Run => run_task(run.id.as_str()),
         })
     }
 
     /// The stage of a name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Base, Self::Scores, Self::Run].into_iter().find(|stage| stage.name() == name)
+        [Self::Base, Self::Scores, Self::Mask, Self::Run].into_iter().find(|stage| stage.name() == name)
     }
 }
 
@@ -106,6 +110,7 @@ pub fn work(
     let result = catch_unwind(AssertUnwindSafe(|| match stage {
         WorkStage::Base => trainer.base(run, &cx).map(|()| Outcome::Finished),
         WorkStage::Scores => trainer.scores(run, &cx).map(|()| Outcome::Finished),
+        WorkStage::Mask => trainer.mask(run, &cx).map(|()| Outcome::Finished),
         WorkStage::Run => trainer.run(run, &cx),
     }))
     .unwrap_or_else(|panic| Err(StageFailure::new(FailureClass::Infra, panic_text(&*panic))))
@@ -194,6 +199,10 @@ pub(super) fn is_complete(store: &Store, run: &RunSpec, stage: WorkStage) -> Res
         WorkStage::Base => store.artifact(Stage::Base, &run.stages.base)?.is_some(),
         WorkStage::Scores => match &run.stages.scores {
             Some(id) => store.artifact(Stage::Scores, id)?.is_some(),
+            None => true,
+        },
+        WorkStage::Mask => match &run.stages.mask {
+            Some(id) => store.artifact(Stage::Mask, id)?.is_some(),
             None => true,
         },
         WorkStage::Run => store.result(&run.id.to_string())?.is_some(),

@@ -105,6 +105,12 @@ pub enum StoreError {
         /// The file asked for.
         file: String,
     },
+    /// A store that is to be looked at is not there.
+    #[error("there is no store in {}", path.display())]
+    NoStore {
+        /// The results folder.
+        path: PathBuf,
+    },
     /// No run, or more than one, has an id that begins like this.
     #[error("{}", match candidates.as_slice() {
         [] => format!("no run in {} has an id that begins with {prefix:?}", path.display()),
@@ -163,6 +169,10 @@ impl StoreError {
                     .to_owned()
             }
             Self::NotAFolder { .. } => "choose a folder with --results DIR (make: RESULTS=DIR)".to_owned(),
+            Self::NoStore { .. } => "is --results DIR right? `tickets sweep` makes a store".to_owned(),
+            Self::Damaged { path, .. } if path.ends_with(".store/format") => {
+                "`tickets verify store --repair` writes it anew; results are not touched".to_owned()
+            }
             Self::Damaged { .. } => {
                 "the next sweep moves damaged results to .store/quarantine and computes them again".to_owned()
             }

@@ -131,6 +131,17 @@ impl Store {
         Ok(store)
     }
 
+    /// Fails when there is no store, for commands to which an empty one would be a mistake.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`].
+    pub fn expect_some(self) -> Result<Self, StoreError> {
+        if fs::exists(&self.home.layout.root()) {
+            return Ok(self);
+        }
+        Err(StoreError::NoStore { path: self.results().to_path_buf() })
+    }
+
     /// Sends what the store has to say (damage, fallbacks, contradictions) elsewhere than to stderr.
     #[must_use]
     pub fn with_notices(mut self, notify: impl Fn(&str) + Send + Sync + 'static) -> Self {
@@ -184,6 +195,12 @@ impl Store {
             if fs::life_of_maker(&entry.file_name().to_string_lossy()) == Some(Life::Dead) {
                 // What cannot be removed is left for the next time.
                 let _ = fs::remove_leftover(entry.path());
+            }
+        }
+        // What a sweep that was killed had before it is nobody's any more; leases of tasks go when they are taken over.
+        for claim in self.claims().unwrap_or_default().into_values().filter(Claim::is_sweep) {
+            if claim.glance(std::time::SystemTime::now()) == Standing::Dead {
+                let _ = fs::remove_file(&claim.path);
             }
         }
     }

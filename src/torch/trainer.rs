@@ -30,6 +30,10 @@ impl Trainer for TorchTrainer {
         scores(run, cx)?.ok_or_else(interrupted)
     }
 
+    fn mask(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
+        Ok(mask(run, cx)?)
+    }
+
     fn run(&self, run: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
         train::run(run, cx)
     }
@@ -69,6 +73,14 @@ fn checked(run: &RunSpec, path: &Path, digest: &str, device: Device, cx: &Contex
     let meta = json!({ "model_digest": digest, "parameters": parameters.iter().map(Parameter::elements).sum::<usize>() });
     let record = format!("{:#}\n", json!({ "tensors": tensors }));
     cx.store.publish(Stage::Base, &run.stages.base, &[("checked.json", record.as_bytes())], meta)?;
+    Ok(())
+}
+
+fn mask(run: &RunSpec, cx: &Context) -> Result<(), RunError> {
+    let device = setup::device(&run.config)?;
+    let folder = setup::base_folder(run, cx.store)?;
+    let (model, _) = setup::base(run, &folder, device)?;
+    setup::mask(run, cx.store, &model)?;
     Ok(())
 }
 

@@ -127,6 +127,17 @@ impl Scripted {
     }
 }
 
+/// The mask of a run, if it has one.
+fn publish_mask(run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
+    let Some(id) = &run.stages.mask else { return Ok(()) };
+    let tensor =
+        RawTensor { name: key(run), dtype: "I32", shape: vec![1], bytes: 0i32.to_le_bytes().to_vec() };
+    let bytes = to_bytes(&[tensor], &std::collections::BTreeMap::new());
+    let meta = json!({"active": 1, "total": 10});
+    cx.store.publish(Stage::Mask, id, &[("mask.safetensors", &bytes)], meta)?;
+    Ok(())
+}
+
 impl Trainer for Scripted {
     fn base(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
         if cx.store.artifact(Stage::Base, &run.stages.base)?.is_some() {
@@ -149,6 +160,12 @@ impl Trainer for Scripted {
         Ok(())
     }
 
+    fn mask(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
+        self.record("mask");
+        self.trouble("mask", 0)?;
+        publish_mask(run, cx)
+    }
+
     fn run(&self, run: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
         let key = key(run);
         let number = |bytes: Vec<u8>| f64::from_le_bytes(bytes.try_into().unwrap());
@@ -158,17 +175,7 @@ impl Trainer for Scripted {
             weight +=
                 number(cx.store.artifact(Stage::Scores, id)?.expect("the scores are there").read("scores")?);
         }
-        if let Some(id) = &run.stages.mask {
-            let tensor = RawTensor {
-                name: key.clone(),
-                dtype: "I32",
-                shape: vec![1],
-                bytes: 0i32.to_le_bytes().to_vec(),
-            };
-            let bytes = to_bytes(&[tensor], &std::collections::BTreeMap::new());
-            let meta = json!({"active": 1, "total": 10});
-            cx.store.publish(Stage::Mask, id, &[("mask.safetensors", &bytes)], meta)?;
-        }
+        publish_mask(run, cx)?;
         let mut attempt = cx.begin(&run.id.to_string())?;
         let mut saved = attempt.resumed().map_or(0, Checkpoint::step);
         self.record(&format!("run {key} from {saved}"));

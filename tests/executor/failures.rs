@@ -148,3 +148,31 @@ fn a_full_disk_starts_nothing_more() {
     bench.script(&json!({}));
     assert!(bench.sweep().is_complete(), "the same command goes on later");
 }
+
+#[test]
+fn a_mask_that_is_gone_is_made_again_though_its_run_is_done() {
+    for damage in ["flipped", "cut", "gone"] {
+        let bench = Bench::new(&json!({}));
+        bench.sweep();
+        bench.calls();
+        let id = bench.run("fisher").stages.mask.unwrap();
+        let folder = bench.store().layout().artifact(Stage::Mask, &id);
+        let file = folder.join("mask.safetensors");
+        let whole = fs::read(&file).unwrap();
+        match damage {
+            "flipped" => fs::write(&file, [&whole[..9], &[whole[9] ^ 1], &whole[10..]].concat()).unwrap(),
+            "cut" => fs::write(&file, &whole[1..]).unwrap(),
+            _ => fs::remove_dir_all(&folder).unwrap(),
+        }
+        let summary = bench.sweep_with(&bench.options(), &mut Silent);
+        assert_eq!((summary.before.len(), summary.failed.len()), (4, 0), "{damage}: {summary:?}");
+        assert_eq!(bench.calls(), ["mask"], "{damage}");
+        assert_eq!(fs::read(&file).unwrap(), whole, "{damage}");
+    }
+    let bench = Bench::new(&json!({"mask": {"class": "oom", "step": 0}}));
+    bench.sweep();
+    let id = bench.run("random0").stages.mask.unwrap();
+    fs::remove_dir_all(bench.store().layout().artifact(Stage::Mask, &id)).unwrap();
+    let summary = bench.sweep();
+    assert!(summary.failed[0].because_of.as_ref().unwrap().starts_with("mask "), "{summary:?}");
+}

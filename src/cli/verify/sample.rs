@@ -98,7 +98,7 @@ struct Lost {
 /// # Errors
 /// When the manifest or the results folder cannot be used, or no worker can be started.
 pub fn sample(args: &SampleArgs, program: &Program, out: &mut dyn Write) -> Result<Code, Failure> {
-    let store = Store::open_read_only(&args.look.results)?;
+    let store = Store::open_read_only(&args.look.results)?.expect_some()?;
     let found = match &args.manifest {
         Some(name) => of_manifest(&store, plan::expand(manifest::load(name, &args.look.overrides())?)?)?,
         None => of_store(&store, args)?,

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::exit::{Code, Failure};
-use crate::store::{Audit, Checked, Finding, Severity, audit, human_bytes};
+use crate::store::{Audit, Checked, Finding, Severity, Store, audit, human_bytes};
 
 /// Arguments of `tickets verify store`.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct StoreArgs {
 /// # Errors
 /// When the store has a newer format, cannot be read, or what is damaged cannot be moved.
 pub fn store(args: &StoreArgs, out: &mut dyn Write) -> Result<Code, Failure> {
+    // A store whose format cannot be read is looked at all the same.
+    if let Ok(store) = Store::open_read_only(&args.results) {
+        store.expect_some()?;
+    }
     let audit = audit(&args.results, args.repair)?;
     let text = if args.json { format!("{:#}", to_json(args, &audit)) } else { to_text(args, &audit) };
     let _ = writeln!(out, "{text}");

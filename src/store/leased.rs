@@ -138,12 +138,11 @@ impl Live {
     fn announced(&mut self, needs: &[String], known: &BTreeMap<String, Footing>) {
         for need in needs {
             let Some((kind, id)) = need.split_once('-') else { continue };
-            match Stage::ALL.into_iter().find(|stage| stage.name() == kind) {
-                Some(stage) => drop(self.artifacts.insert((stage, id.to_owned()))),
-                None => {
-                    self.tasks.insert(need.clone());
-                    self.trajectories.extend(known.get(id).map(|footing| footing.trajectory.clone()));
-                }
+            if let Some(stage) = Stage::ALL.into_iter().find(|stage| stage.name() == kind) {
+                self.artifacts.insert((stage, id.to_owned()));
+            } else {
+                self.tasks.insert(need.clone());
+                self.trajectories.extend(known.get(id).map(|footing| footing.trajectory.clone()));
             }
         }
         self.trajectories.remove("");

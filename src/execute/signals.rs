@@ -68,8 +68,10 @@ impl Requests {
     pub fn from_signals(ends_at_once: bool) -> io::Result<Self> {
         let requests = Self::default();
         let shared = requests.clone();
-        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| !is_ignored(*signal));
-        let mut signals = Signals::new(wanted)?;
+        // `nohup` has SIGHUP ignored, and that is meant. SIGINT is ignored in whatever a script starts in the background, which
+        // nobody means who sends it.
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup))?;
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut first = None;
             for signal in signals.forever() {
@@ -121,8 +123,7 @@ impl Requests {
     }
 }
 
-/// Whether this process was started with a signal ignored, as `nohup` does with SIGHUP, and shells with the SIGINT of what runs
-/// in the background: then it stays ignored.
+/// Whether this process was started with a signal ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = crate::store::fs::read(std::path::Path::new("/proc/self/status")).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);

@@ -129,7 +129,7 @@ fn sigterm_to_the_sweep_alone_reaches_the_workers() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+fn a_hangup_that_nohup_has_ignored_stays_ignored() {
     let bench = Bench::new(&json!({"sleep_ms": 40}));
     let test = std::env::current_exe().unwrap();
     // As `nohup` does.

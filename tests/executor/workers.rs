@@ -50,19 +50,22 @@ fn workers_that_share_a_store_do_everything_once() {
 
 #[test]
 fn without_leases_there_is_still_exactly_one_result_of_each_run() {
-    let bench = Bench::new(&json!({"sleep_ms": 5}));
-    bench.exec(&[("lease_seconds", "0")]);
-    let children: Vec<Child> = (0..4).map(|_| sweeper(&bench)).collect();
-    let said: Vec<_> = children.into_iter().map(summary).collect();
-    assert!(said.iter().all(|(.., complete)| *complete), "{said:?}");
-    let calls = bench.calls();
-    assert!(counts(&calls).values().any(|count| *count > 1), "nothing was done twice: {calls:?}");
-    assert_eq!(bench.outcome(), uninterrupted());
-    let store = bench.store();
-    assert!(store.quarantined().unwrap().is_empty(), "they were identical");
-    for run in bench.plan().runs {
-        store.result(run.id.as_str()).unwrap().unwrap().verify().unwrap();
-    }
+    // On a machine with much else to do, one sweep may be done before the others have begun.
+    let twice = (0..5).any(|round| {
+        let bench = Bench::new(&json!({"sleep_ms": 10 + 30 * round}));
+        bench.exec(&[("lease_seconds", "0")]);
+        let children: Vec<Child> = (0..4).map(|_| sweeper(&bench)).collect();
+        let said: Vec<_> = children.into_iter().map(summary).collect();
+        assert!(said.iter().all(|(.., complete)| *complete), "{said:?}");
+        assert_eq!(bench.outcome(), uninterrupted());
+        let store = bench.store();
+        assert!(store.quarantined().unwrap().is_empty(), "they were identical");
+        for run in bench.plan().runs {
+            store.result(run.id.as_str()).unwrap().unwrap().verify().unwrap();
+        }
+        counts(&bench.calls()).values().any(|count| *count > 1)
+    });
+    assert!(twice, "nothing was ever done twice, so nothing was tried");
 }
 
 #[test]

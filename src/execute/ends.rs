@@ -77,6 +77,9 @@ impl Schedule<'_> {
             End::Busy { holder } => {
                 let node = &mut self.graph.nodes[index];
                 (node.status, node.elsewhere) = (Status::Waiting, Some(holder));
+                if task.stage == WorkStage::Run {
+                    node.task.from_step = self.store.saved_step(&task.id).unwrap_or(None);
+                }
             }
             End::Paused { step } => {
                 self.graph.nodes[index].status = Status::Paused;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Code;
-use crate::store::free_space;
+use crate::store::{free_space, human_bytes};
 
 /// What `tickets doctor` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -197,7 +197,7 @@ fn gpus() -> Vec<Check> {
                 let text = format!(
                     "cuda:{index} {} ({}, compute {major}.{minor})",
                     gpu.name,
-                    human(gpu.total_memory)
+                    human_bytes(gpu.total_memory)
                 );
                 Check::new("GPU", State::Ok, text).details(json!({
                     "index": index, "name": gpu.name, "total_memory_bytes": gpu.total_memory,
@@ -219,10 +219,12 @@ fn cores() -> Check {
 fn memory() -> Check {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     match (meminfo(&text, "MemTotal:"), meminfo(&text, "MemAvailable:")) {
-        (Some(total), Some(available)) => {
-            Check::new("memory", State::Ok, format!("{} free of {}", human(available), human(total)))
-                .details(json!({ "total_bytes": total, "available_bytes": available }))
-        }
+        (Some(total), Some(available)) => Check::new(
+            "memory",
+            State::Ok,
+            format!("{} free of {}", human_bytes(available), human_bytes(total)),
+        )
+        .details(json!({ "total_bytes": total, "available_bytes": available })),
         _ => Check::new("memory", State::Missing, "the kernel does not say how much there is"),
     }
 }
@@ -253,7 +255,7 @@ fn disk(name: &'static str, folder: &Path, needed: u64) -> Check {
     let (shown, existing) = (&found.folder, found.existing.as_path());
     let new = if existing == shown { "" } else { " (to be made)" };
     let space = found.bytes.unwrap_or(0);
-    let text = format!("{}{new}, {} free", shown.display(), human(space));
+    let text = format!("{}{new}, {} free", shown.display(), human_bytes(space));
     let details = json!({ "folder": shown, "exists": existing == shown, "free_bytes": space });
     let check = |state| Check::new(name, state, text.clone()).details(details.clone());
     if !existing.is_dir() {
@@ -266,21 +268,9 @@ fn disk(name: &'static str, folder: &Path, needed: u64) -> Check {
         return check(if needed > 0 { State::Broken } else { State::Missing }).hint(hint);
     }
     if space < needed {
-        return check(State::Broken).hint(format!("at least {} should be free", human(needed)));
+        return check(State::Broken).hint(format!("at least {} should be free", human_bytes(needed)));
     }
     check(State::Ok)
-}
-
-/// Bytes for people: three digits, binary units.
-fn human(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1000.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 #[cfg(test)]
@@ -344,14 +334,5 @@ mod tests {
         assert_eq!(meminfo(text, "MemTotal:"), Some(2 << 20));
         assert_eq!(meminfo(text, "MemAvailable:"), Some(1 << 20));
         assert_eq!(meminfo(text, "SwapTotal:"), None);
-    }
-
-    #[test]
-    fn sizes_have_binary_units() {
-        assert_eq!(human(0), "0 B");
-        assert_eq!(human(999), "999 B");
-        assert_eq!(human(1536 << 10), "1.5 MiB");
-        assert_eq!(human(3 << 30), "3.0 GiB");
-        assert_eq!(human(5 << 40), "5.0 TiB");
     }
 }

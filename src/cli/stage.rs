@@ -1,4 +1,4 @@
-//! `tickets stage` (hidden): one stage of one run, started by `tickets sweep` and `tickets stage` in a process of its own.
+//! `tickets stage` (hidden): one stage of one run, started by `tickets sweep` and `tickets work` in a process of its own.
 //!
 //! In: the sweep's manifest and overrides, a stage, a run id. Out: protocol lines on stdout, an exit code. The plan is
 //! expanded again here, so a manifest that was edited in mid-sweep is noticed instead of mixed.

@@ -12,6 +12,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::args::ManifestArgs;
+use super::plan::duration;
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Plan, RunSpec};
@@ -327,16 +328,6 @@ fn render(shown: &Value) -> String {
     lines.join("\n")
 }
 
-/// A time for a reader.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} d", s / 86_400.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,8 +342,5 @@ mod tests {
         rows.extend(vec![row(2.0); 20]);
         assert_eq!(rate(&rows), Some(3.0));
         assert_eq!(rate(&[]), None);
-        assert_eq!(duration(59.6), "60 s");
-        assert_eq!(duration(600.0), "10 min");
-        assert_eq!(duration(9000.0), "2.5 h");
     }
 }

@@ -9,7 +9,7 @@ use crate::execute::{Event, Reuse};
 use crate::manifest::RunConfig;
 use crate::plan::RunSpec;
 use crate::provenance;
-use crate::store::{Attempt, Checkpoint, Row, Stage, Store, StoreError, canonical, digest};
+use crate::store::{Attempt, CLASS_FIELDS, Checkpoint, Row, Stage, Store, StoreError, canonical, digest};
 
 use super::TorchError;
 use super::checkpoint::STATE_FILE;
@@ -50,13 +50,13 @@ impl TakenOver {
 
 /// What has to be equal for one run to repeat another bit for bit, as it is noted beside every state: the kind of device and
 /// processor, the threads, the versions, the very program, and the bits of base and mask, which a state says nothing of.
-const CLASS: [&str; 7] = ["device", "processor", "threads", "libtorch", "tickets", "build", INPUTS];
+fn class_of(meta: &Value) -> Value {
+    let keys = CLASS_FIELDS.into_iter().chain([INPUTS]);
+    Value::Object(keys.map(|key| (key.to_owned(), meta[key].clone())).collect())
+}
+
 /// The digests of base and mask.
 const INPUTS: &str = "inputs";
-
-fn class_of(meta: &Value) -> Value {
-    Value::Object(CLASS.into_iter().map(|key| (key.to_owned(), meta[key].clone())).collect())
-}
 
 /// How a process computes otherwise than one that saved a state, as in "threads: 1 -> 2"; `None` when it does not.
 fn otherwise(then: &Value, now: &Value) -> Option<String> {
@@ -65,7 +65,7 @@ fn otherwise(then: &Value, now: &Value) -> Option<String> {
         Value::String(text) => text.get(..24).filter(|_| text.len() == 64).unwrap_or(text).to_owned(),
         other => other.to_string(),
     };
-    let differ = CLASS.into_iter().filter(|key| *key != INPUTS && then[*key] != now[*key]);
+    let differ = CLASS_FIELDS.into_iter().filter(|key| then[*key] != now[*key]);
     let parts = differ.map(|key| format!("{key}: {} -> {}", shown(&then[key]), shown(&now[key])));
     let parts = parts.collect::<Vec<_>>();
     (!parts.is_empty()).then(|| parts.join(", "))

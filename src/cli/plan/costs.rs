@@ -301,7 +301,7 @@ fn machine_bytes() -> Option<u64> {
 }
 
 /// Seconds as people say them.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..=99 if seconds < 9.95 => format!("{seconds:.1} s"),

@@ -7,7 +7,7 @@ mod survey;
 mod table;
 mod why;
 
-pub use costs::{Cost, Costs};
+pub use costs::{Cost, Costs, duration};
 pub use survey::{ReuseView, StageView, StateView, Survey};
 
 use super::args::ManifestArgs;

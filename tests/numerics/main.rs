@@ -11,3 +11,4 @@ mod parity;
 mod rollouts;
 mod sampling;
 mod support;
+mod table;

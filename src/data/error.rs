@@ -49,6 +49,14 @@ pub enum DataError {
         /// What is wrong with it.
         what: String,
     },
+    /// Not a delta, damaged, or of another model.
+    #[error("use the delta {}: {what}", path.display())]
+    Delta {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The tokenizer cannot be built or used.
     #[error("{action} the tokenizer {path}: {what}")]
     Tokenizer {

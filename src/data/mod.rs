@@ -2,21 +2,29 @@
 
 mod architecture;
 mod chat;
+mod delta;
 mod error;
 mod model_dir;
+mod model_files;
 mod names;
 pub mod safetensors;
 mod task;
+mod tensor_file;
 #[cfg(feature = "torch")]
 mod tokenizer;
 
 pub use architecture::{Architecture, Parameter};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
+pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
 #[cfg(feature = "torch")]
 pub use model_dir::Chat;
 pub use model_dir::ModelDir;
+pub use model_files::{
+    ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest, width,
+};
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};
+pub use tensor_file::{TensorEntry, TensorFile};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};

@@ -26,29 +26,40 @@ pub struct RawTensor {
 
 /// The bytes of a safetensors file: equal content gives equal bytes.
 pub fn to_bytes(tensors: &[RawTensor], metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut header = Map::new();
-    if !metadata.is_empty() {
-        header.insert("__metadata__".into(), json!(metadata));
-    }
-    let mut offset = 0;
-    for tensor in tensors {
-        let end = offset + tensor.bytes.len();
-        header.insert(
-            tensor.name.clone(),
-            json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end] }),
-        );
-        offset = end;
-    }
-    let mut text = Value::Object(header).to_string().into_bytes();
-    // The format wants the data to start at a multiple of eight.
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + text.len() + offset);
-    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&text);
+    let described = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice(), tensor.bytes.len()));
+    let mut bytes = header(described, metadata);
+    bytes.reserve_exact(tensors.iter().map(|tensor| tensor.bytes.len()).sum());
     for tensor in tensors {
         bytes.extend_from_slice(&tensor.bytes);
     }
     bytes
+}
+
+/// What stands before the tensors' bytes, which follow in the same order. Tensors are given by name, name of the type,
+/// shape and bytes.
+pub fn header<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a str, &'a [usize], usize)>,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut entries = Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut offset = 0;
+    for (name, dtype, shape, length) in tensors {
+        let end = offset + length;
+        entries.insert(
+            name.to_owned(),
+            json!({ "dtype": dtype, "shape": shape, "data_offsets": [offset, end] }),
+        );
+        offset = end;
+    }
+    let mut text = Value::Object(entries).to_string().into_bytes();
+    // The format wants the data to start at a multiple of eight.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat()
 }
 
 /// How many bytes [`to_bytes`] puts before the data: for sizes of files that are not there yet. Tensors are given by name,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
+use crate::exit::{Code, Failure};
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -28,6 +29,12 @@ pub enum RunError {
         stage: &'static str,
         /// Its id.
         id: String,
+    },
+    /// The run has no result yet.
+    #[error("run {run} is not finished: its result is not in the store")]
+    NotFinished {
+        /// Its label.
+        run: String,
     },
     /// A part of the language that has no implementation yet.
     #[error("{what} is not built yet")]
@@ -93,11 +100,15 @@ impl RunError {
             Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_))
             | Self::NotBuilt { .. } => FailureClass::BadConfig,
             Self::Torch(
-                TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_) | TorchError::NoContext,
+                TorchError::Data(_)
+                | TorchError::Tensor { .. }
+                | TorchError::Task(_)
+                | TorchError::NoContext
+                | TorchError::NoSuchToken { .. },
             )
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
-            Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,
+            Self::Store(_) | Self::NoArtifact { .. } | Self::NotFinished { .. } => FailureClass::Store,
             Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } | Self::OtherInputs { .. } => {
                 FailureClass::Infra
             }
@@ -117,9 +128,20 @@ impl RunError {
             Self::Torch(TorchError::Task(error)) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::NoArtifact { .. } | Self::NotFinished { .. } => {
+                Some("finish it first: tickets sweep MANIFEST".into())
+            }
             Self::Changed { .. } => Some("run the command again: its new contents make a new run".into()),
             _ => None,
         }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let hint = error.hint();
+        let code = if error.class() == FailureClass::DiskFull { Code::Store } else { Code::Environment };
+        Self::new(code, error, hint)
     }
 }
 

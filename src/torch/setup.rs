@@ -7,7 +7,7 @@ use tch::{Device, Kind};
 
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
 use crate::data::{Chat, ModelDir};
-use crate::manifest::{Dtype, ModelSource, RunConfig};
+use crate::manifest::{DeviceChoice, Dtype, ModelSource, RunConfig};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
 use crate::store::{Stage, Store};
@@ -26,10 +26,30 @@ pub const SCORES_FILE: &str = "scores.safetensors";
 /// # Errors
 /// When CUDA is asked for and absent, or libtorch refuses a setting.
 pub fn device(config: &RunConfig) -> Result<Device, RunError> {
-    let device = device::choose(config.exec.device)?;
-    tch::set_num_threads(config.exec.threads as i32);
+    prepare(config.exec.device, config.exec.threads)
+}
+
+/// [`device`] with the choice and the threads given.
+///
+/// # Errors
+/// As [`device`].
+pub fn prepare(choice: DeviceChoice, threads: u32) -> Result<Device, RunError> {
+    let device = device::choose(choice)?;
+    tch::set_num_threads(threads as i32);
     device::set_deterministic()?;
     Ok(device)
+}
+
+/// A model directory's decoder, its weights converted to `dtype` on `device`; a tokenizer is not looked for.
+///
+/// # Errors
+/// When a file is damaged, or a tensor is missing, unknown, or of the wrong shape or type.
+pub fn load(dir: &ModelDir, dtype: Dtype, device: Device) -> Result<Model, TorchError> {
+    let kind = match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Bfloat16 => Kind::BFloat16,
+    };
+    Model::new(Weights::load(dir, kind, device)?)
 }
 
 /// The folder of a run's base model: the manifest's own, or the built-in base in the store.
@@ -53,20 +73,22 @@ pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
 /// When a part is missing, damaged, or not what the plan saw.
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
-    if let ModelSource::Directory { digest, path } = &run.config.model.source
-        && crate::manifest::model_digest(path)
-            .map_err(|source| crate::data::DataError::Read { path: path.clone(), source })?
-            != *digest
-    {
-        return Err(RunError::Changed { path: path.clone() });
-    }
-    let kind = match run.config.model.dtype {
-        Dtype::Float32 => Kind::Float,
-        Dtype::Bfloat16 => Kind::BFloat16,
-    };
-    let mut weights = Weights::load(&dir, kind, device)?;
-    weights.tensors = weights.tensors.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
-    Ok((Model::new(weights)?, dir.chat()?))
+    unchanged(run)?;
+    let mut model = load(&dir, run.config.model.dtype, device)?;
+    let tensors = std::mem::take(&mut model.weights.tensors);
+    model.weights.tensors = tensors.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
+    Ok((model, dir.chat()?))
+}
+
+/// That the base is what the plan saw.
+///
+/// # Errors
+/// [`RunError::Changed`] when it is not.
+pub fn unchanged(run: &RunSpec) -> Result<(), RunError> {
+    let ModelSource::Directory { digest, path } = &run.config.model.source else { return Ok(()) };
+    let found = crate::manifest::model_digest(path)
+        .map_err(|source| crate::data::DataError::Read { path: path.clone(), source })?;
+    if found == *digest { Ok(()) } else { Err(RunError::Changed { path: path.clone() }) }
 }
 
 /// The mask of a run, from the store or made now and published; `None` trains everything.

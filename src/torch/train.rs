@@ -336,7 +336,6 @@ impl Run<'_> {
     /// Checks the central invariant and collects what is kept of the run.
     fn finish(&self, folder: &std::path::Path) -> Result<Finished, RunError> {
         let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), folder)?;
-        let state = checkpoint::state(&self.model.weights, &self.adam)?;
         let active = self.mask.as_ref().map_or(self.total, Mask::active);
         let mut meta = self.meta();
         meta["weights_digest"] = self.model.weights.digest()?.into();
@@ -344,6 +343,7 @@ impl Run<'_> {
         meta["active"] = active.into();
         meta["total"] = self.total.into();
         meta["invariant"] = json!({ "holds": true, "checked": untouched, "changed": 0 });
+        let state = checkpoint::state(&self.model.weights, &self.adam)?;
         Ok(Finished { files: vec![(checkpoint::STATE_FILE.to_owned(), state)], meta })
     }
 }

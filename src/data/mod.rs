@@ -3,14 +3,16 @@
 mod architecture;
 mod chat;
 mod error;
+mod model_config;
 mod model_dir;
 mod names;
 pub mod safetensors;
 mod task;
 #[cfg(feature = "torch")]
 mod tokenizer;
+mod weight_files;
 
-pub use architecture::{Architecture, Parameter};
+pub use architecture::{Architecture, Family, Parameter, RopeScaling};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
 pub use error::DataError;
 #[cfg(feature = "torch")]
@@ -20,3 +22,4 @@ pub use names::read_names;
 pub use task::{OpenTaskError, open_task};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};
+pub use weight_files::{Place, Places, Stored, places};

@@ -32,6 +32,7 @@ fn gpu(test: &str) -> Option<Device> {
 
 fn architecture() -> tickets::data::Architecture {
     tickets::data::Architecture {
+        family: tickets::data::Family::Qwen2,
         vocab_size: 96,
         hidden_size: 64,
         intermediate_size: 160,
@@ -39,7 +40,9 @@ fn architecture() -> tickets::data::Architecture {
         heads: 4,
         kv_heads: 2,
         head_dim: 16,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied: true,
         max_positions: 128,

@@ -4,6 +4,7 @@ mod architecture;
 mod chat;
 mod delta;
 mod error;
+mod model_config;
 mod model_dir;
 mod model_files;
 mod names;
@@ -12,8 +13,9 @@ mod task;
 mod tensor_file;
 #[cfg(feature = "torch")]
 mod tokenizer;
+mod weight_files;
 
-pub use architecture::{Architecture, Parameter};
+pub use architecture::{Architecture, Family, Parameter, RopeScaling};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
 pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
@@ -28,3 +30,4 @@ pub use task::{OpenTaskError, open_task};
 pub use tensor_file::{TensorEntry, TensorFile};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};
+pub use weight_files::{Place, Places, Stored, places};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::data::Architecture;
+use crate::data::{Architecture, Family};
 use crate::manifest::{ModelSource, PretrainSpec, RunConfig};
 
 /// Longest context of the built-in base, in tokens; `torch::pretrain` makes it so.
@@ -42,6 +42,7 @@ pub fn architecture_in(config: &RunConfig, cache: Option<&Path>) -> Option<Archi
 /// the tokenizer fills them.
 pub(super) fn built_in(spec: &PretrainSpec) -> Architecture {
     Architecture {
+        family: Family::Qwen2,
         vocab_size: spec.vocab_size as usize,
         hidden_size: spec.hidden_size as usize,
         intermediate_size: spec.intermediate_size as usize,
@@ -49,7 +50,9 @@ pub(super) fn built_in(spec: &PretrainSpec) -> Architecture {
         heads: spec.heads as usize,
         kv_heads: spec.kv_heads as usize,
         head_dim: (spec.hidden_size / spec.heads) as usize,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied: true,
         max_positions: BUILT_IN_POSITIONS,
@@ -89,6 +92,7 @@ fn known(id: &str) -> Option<Architecture> {
         KNOWN.iter().find(|row| row.0 == name)?;
     let head_dim = hidden_size / heads;
     Some(Architecture {
+        family: Family::Qwen2,
         vocab_size,
         hidden_size,
         intermediate_size,
@@ -96,7 +100,9 @@ fn known(id: &str) -> Option<Architecture> {
         heads,
         kv_heads,
         head_dim,
+        attention_bias: true,
         rope_theta: 1e6,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied,
         max_positions: 32_768,

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::counter::Counter;
-use crate::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
+use crate::data::{
+    Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
+};
 use crate::grpo::{ClipDomain, OptimizerSpec, SamplingSpec};
 use crate::manifest::PretrainSpec;
 use crate::task::{Episode, Task};
@@ -126,6 +128,7 @@ fn rate(spec: &PretrainSpec, step: u32) -> f64 {
 
 fn architecture(spec: &PretrainSpec) -> Architecture {
     Architecture {
+        family: Family::Qwen2,
         vocab_size: spec.vocab_size as usize,
         hidden_size: spec.hidden_size as usize,
         intermediate_size: spec.intermediate_size as usize,
@@ -133,7 +136,9 @@ fn architecture(spec: &PretrainSpec) -> Architecture {
         heads: spec.heads as usize,
         kv_heads: spec.kv_heads as usize,
         head_dim: (spec.hidden_size / spec.heads) as usize,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied: true,
         max_positions: MAX_POSITIONS,

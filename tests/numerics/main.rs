@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
 
 mod chat;
+mod families;
 mod fisher;
+mod loading;
 mod loss;
 mod oracle;
 mod parity;

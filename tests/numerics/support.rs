@@ -3,7 +3,9 @@
 use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
-use tickets::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
+use tickets::data::{
+    Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
+};
 use tickets::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
 use tickets::manifest::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
@@ -21,6 +23,7 @@ pub const VOCABULARY: usize = 280;
 /// A decoder with grouped queries, small enough for hundreds of passes.
 pub fn architecture(tied: bool) -> Architecture {
     Architecture {
+        family: Family::Qwen2,
         vocab_size: VOCABULARY,
         hidden_size: 16,
         intermediate_size: 24,
@@ -28,7 +31,9 @@ pub fn architecture(tied: bool) -> Architecture {
         heads: 4,
         kv_heads: 2,
         head_dim: 4,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied,
         max_positions: 2048,

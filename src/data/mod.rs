@@ -3,6 +3,7 @@
 mod architecture;
 mod chat;
 mod error;
+pub mod hub;
 mod model_dir;
 mod names;
 pub mod safetensors;

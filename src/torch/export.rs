@@ -5,6 +5,7 @@
 
 use crate::data::DataError;
 use crate::data::safetensors::to_bytes;
+use crate::execute::Context;
 use crate::plan::RunSpec;
 use crate::store::Store;
 
@@ -25,7 +26,8 @@ const COPIED: [&str; 5] = [
 /// # Errors
 /// When the base or the run is not there or damaged.
 pub fn export_files(run: &RunSpec, store: &Store, trained: bool) -> Result<Vec<(String, Vec<u8>)>, RunError> {
-    let folder = setup::base_folder(run, store)?;
+    let cx = Context { store, events: &|_| {}, stop: &|| false };
+    let folder = setup::base_folder(run, &cx)?;
     let mut files = Vec::new();
     for name in COPIED {
         let path = folder.join(name);

@@ -7,6 +7,7 @@ mod evaluate;
 mod export;
 mod failure;
 mod foreign;
+mod from_hub;
 mod generate;
 mod loss;
 mod model;

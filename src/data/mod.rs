@@ -4,6 +4,7 @@ mod architecture;
 mod chat;
 mod delta;
 mod error;
+pub mod hub;
 mod model_config;
 mod model_dir;
 mod model_files;

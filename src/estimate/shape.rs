@@ -1,8 +1,8 @@
 //! The shape of a base before it is loaded: from the manifest's keys, from `config.json`, or from a table.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::data::{Architecture, Family};
+use crate::data::{Architecture, Family, hub};
 use crate::manifest::{ModelSource, PretrainSpec, RunConfig};
 
 /// Longest context of the built-in base, in tokens; `torch::pretrain` makes it so.
@@ -23,7 +23,7 @@ const KNOWN: &[Row] = &[
 /// The shape of the base, where it can be known without weights or network: the built-in base from its keys, a folder
 /// from its `config.json`, a model of a hub from the local cache of downloads, else from a table of the study's models.
 pub fn architecture(config: &RunConfig) -> Option<Architecture> {
-    architecture_in(config, hub_cache().as_deref())
+    architecture_in(config, hub::cache_folder(&|name| std::env::var_os(name)).as_deref())
 }
 
 /// [`architecture`] with the cache given.
@@ -32,7 +32,7 @@ pub fn architecture_in(config: &RunConfig, cache: Option<&Path>) -> Option<Archi
         ModelSource::Pretrain(spec) => Some(built_in(spec)),
         ModelSource::Directory { path, .. } => read(&path.join("config.json")),
         ModelSource::Hub { id, revision } => cache
-            .and_then(|cache| snapshot(cache, id, revision.as_deref()))
+            .and_then(|cache| hub::cached_in(cache, id, revision.as_deref()))
             .and_then(|folder| read(&folder.join("config.json")))
             .or_else(|| known(id)),
     }
@@ -63,26 +63,6 @@ pub(super) fn built_in(spec: &PretrainSpec) -> Architecture {
 fn read(file: &Path) -> Option<Architecture> {
     let text = std::fs::read(file).ok()?;
     Architecture::from_config_json(&text, &file.display().to_string()).ok()
-}
-
-/// Where Hugging Face's tools keep downloads: `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in the user's cache.
-fn hub_cache() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    set("HF_HUB_CACHE")
-        .or_else(|| Some(set("HF_HOME")?.join("hub")))
-        .or_else(|| Some(home()?.join("huggingface/hub")))
-}
-
-/// The folder of a commit in the cache: `models--OWNER--NAME/snapshots/COMMIT`. Without a commit, the one that `main` was
-/// when it was downloaded.
-fn snapshot(cache: &Path, id: &str, revision: Option<&str>) -> Option<PathBuf> {
-    let model = cache.join(format!("models--{}", id.replace('/', "--")));
-    let commit = match revision {
-        Some(revision) => revision.to_owned(),
-        None => std::fs::read_to_string(model.join("refs/main")).ok()?.trim().to_owned(),
-    };
-    Some(model.join("snapshots").join(commit))
 }
 
 fn known(id: &str) -> Option<Architecture> {
@@ -127,17 +107,5 @@ mod tests {
         assert_eq!(count("Qwen/Qwen2.5-7B"), Some(7_615_616_512));
         assert_eq!(count("Qwen/Qwen2.5-7B-Instruct-1M"), None);
         assert_eq!(count("Somebody/Qwen2.5-7B"), None);
-    }
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
-    fn a_snapshot_is_found_by_commit_or_by_main() {
-        let cache = tempfile::tempdir().expect("a folder");
-        let model = cache.path().join("models--a--b");
-        std::fs::create_dir_all(model.join("refs")).expect("writable");
-        assert_eq!(snapshot(cache.path(), "a/b", None), None);
-        std::fs::write(model.join("refs/main"), "c0ffee\n").expect("writable");
-        assert_eq!(snapshot(cache.path(), "a/b", None), Some(model.join("snapshots/c0ffee")));
-        assert_eq!(snapshot(cache.path(), "a/b", Some("1234")), Some(model.join("snapshots/1234")));
     }
 }

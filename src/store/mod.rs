@@ -16,6 +16,7 @@ mod audit;
 mod checkpoint;
 mod class;
 mod disk;
+mod downloads;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -45,6 +46,7 @@ pub use attempt::Attempt;
 pub use audit::{Audit, Checked, Finding, FindingKind, Severity, audit};
 pub use checkpoint::Checkpoint;
 pub use class::{Class, FIELDS as CLASS_FIELDS, RunClasses, class_of_run, classes_of, differing};
+pub use downloads::{Growing, Guard, link_relative, take_guard};
 pub use error::StoreError;
 pub use fs::write_file;
 pub use gc::{Collected, Marked, Rubbish, RubbishKind, Scope, Trash};

@@ -11,6 +11,7 @@ use tch::{Device, Kind};
 use crate::data::{
     Change, DeltaHead, ModelDir, TensorDigests, TensorEntry, copy_model, delta_bytes, each_tensor, width,
 };
+use crate::execute::Context;
 use crate::manifest::{Dtype, ModelSource};
 use crate::plan::RunSpec;
 use crate::store::{NewFolder, Store};
@@ -103,7 +104,7 @@ pub fn export_delta(run: &RunSpec, store: &Store) -> Result<(Vec<u8>, Exported),
 
 /// The base's directory, as the plan saw it.
 fn base(run: &RunSpec, store: &Store) -> Result<ModelDir, RunError> {
-    let folder = setup::base_folder(run, store)?;
+    let folder = setup::base_folder(run, &Context { store, events: &|_| {}, stop: &|| false })?;
     setup::unchanged(run)?;
     Ok(ModelDir::open(&folder)?)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::data::hub::HubError;
 use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
 use crate::exit::{Code, Failure};
@@ -19,6 +20,9 @@ pub enum RunError {
     /// The results folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A model of a hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The device or libtorch.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -108,6 +112,11 @@ impl RunError {
             )
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
+            Self::Hub(HubError::Stopped) => FailureClass::Interrupted,
+            Self::Hub(HubError::Unpinned { .. }) => FailureClass::BadConfig,
+            Self::Hub(error) if error.is_disk_full() => FailureClass::DiskFull,
+            Self::Hub(error) if error.may_pass() => FailureClass::Infra,
+            Self::Hub(_) => FailureClass::BadInput,
             Self::Store(_) | Self::NoArtifact { .. } | Self::NotFinished { .. } => FailureClass::Store,
             Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } | Self::OtherInputs { .. } => {
                 FailureClass::Infra
@@ -127,6 +136,7 @@ impl RunError {
             Self::Torch(TorchError::Data(error)) => error.hint(),
             Self::Torch(TorchError::Task(error)) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Device(error) => error.hint(),
             Self::NoArtifact { .. } | Self::NotFinished { .. } => {
                 Some("finish it first: tickets sweep MANIFEST".into())

@@ -8,6 +8,7 @@ mod export;
 mod failure;
 mod foreign;
 mod fresh;
+mod from_hub;
 mod generate;
 mod likelihood;
 mod load;

@@ -7,6 +7,7 @@ use tch::{Device, Kind};
 
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
 use crate::data::{Chat, ModelDir};
+use crate::execute::Context;
 use crate::manifest::{DeviceChoice, Dtype, ModelSource, RunConfig};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
@@ -14,7 +15,7 @@ use crate::store::{Stage, Store};
 
 use super::failure::RunError;
 use super::weights::float_vector;
-use super::{Model, TorchError, Weights, device};
+use super::{Model, TorchError, Weights, device, from_hub};
 
 /// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
 pub const MASK_FILE: &str = "mask.safetensors";
@@ -52,18 +53,21 @@ pub fn load(dir: &ModelDir, dtype: Dtype, device: Device) -> Result<Model, Torch
     Model::new(Weights::load(dir, kind, device)?)
 }
 
-/// The folder of a run's base model: the manifest's own, or the built-in base in the store.
+/// The folder of a run's base model: the manifest's own, that of a hub's model in the cache, or the built-in base in the
+/// store.
 ///
 /// # Errors
-/// When the built-in base is not there or is damaged.
-pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
+/// When the base's artifact is not there or is damaged, or a hub's model is not what its record says.
+pub fn base_folder(run: &RunSpec, cx: &Context) -> Result<PathBuf, RunError> {
+    if let ModelSource::Directory { path, .. } = &run.config.model.source {
+        return Ok(path.clone());
+    }
+    let Some(artifact) = cx.store.verified_artifact(Stage::Base, &run.stages.base)? else {
+        return Err(RunError::NoArtifact { stage: "base", id: run.stages.base.clone() });
+    };
     match &run.config.model.source {
-        ModelSource::Directory { path, .. } => Ok(path.clone()),
-        ModelSource::Hub { .. } => Err(RunError::NotBuilt { what: "`model.id`" }),
-        ModelSource::Pretrain(_) => match store.verified_artifact(Stage::Base, &run.stages.base)? {
-            Some(artifact) => Ok(artifact.folder().to_path_buf()),
-            None => Err(RunError::NoArtifact { stage: "base", id: run.stages.base.clone() }),
-        },
+        ModelSource::Hub { .. } => from_hub::folder(run, &artifact, cx),
+        ModelSource::Directory { .. } | ModelSource::Pretrain(_) => Ok(artifact.folder().to_path_buf()),
     }
 }
 

@@ -101,7 +101,7 @@ fn steps(
     let config = &spec.config;
     let device = setup::device(config)?;
     let task = open_task(&config.task)?;
-    let folder = setup::base_folder(spec, cx.store)?;
+    let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = setup::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;

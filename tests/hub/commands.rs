@@ -1,0 +1,1 @@
+//! The real program with a hub on loopback.

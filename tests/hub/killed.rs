@@ -1,0 +1,1 @@
+//! The real program, killed in the middle of a download.

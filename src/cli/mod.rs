@@ -21,6 +21,8 @@ pub mod export;
 pub mod gc;
 #[cfg(feature = "torch")]
 pub mod logprobs;
+#[cfg(feature = "torch")]
+pub mod model;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
@@ -79,6 +81,10 @@ pub enum Command {
     Export(export::ExportArgs),
     /// A delta and its base to the model that was exported
     Apply(apply::ApplyArgs),
+    /// Look at a model directory, or make one with random weights
+    #[cfg(feature = "torch")]
+    #[command(subcommand)]
+    Model(model::ModelCommand),
     /// The logprob of every next token of a sequence, to compare with other programs
     #[cfg(feature = "torch")]
     Logprobs(logprobs::LogprobsArgs),
@@ -97,6 +103,10 @@ pub enum Command {
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
     Logprobs(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Model(Absent),
     /// (this program was built without the feature `torch`)
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
@@ -137,6 +147,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         #[cfg(not(feature = "torch"))]
         Command::Logprobs(_) => Err(absent("score tokens", "torch")),
         #[cfg(not(feature = "torch"))]
+        Command::Model(_) => Err(absent("open a model", "torch")),
+        #[cfg(not(feature = "torch"))]
         Command::Doctor(_) => Err(absent("look at libtorch and devices", "torch")),
         #[cfg(feature = "torch")]
         Command::Sweep(args) => {
@@ -161,6 +173,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Export(args) => export::export(&args, out),
         #[cfg(feature = "torch")]
         Command::Logprobs(args) => logprobs::logprobs(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Model(command) => model::run(&command, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))

@@ -149,7 +149,7 @@ fn episode(task: &Task, seed: u64, stream: &str, index: u64) -> Result<Episode, 
     Ok(task.episode(seed, stream, index)?)
 }
 
-fn corpus(task: &Task, seed: u64) -> Result<Vec<String>, TorchError> {
+pub(super) fn corpus(task: &Task, seed: u64) -> Result<Vec<String>, TorchError> {
     let mut texts = Vec::new();
     for index in 0..TOKENIZER_EPISODES {
         let episode = episode(task, seed, "tokenizer", index)?;

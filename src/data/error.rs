@@ -140,10 +140,10 @@ impl DataError {
                     .into(),
             ),
             Self::Tensor { hint, .. } => Some(hint.clone()),
-            Self::ModelConfig { .. } => Some(
-                "the file describes the weights beside it: take the config.json that was published or saved with them"
-                    .into(),
-            ),
+            Self::ModelConfig { .. } => {
+                Some("take the file that was published or saved together with the weights".into())
+            }
+            Self::UnsupportedModel { .. } => Some("take a model of one of these families".into()),
             Self::Names { .. } => Some(
                 "a JSONL file has one object a line, {\"names\": [\"...\", ...]}; a Parquet file has a column \
                  `names` of lists of strings"

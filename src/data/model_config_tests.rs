@@ -190,3 +190,29 @@ fn impossible_values_are_refused_with_the_key() {
     }
     assert!(refusal("{").contains("m/config.json"));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    /// Whatever a key is set to, the config is read or refused by name, and what is read can be laid out.
+    #[test]
+    fn odd_values_never_panic(
+        text in 0usize..3, key in 0usize..30, odd in 0usize..14, second in 0usize..30, other in 0usize..14,
+    ) {
+        let odds = [
+            "null", "true", "[]", "{}", "\"\"", "-1", "0", "1", "3", "0.5", "1e400", "-0.0",
+            "18446744073709551615", "16777216",
+        ];
+        let mut config: Map<String, Value> = serde_json::from_str([QWEN_HALF_B, QWEN3, LLAMA][text]).unwrap();
+        for (key, odd) in [(key, odd), (second, other)] {
+            let name = config.keys().nth(key % config.len()).unwrap().clone();
+            // 1e400 is no number of JSON.
+            config.insert(name, serde_json::from_str(odds[odd]).unwrap_or(Value::Null));
+        }
+        let text = Value::Object(config).to_string();
+        match Architecture::from_config_json(text.as_bytes(), "m/config.json") {
+            Ok(shape) => proptest::prop_assert!(elements(&shape) > 0),
+            Err(error) => proptest::prop_assert!(error.to_string().contains("m/config.json")),
+        }
+    }
+}

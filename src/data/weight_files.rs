@@ -3,7 +3,7 @@
 //! Only headers are read. Invariant: names, shapes, types and lengths of all tensors are checked before [`places`]
 //! returns, so before the first number is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
@@ -126,13 +126,12 @@ pub fn places(dir: &ModelDir) -> Result<Places, DataError> {
         }
     }
     for (name, shard) in &dir.weight_map {
-        if !found.get(name).is_some_and(|(_, file)| *file == shard) {
-            let what = match found.get(name) {
-                Some((_, file)) => format!("{INDEX} puts it there, but it is in {}", file.display()),
-                None => format!("{INDEX} puts it there, but the file does not have it"),
-            };
-            return Err(tensor(shard, name, what, "fetch or write the index and all shards again"));
-        }
+        let what = match found.get(name) {
+            Some((_, file)) if *file == shard => continue,
+            Some((_, file)) => format!("{INDEX} puts it there, but it is in {}", file.display()),
+            None => format!("{INDEX} puts it there, but the file does not have it"),
+        };
+        return Err(tensor(shard, name, what, "fetch or write the index and all shards again"));
     }
     let parameters = dir.architecture.parameters();
     complete(dir, &parameters, &found)?;
@@ -177,16 +176,15 @@ fn complete(
         };
         return Err(tensor(file, name, what, hint));
     }
-    let extra: Vec<(&String, &Path)> = found
-        .iter()
-        .filter(|(name, _)| {
-            !parameters.iter().any(|parameter| parameter.name == **name)
-                && !(dir.architecture.tied && *name == HEAD)
-                // Frequencies that old versions of transformers stored; they follow from config.json.
-                && !name.ends_with(".rotary_emb.inv_freq")
-        })
-        .map(|(name, (_, file))| (name, *file))
-        .collect();
+    let names: BTreeSet<&str> = parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+    let expected = |name: &str| {
+        names.contains(name)
+            || (dir.architecture.tied && name == HEAD)
+            // Frequencies that old versions of transformers stored; they follow from config.json.
+            || name.ends_with(".rotary_emb.inv_freq")
+    };
+    let extra: Vec<(&String, &Path)> =
+        found.iter().filter(|(name, _)| !expected(name)).map(|(name, (_, file))| (name, *file)).collect();
     if let Some((name, file)) = extra.first() {
         let what = format!(
             "the architecture of config.json has no such tensor{}",

@@ -13,7 +13,7 @@ use crate::data::Parameter;
 use super::TorchError;
 
 /// Entries that a thread draws at a time.
-const BLOCK: usize = 1 << 19;
+const BLOCK: usize = 1 << 17;
 /// Standard deviation of matrices: `initializer_range` of the supported families.
 const DEVIATION: f64 = 0.02;
 
@@ -25,7 +25,7 @@ pub(super) fn tensor(parameter: &Parameter, seed: u64, kind: Kind) -> Result<Ten
     let shape: Vec<i64> = parameter.shape.iter().map(|&n| n as i64).collect();
     let options = (kind, Device::Cpu);
     if shape.len() == 1 {
-        let bias = parameter.name.ends_with(".bias");
+        let bias = parameter.name.ends_with("_proj.bias");
         return Ok(if bias {
             Tensor::f_zeros(shape.as_slice(), options)?
         } else {

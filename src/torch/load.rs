@@ -13,7 +13,7 @@ use crate::data::{DataError, Place, Stored};
 use super::TorchError;
 
 /// Numbers that are read at a time.
-const BLOCK: usize = 1 << 22;
+const BLOCK: usize = 1 << 18;
 
 /// A tensor's numbers, converted to `kind` on `device`.
 ///
@@ -27,7 +27,7 @@ pub(super) fn tensor(place: &Place, kind: Kind, device: Device) -> Result<Tensor
     let (mut wrong, mut first) = (0, None);
     while let Some((at, block)) = reader.next()? {
         let mut part = flat.f_narrow(0, at as i64, block.numel() as i64)?;
-        let _ = part.f_copy_(&block)?;
+        part.f_copy_(&block)?;
         // NaN is passed on by `max`, so a finite one vouches for the block.
         if !f64::try_from(part.f_abs()?.f_max()?.f_to_kind(Kind::Double)?)?.is_finite() {
             let bad = part.f_isfinite()?.f_logical_not()?;

@@ -21,6 +21,7 @@ mod rotary;
 mod sampler;
 mod scores;
 mod setup;
+mod slots;
 mod sparse_adamw;
 mod take_over;
 mod train;

@@ -3,13 +3,15 @@
 //! Shape legend: b batch, t new tokens, s cached and new tokens, h hidden, n query heads, k key-value heads, d head
 //! width, v vocabulary. Sources: technical reports of Qwen2 (arXiv 2407.10671), Qwen3 (2505.09388) and Llama 3
 //! (2407.21783); numerics follow transformers' `modeling_qwen2`, `modeling_qwen3` and `modeling_llama` (RMSNorm in
-//! float32, rotary halves). What a family has and another does not is in `Slots`.
+//! float32, rotary halves). What a family has and another does not
+//! is in `slots.rs`.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::data::Architecture;
 
 use super::rotary::{Rotary, rotate};
+use super::slots::Slots;
 use super::{TorchError, Weights};
 
 /// A score that softmax turns into zero, yet finite: a row that is masked throughout stays free of NaN.
@@ -22,46 +24,6 @@ pub struct Model {
     pub weights: Weights,
     slots: Slots,
     rotary: Rotary,
-}
-
-/// Where a layer's parameters stand in study order, counted from its first; a bias follows its matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slots {
-    query: usize,
-    key: usize,
-    value: usize,
-    output: usize,
-    /// Norm of the heads' queries; that of the keys follows.
-    head_norms: Option<usize>,
-    gate: usize,
-    up: usize,
-    down: usize,
-    attention_norm: usize,
-    mlp_norm: usize,
-    /// Parameters of a layer.
-    count: usize,
-}
-
-impl Slots {
-    fn new(shape: &Architecture) -> Self {
-        let projection = 1 + usize::from(shape.attention_bias);
-        let output = 3 * projection;
-        let after = output + 1 + usize::from(shape.output_bias());
-        let gate = after + 2 * usize::from(shape.head_norms());
-        Self {
-            query: 0,
-            key: projection,
-            value: 2 * projection,
-            output,
-            head_norms: shape.head_norms().then_some(after),
-            gate,
-            up: gate + 1,
-            down: gate + 2,
-            attention_norm: gate + 3,
-            mlp_norm: gate + 4,
-            count: gate + 5,
-        }
-    }
 }
 
 /// Keys and values of a batch, allocated once: `[b, k, capacity, d]` per layer.
@@ -336,39 +298,6 @@ mod tests {
 
     fn distance(a: &Tensor, b: &Tensor) -> f64 {
         f64::try_from((a - b).abs().max()).unwrap()
-    }
-
-    #[test]
-    fn slots_are_where_the_names_are() {
-        for family in crate::data::Family::ALL {
-            for bias in [false, true] {
-                let attention_bias = bias || family == crate::data::Family::Qwen2;
-                let shape = Architecture { family, attention_bias, ..tiny(true) };
-                let (slots, parameters) = (Slots::new(&shape), shape.parameters());
-                let names = [
-                    (slots.query, "self_attn.q_proj.weight"),
-                    (slots.key, "self_attn.k_proj.weight"),
-                    (slots.value, "self_attn.v_proj.weight"),
-                    (slots.output, "self_attn.o_proj.weight"),
-                    (slots.gate, "mlp.gate_proj.weight"),
-                    (slots.up, "mlp.up_proj.weight"),
-                    (slots.down, "mlp.down_proj.weight"),
-                    (slots.attention_norm, "input_layernorm.weight"),
-                    (slots.mlp_norm, "post_attention_layernorm.weight"),
-                ];
-                for layer in 0..shape.layers {
-                    let at = |slot: usize| parameters[1 + layer * slots.count + slot].name.clone();
-                    for (slot, name) in names {
-                        assert_eq!(at(slot), format!("model.layers.{layer}.{name}"));
-                    }
-                    if let Some(slot) = slots.head_norms {
-                        assert_eq!(at(slot), format!("model.layers.{layer}.self_attn.q_norm.weight"));
-                        assert_eq!(at(slot + 1), format!("model.layers.{layer}.self_attn.k_norm.weight"));
-                    }
-                }
-                assert_eq!(parameters[1 + shape.layers * slots.count].name, "model.norm.weight");
-            }
-        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use tickets::data::hub::{HubError, Told, Watch, fetch};
+use tickets::data::hub::{HubError, Settings, Told, Watch, fetch};
 
 use crate::server::{Act, Hub};
 use crate::support::{Cache, pinned, settings};
@@ -38,7 +38,7 @@ fn refusals_and_absences_are_told_apart_and_not_tried_again() {
             &["no file config.json in tiny/chat at commit 0123456789ab (404)"],
         ),
         (list, Act::Status(418, ""), &["the hub answers 418"]),
-        (list, Act::Text("<html>"), &["it is not JSON", "login page"]),
+        (list, Act::NoJson, &["it is not JSON", "login page"]),
     ] {
         let hub = Hub::chat();
         let cache = Cache::new(&hub);
@@ -223,6 +223,27 @@ fn a_hub_that_goes_on_elsewhere_or_not_at_all_is_asked_for_all_of_it() {
         cache.fetch().expect("fetched");
         cache.holds_all_of(&hub);
     }
+}
+
+#[test]
+fn a_proxy_is_gone_through_unless_the_hub_is_excepted() {
+    let hub = Hub::chat();
+    let cache = Cache::new(&hub);
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("loopback");
+    let through = |without: &'static str| {
+        let (endpoint, cache) = (hub.endpoint.clone(), cache.path().to_path_buf());
+        let settings = Settings::from_variables(&move |name| match name {
+            "HF_ENDPOINT" => Some(endpoint.clone().into()),
+            "HF_HUB_CACHE" => Some(cache.clone().into()),
+            "HTTP_PROXY" => Some(format!("http://{closed}").into()),
+            "NO_PROXY" => Some(without.into()),
+            _ => None,
+        });
+        Settings { retry_after: Duration::from_millis(1), ..settings.expect("settings") }
+    };
+    let error = fetch(&through("localhost"), &pinned(), Watch::NOBODY).expect_err("nobody listens there");
+    assert!(error.may_pass() && hub.requests().is_empty(), "{error}");
+    fetch(&through("127.0.0.1"), &pinned(), Watch::NOBODY).expect("fetched");
 }
 
 #[test]

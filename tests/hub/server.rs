@@ -47,7 +47,7 @@ pub enum Act {
     /// A part of the file, but another one than was asked for.
     OtherRange,
     /// Something that is no answer of a hub.
-    Text(&'static str),
+    NoJson,
 }
 
 type Rule = Box<dyn Fn(&Request, usize) -> Act + Send>;
@@ -172,7 +172,7 @@ impl Hub {
         }
         let api = format!("/api/models/{ID}/revision/");
         let body = match request.path.strip_prefix(&api) {
-            Some(_) if matches!(act, Act::Text(_)) => b"<html>log in</html>".to_vec(),
+            Some(_) if matches!(act, Act::NoJson) => b"<html>log in</html>".to_vec(),
             Some(rest) if rest.starts_with("main") || rest.starts_with(COMMIT) => self.listing(),
             _ => {
                 let name = request.path.rsplit('/').next().unwrap_or_default();

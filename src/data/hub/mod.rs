@@ -13,6 +13,7 @@ mod files;
 #[cfg(feature = "torch")]
 mod http;
 mod layout;
+mod proxies;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use error::HubError;
 #[cfg(feature = "torch")]
 pub use fetch::{Snapshot, Told, Watch, digests, fetch};
 pub use layout::{Kind, Pinned};
+pub use proxies::Proxies;
 pub use settings::{Settings, cache_folder};
 
 use layout::Layout;

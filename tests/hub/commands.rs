@@ -117,12 +117,10 @@ fn a_sweep_fetches_trains_and_the_next_asks_nothing() {
     for (seed, variables) in
         [("seed=7", &[("HF_ENDPOINT", "http://127.0.0.1:9")][..]), ("seed=8", &[("HF_HUB_OFFLINE", "1")])]
     {
-        site.run(&["sweep", "m.toml", "--set", seed], variables).ends(0);
+        site.run(&["work", "m.toml", "--set", seed], variables).ends(0);
     }
     // Another results folder: the base is checked anew, from the cache alone.
-    site.run(&["sweep", "m.toml", "--results", "other"], &[("TRANSFORMERS_OFFLINE", "yes")]).ends(0);
-    let path = site.bench.path("exported");
-    site.run(&["export", "m.toml", "--base", "--out", path.to_str().expect("UTF-8")], &[]);
+    site.run(&["work", "m.toml", "--results", "other"], &[("TRANSFORMERS_OFFLINE", "yes")]).ends(0);
     assert_eq!(site.hub.requests(), []);
 }
 
@@ -168,7 +166,7 @@ fn a_hub_that_refuses_fails_the_base_with_advice_and_the_next_sweep_goes_on() {
     assert!(!said.all().contains("secret"));
     assert_eq!(site.hub.requests(), []);
     site.hub.acts(|_, _| Act::Serve);
-    site.run(&["sweep", "m.toml"], &[]).ends(0);
+    site.run(&["work", "m.toml"], &[]).ends(0);
 }
 
 #[test]
@@ -180,7 +178,7 @@ fn a_cache_that_changed_is_an_error_and_one_that_was_emptied_is_filled() {
     let snapshot = site.repository().join("snapshots").join(COMMIT);
     let more = snapshot.join("generation_config.json");
     fs::write(&more, r#"{"eos_token_id": 3}"#).expect("writable");
-    site.run(&["sweep", "m.toml", "--set", "seed=7"], &[])
+    site.run(&["work", "m.toml", "--set", "seed=7"], &[])
         .ends(6)
         .names(&["generation_config.json has changed"]);
     fs::remove_file(&more).expect("there");
@@ -188,18 +186,16 @@ fn a_cache_that_changed_is_an_error_and_one_that_was_emptied_is_filled() {
     let config = fs::canonicalize(snapshot.join("config.json")).expect("a link");
     let text = fs::read_to_string(&config).expect("readable");
     fs::write(&config, text.replace("1e-06", "1e-05")).expect("writable");
-    let said = site.run(&["sweep", "m.toml", "--set", "seed=7"], &[]).ends(6);
+    let said = site.run(&["work", "m.toml", "--set", "seed=7"], &[]).ends(6);
     said.names(&["config.json has changed since the base of these runs was checked", "remove the file"]);
     assert_eq!(site.hub.requests(), []);
     // The advice helps; and a cache that is gone is fetched again, and compared.
     fs::remove_file(&config).expect("there");
-    site.run(&["sweep", "m.toml", "--set", "seed=7"], &[]).ends(0);
+    site.run(&["work", "m.toml", "--set", "seed=7"], &[]).ends(0);
     fs::remove_dir_all(site.repository()).expect("there");
-    site.run(&["sweep", "m.toml", "--set", "seed=8"], &[])
-        .ends(0)
-        .names(&["no longer complete in the cache"]);
+    site.run(&["work", "m.toml", "--set", "seed=8"], &[]).ends(0).names(&["no longer complete in the cache"]);
     fs::remove_dir_all(site.repository()).expect("there");
-    site.run(&["sweep", "m.toml", "--set", "seed=9"], &[("HF_HUB_OFFLINE", "1")])
+    site.run(&["work", "m.toml", "--set", "seed=9"], &[("HF_HUB_OFFLINE", "1")])
         .ends(6)
         .names(&["offline mode"]);
 }
@@ -208,9 +204,9 @@ fn a_cache_that_changed_is_an_error_and_one_that_was_emptied_is_filled() {
 const SCRIPT: &str = r#"
     mkdir disk && mount -t tmpfs -o size=300k tmpfs disk || exit 90
     export HF_HUB_CACHE=$PWD/disk/hub
-    "$TICKETS" sweep m.toml; echo "sweep $?"
+    "$TICKETS" work m.toml; echo "work $?"
     mount -o remount,size=30m disk || exit 91
-    "$TICKETS" sweep m.toml; echo "sweep $?"
+    "$TICKETS" work m.toml; echo "work $?"
 "#;
 
 #[test]
@@ -236,7 +232,7 @@ fn a_disk_that_is_too_small_is_said_before_anything_comes() {
     let done = outer.env("TICKETS", Path::new(env!("CARGO_BIN_EXE_tickets"))).output().expect("unshare");
     let said =
         format!("{}\n{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    let codes: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("sweep ")).collect();
+    let codes: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("work ")).collect();
     assert_eq!(codes, ["5", "0"], "{said}");
     for phrase in
         ["disk-full", "download tiny/chat at commit 0123456789ab: 1.0 MiB are to come", "HF_HUB_CACHE"]

@@ -77,7 +77,7 @@ pub enum HubError {
         what: String,
     },
     /// The network or the hub gave trouble, each time it was tried.
-    #[error("{url}: {what}; tried {tries} times{}", if *kept > 0 { format!("; {} are here and are kept", human_bytes(*kept)) } else { String::new() })]
+    #[error("{url}: {what}{}{}", if *tries > 1 { format!("; tried {tries} times") } else { String::new() }, if *kept > 0 { format!("; {} are here and are kept", human_bytes(*kept)) } else { String::new() })]
     Trouble {
         /// What was asked for.
         url: String,

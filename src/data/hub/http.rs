@@ -276,7 +276,8 @@ impl Http {
         // A certificate that does not serve now does not serve in a moment.
         if what.contains("certificate") || what.contains("Certificate") {
             let what = format!("{what} (REQUESTS_CA_BUNDLE names certificates to trust)");
-            return HubError::Trouble { url: url.into(), what, tries: 1, kept: 0 }.into();
+            let url = url.split('?').next().unwrap_or(url).to_owned();
+            return HubError::Trouble { url, what, tries: 1, kept: 0 }.into();
         }
         Fault::Passing(what, None)
     }

@@ -5,6 +5,7 @@
 //! models--OWNER--NAME/snapshots/COMMIT/FILE        a symbolic link to them
 //! models--OWNER--NAME/refs/main                    the commit that `main` was when it was asked for
 //! models--OWNER--NAME/.no_exist/COMMIT/FILE        that commit has no such file
+//! models--OWNER--NAME/trees/COMMIT.json            all files of that commit, where newer versions of Python's library asked
 //! .locks/models--OWNER--NAME/DIGEST.lock           held while they come
 //! ```
 
@@ -114,6 +115,14 @@ impl Layout {
     pub fn main(&self) -> Option<String> {
         let text = std::fs::read_to_string(self.repository().join("refs/main")).ok()?;
         Some(text.trim().to_owned()).filter(|text| is_commit(text))
+    }
+
+    /// The names of all files of the commit, where Python's library left them.
+    pub fn listed(&self) -> Option<Vec<String>> {
+        let path = self.repository().join("trees").join(format!("{}.json", self.commit));
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let files = value["files"].as_object().filter(|_| value["format_version"] == 1)?;
+        Some(files.keys().cloned().collect())
     }
 
     /// The blob that a file of the commit links to, by its name.

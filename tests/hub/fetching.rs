@@ -220,7 +220,9 @@ fn two_that_fetch_at_once_fetch_once() {
     let cache = Cache::new(&hub);
     std::thread::scope(|scope| {
         let fetched: Vec<_> = (0..3).map(|_| scope.spawn(|| cache.fetch().expect("fetched"))).collect();
-        fetched.into_iter().for_each(|thread| drop(thread.join().expect("no panic")));
+        for thread in fetched {
+            drop(thread.join().expect("no panic"));
+        }
     });
     cache.holds_all_of(&hub);
     let asked = hub.requests();

@@ -195,7 +195,9 @@ impl Hub {
         }
         let mut rest = body[from.unwrap_or(0)..].to_vec();
         if matches!(act, Act::Wrong) {
-            rest.iter_mut().for_each(|byte| *byte = !*byte);
+            for byte in &mut rest {
+                *byte = !*byte;
+            }
         }
         let (status, range) = match from {
             Some(from) => (206, format!("content-range: bytes {from}-{}/{whole}\r\n", whole - 1)),
@@ -244,7 +246,7 @@ pub fn is_large(name: &str) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

@@ -94,7 +94,7 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     }
     if settings.offline {
         let cache = settings.cache.clone();
-        return Err(HubError::Offline { repo: repo.clone(), missing: found.missing, cache });
+        return Err(HubError::Offline { repo: repo.clone().into(), missing: found.missing, cache });
     }
     let client = Client::new(settings)?;
     let there = match client.files(repo, watch.stop) {
@@ -107,7 +107,7 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
         there => there?,
     };
     let fetcher = Fetcher { settings, client, repo, layout: &layout, watch };
-    let unusable = |what| HubError::Unusable { repo: repo.clone(), what };
+    let unusable = |what| HubError::Unusable { repo: repo.clone().into(), what };
     let names: Vec<&str> = there.keys().map(String::as_str).collect();
     if let Some(name) = NEEDED.into_iter().find(|name| !there.contains_key(*name)) {
         return Err(unusable(format!("it has no {name}")));
@@ -193,7 +193,7 @@ impl Fetcher<'_> {
         if let Some(free) =
             free_space(&folder).ok().and_then(|space| space.bytes).filter(|free| *free < needed)
         {
-            return Err(HubError::Space { repo: self.repo.clone(), needed, free, folder });
+            return Err(HubError::Space { repo: self.repo.clone().into(), needed, free, folder });
         }
         (self.watch.tell)(Told::Begin { bytes: total });
         let mut before = 0;
@@ -261,7 +261,7 @@ impl Fetcher<'_> {
             }
             partial.restart().map_err(HubError::Cache)?;
             let error = HubError::Digest {
-                repo: self.repo.clone(),
+                repo: self.repo.clone().into(),
                 file: file.name.clone(),
                 method: file.blob.method(),
                 expected: file.blob.to_string(),

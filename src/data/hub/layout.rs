@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 
+#[cfg(feature = "torch")]
 use super::digest::BlobName;
 
 /// What a repository holds.
@@ -81,6 +82,15 @@ impl Layout {
         self.repository().join("snapshots").join(&self.commit)
     }
 
+    /// What `main` was when somebody last asked.
+    pub fn main(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.repository().join("refs/main")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| is_commit(text))
+    }
+}
+
+#[cfg(feature = "torch")]
+impl Layout {
     /// A file of the commit: as a rule a link to a blob.
     pub fn file(&self, name: &str) -> PathBuf {
         self.snapshot().join(name)
@@ -111,12 +121,6 @@ impl Layout {
         self.repository().join(".no_exist").join(&self.commit).join(name)
     }
 
-    /// What `main` was when somebody last asked.
-    pub fn main(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.repository().join("refs/main")).ok()?;
-        Some(text.trim().to_owned()).filter(|text| is_commit(text))
-    }
-
     /// The names of all files of the commit, where Python's library left them.
     pub fn listed(&self) -> Option<Vec<String>> {
         let path = self.repository().join("trees").join(format!("{}.json", self.commit));
@@ -141,6 +145,7 @@ pub fn is_commit(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "torch")]
     #[test]
     fn files_lie_where_python_looks_for_them() {
         let commit = "a".repeat(40);

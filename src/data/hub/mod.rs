@@ -5,10 +5,12 @@
 
 #[cfg(feature = "torch")]
 mod client;
+#[cfg(feature = "torch")]
 mod digest;
 mod error;
 #[cfg(feature = "torch")]
 mod fetch;
+#[cfg(feature = "torch")]
 mod files;
 #[cfg(feature = "torch")]
 mod http;
@@ -43,6 +45,7 @@ pub fn cached_in(cache: &Path, id: &str, revision: Option<&str>) -> Option<PathB
 }
 
 /// The files of a model that a folder has, by name.
+#[cfg(feature = "torch")]
 pub fn model_files(folder: &Path) -> Vec<String> {
     files::look(folder, |_| true).present
 }

@@ -33,7 +33,7 @@ impl Proxies {
     }
 
     /// The proxy for an address.
-    #[cfg_attr(not(feature = "torch"), expect(dead_code, reason = "only the client goes through a proxy"))]
+    #[cfg(feature = "torch")]
     pub(super) fn of(&self, url: &str) -> Option<&str> {
         let (scheme, rest) = url.split_once("://")?;
         let proxy = if scheme.eq_ignore_ascii_case("https") { &self.encrypted } else { &self.plain };
@@ -46,6 +46,7 @@ impl Proxies {
     }
 }
 
+#[cfg(feature = "torch")]
 fn covers(name: &str, host: &str, authority: &str) -> bool {
     let name = name.trim_start_matches("*.").trim_start_matches('.');
     name == "*"
@@ -54,7 +55,7 @@ fn covers(name: &str, host: &str, authority: &str) -> bool {
         || host.strip_suffix(name).is_some_and(|before| before.ends_with('.'))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "torch"))]
 mod tests {
     use super::*;
 

@@ -126,13 +126,11 @@ pub fn cache_folder(variable: Variables) -> Option<PathBuf> {
 /// The folder of Hugging Face's tools.
 fn home(variable: Variables) -> Option<PathBuf> {
     let user = || Some(PathBuf::from(set(variable, "HOME")?).join(".cache"));
-    match set(variable, "HF_HOME") {
-        Some(value) => Some(expanded(variable, &value)),
-        None => {
-            let cache = set(variable, "XDG_CACHE_HOME").map(|value| expanded(variable, &value)).or_else(user);
-            Some(cache?.join("huggingface"))
-        }
+    if let Some(value) = set(variable, "HF_HOME") {
+        return Some(expanded(variable, &value));
     }
+    let cache = set(variable, "XDG_CACHE_HOME").map(|value| expanded(variable, &value)).or_else(user);
+    Some(cache?.join("huggingface"))
 }
 
 /// A path in which `~` at the beginning is the home folder.

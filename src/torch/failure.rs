@@ -112,11 +112,7 @@ impl RunError {
             )
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
-            Self::Hub(HubError::Stopped) => FailureClass::Interrupted,
-            Self::Hub(HubError::Unpinned { .. }) => FailureClass::BadConfig,
-            Self::Hub(error) if error.is_disk_full() => FailureClass::DiskFull,
-            Self::Hub(error) if error.may_pass() => FailureClass::Infra,
-            Self::Hub(_) => FailureClass::BadInput,
+            Self::Hub(error) => of_hub(error),
             Self::Store(_) | Self::NoArtifact { .. } | Self::NotFinished { .. } => FailureClass::Store,
             Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } | Self::OtherInputs { .. } => {
                 FailureClass::Infra
@@ -152,6 +148,17 @@ impl From<RunError> for Failure {
         let hint = error.hint();
         let code = if error.class() == FailureClass::DiskFull { Code::Store } else { Code::Environment };
         Self::new(code, error, hint)
+    }
+}
+
+/// What will not go better by itself is an input, or a configuration, that has to be put right.
+fn of_hub(error: &HubError) -> FailureClass {
+    match error {
+        HubError::Stopped => FailureClass::Interrupted,
+        HubError::Unpinned { .. } => FailureClass::BadConfig,
+        error if error.is_disk_full() => FailureClass::DiskFull,
+        error if error.may_pass() => FailureClass::Infra,
+        _ => FailureClass::BadInput,
     }
 }
 

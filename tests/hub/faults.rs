@@ -1,10 +1,11 @@
 //! A hub, a network or a disk that goes wrong: what is said, what is tried again, and that nothing half is taken for whole.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use tickets::data::hub::{HubError, Told, Watch, fetch};
+use tickets::data::hub::{HubError, Settings, Told, Watch, fetch};
 
 use crate::server::{Act, Hub};
 use crate::support::{Cache, pinned, settings};
@@ -38,7 +39,7 @@ fn refusals_and_absences_are_told_apart_and_not_tried_again() {
             &["no file config.json in tiny/chat at commit 0123456789ab (404)"],
         ),
         (list, Act::Status(418, ""), &["the hub answers 418"]),
-        (list, Act::Text("<html>"), &["it is not JSON", "login page"]),
+        (list, Act::NoJson, &["it is not JSON", "login page"]),
     ] {
         let hub = Hub::chat();
         let cache = Cache::new(&hub);
@@ -226,6 +227,27 @@ fn a_hub_that_goes_on_elsewhere_or_not_at_all_is_asked_for_all_of_it() {
 }
 
 #[test]
+fn a_proxy_is_gone_through_unless_the_hub_is_excepted() {
+    let hub = Hub::chat();
+    let cache = Cache::new(&hub);
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("loopback");
+    let through = |without: &'static str| {
+        let (endpoint, cache) = (hub.endpoint.clone(), cache.path().to_path_buf());
+        let settings = Settings::from_variables(&move |name| match name {
+            "HF_ENDPOINT" => Some(endpoint.clone().into()),
+            "HF_HUB_CACHE" => Some(cache.clone().into()),
+            "HTTP_PROXY" => Some(format!("http://{closed}").into()),
+            "NO_PROXY" => Some(without.into()),
+            _ => None,
+        });
+        Settings { retry_after: Duration::from_millis(1), ..settings.expect("settings") }
+    };
+    let error = fetch(&through("localhost"), &pinned(), Watch::NOBODY).expect_err("nobody listens there");
+    assert!(error.may_pass() && hub.requests().is_empty(), "{error}");
+    fetch(&through("127.0.0.1"), &pinned(), Watch::NOBODY).expect("fetched");
+}
+
+#[test]
 fn redirects_in_a_circle_end() {
     let hub = Hub::chat();
     let cache = Cache::new(&hub);
@@ -247,18 +269,23 @@ fn a_cache_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_server_without_the_right_certificate_is_no_hub() {
-    // It speaks no TLS at all: what matters is that ours is compiled in and begins with it.
-    let hub = Hub::chat();
-    let cache = Cache::new(&hub);
-    let mut encrypted = settings(&hub.endpoint.replace("http://", "https://"), cache.path());
+fn an_encrypted_hub_is_spoken_to_encrypted() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let endpoint = format!("https://{}", listener.local_addr().expect("an address"));
+    let hello = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut first = [0; 6];
+        stream.read_exact(&mut first).expect("a greeting");
+        // A fatal alert: handshake failure.
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]).expect("it listens");
+        first
+    });
+    let cache = tempfile::tempdir().expect("a folder");
+    let mut encrypted = settings(&endpoint, cache.path());
     encrypted.retry_after = Duration::from_millis(1);
-    let error = fetch(&encrypted, &pinned(), Watch::NOBODY).expect_err("no TLS").to_string();
-    assert!(!error.contains("TLS is required") && !error.contains("not supported"), "{error}");
-    assert!(
-        error.contains("no encrypted connection")
-            || error.contains("no connection")
-            || error.contains("nothing came"),
-        "{error}"
-    );
+    let error = fetch(&encrypted, &pinned(), Watch::NOBODY).expect_err("no handshake");
+    assert!(error.may_pass() && error.to_string().contains("/api/models/tiny/chat"), "{error}");
+    // A record of a handshake, and in it a client's hello.
+    let first = hello.join().expect("no panic");
+    assert_eq!((first[0], first[1], first[5]), (0x16, 3, 1), "TLS is compiled in");
 }

@@ -108,9 +108,27 @@ fn a_cache_that_python_filled_is_used_without_a_request() {
     let told = told.into_inner();
     assert!(matches!(&told[..], [Told::Note(note)] if note.contains("generation_config.json")), "{told:?}");
     assert_eq!(hub.requests(), []);
+    // A hub that is not to be had is no reason not to use what is there.
+    let mut away = cache.settings.clone();
+    away.endpoint = "http://127.0.0.1:9".into();
+    let told = std::cell::RefCell::new(Vec::new());
+    let tell = |what| told.borrow_mut().push(what);
+    let found = fetch(&away, &pinned(), Watch { stop: &|| false, tell: &tell });
+    assert_eq!(found.expect("used").files, FILES);
+    let told = told.into_inner();
+    assert!(matches!(&told[..], [Told::Note(note)] if note.contains("no connection")), "{told:?}");
     assert_eq!(cache.fetch().expect("there").files.len(), 6);
     // The blob was there, so only the list was asked for.
     assert_eq!(hub.requests().len(), 1);
+    // Newer versions of Python's library leave the list of a commit's files.
+    fs::remove_file(cache.file("generation_config.json")).expect("there");
+    fs::create_dir_all(cache.repository().join("trees")).expect("writable");
+    let names: serde_json::Map<_, _> =
+        FILES.iter().map(|name| ((*name).into(), serde_json::json!({}))).collect();
+    let tree = serde_json::json!({ "format_version": 1, "files": names });
+    fs::write(cache.repository().join(format!("trees/{COMMIT}.json")), tree.to_string()).expect("writable");
+    assert_eq!(cache.fetch().expect("there").files, FILES);
+    assert_eq!(hub.requests(), []);
 }
 
 #[test]
@@ -202,7 +220,9 @@ fn two_that_fetch_at_once_fetch_once() {
     let cache = Cache::new(&hub);
     std::thread::scope(|scope| {
         let fetched: Vec<_> = (0..3).map(|_| scope.spawn(|| cache.fetch().expect("fetched"))).collect();
-        fetched.into_iter().for_each(|thread| drop(thread.join().expect("no panic")));
+        for thread in fetched {
+            drop(thread.join().expect("no panic"));
+        }
     });
     cache.holds_all_of(&hub);
     let asked = hub.requests();

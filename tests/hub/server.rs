@@ -47,7 +47,7 @@ pub enum Act {
     /// A part of the file, but another one than was asked for.
     OtherRange,
     /// Something that is no answer of a hub.
-    Text(&'static str),
+    NoJson,
 }
 
 type Rule = Box<dyn Fn(&Request, usize) -> Act + Send>;
@@ -172,7 +172,7 @@ impl Hub {
         }
         let api = format!("/api/models/{ID}/revision/");
         let body = match request.path.strip_prefix(&api) {
-            Some(_) if matches!(act, Act::Text(_)) => b"<html>log in</html>".to_vec(),
+            Some(_) if matches!(act, Act::NoJson) => b"<html>log in</html>".to_vec(),
             Some(rest) if rest.starts_with("main") || rest.starts_with(COMMIT) => self.listing(),
             _ => {
                 let name = request.path.rsplit('/').next().unwrap_or_default();
@@ -195,7 +195,9 @@ impl Hub {
         }
         let mut rest = body[from.unwrap_or(0)..].to_vec();
         if matches!(act, Act::Wrong) {
-            rest.iter_mut().for_each(|byte| *byte = !*byte);
+            for byte in &mut rest {
+                *byte = !*byte;
+            }
         }
         let (status, range) = match from {
             Some(from) => (206, format!("content-range: bytes {from}-{}/{whole}\r\n", whole - 1)),
@@ -244,7 +246,7 @@ pub fn is_large(name: &str) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

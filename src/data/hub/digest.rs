@@ -1,6 +1,6 @@
 //! The names of blobs, which are digests of their bytes: SHA-256 for large files, and for others what git calls them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The name of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +34,6 @@ impl BlobName {
     ///
     /// # Errors
     /// When they cannot be read.
-    #[cfg(feature = "torch")]
     pub fn of(
         &self,
         mut reader: impl std::io::Read,
@@ -60,7 +59,10 @@ impl BlobName {
                 Err(error) => return Err(error),
             }
         }
-        let hex = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hex = String::new();
+        for byte in context.finish().as_ref() {
+            let _ = write!(hex, "{byte:02x}");
+        }
         Ok(Some(match self {
             Self::Sha256(_) => Self::Sha256(hex),
             Self::Git(_) => Self::Git(hex),
@@ -75,7 +77,7 @@ impl fmt::Display for BlobName {
     }
 }
 
-#[cfg(all(test, feature = "torch"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

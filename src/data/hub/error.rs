@@ -32,7 +32,7 @@ pub enum HubError {
     #[error("{repo} is not complete in the cache {}: {} missing, and this is offline mode", cache.display(), missing.join(", "))]
     Offline {
         /// What was wanted.
-        repo: Pinned,
+        repo: Box<Pinned>,
         /// Files that are not there.
         missing: Vec<String>,
         /// The folder of the cache.
@@ -64,7 +64,7 @@ pub enum HubError {
     #[error("use {repo}: {what}")]
     Unusable {
         /// The repository.
-        repo: Pinned,
+        repo: Box<Pinned>,
         /// What is missing, and what is there instead.
         what: String,
     },
@@ -77,7 +77,7 @@ pub enum HubError {
         what: String,
     },
     /// The network or the hub gave trouble, each time it was tried.
-    #[error("{url}: {what}; tried {tries} times{}", if *kept > 0 { format!("; {} are here and are kept", human_bytes(*kept)) } else { String::new() })]
+    #[error("{url}: {what}{}{}", if *tries > 1 { format!("; tried {tries} times") } else { String::new() }, if *kept > 0 { format!("; {} are here and are kept", human_bytes(*kept)) } else { String::new() })]
     Trouble {
         /// What was asked for.
         url: String,
@@ -92,7 +92,7 @@ pub enum HubError {
     #[error("{file} of {repo} has the {method} {found}, and {expected} is expected")]
     Digest {
         /// The repository.
-        repo: Pinned,
+        repo: Box<Pinned>,
         /// The file.
         file: String,
         /// How the digests are made.
@@ -124,7 +124,7 @@ pub enum HubError {
     #[error("download {repo}: {} are to come, and {} has {} free", human_bytes(*needed), folder.display(), human_bytes(*free))]
     Space {
         /// The repository.
-        repo: Pinned,
+        repo: Box<Pinned>,
         /// Bytes that are missing.
         needed: u64,
         /// Bytes that are free.

@@ -69,36 +69,45 @@ pub struct Snapshot {
 /// When something is missing that cannot be had, or is not what its name says.
 pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapshot, HubError> {
     let layout = Layout::new(&settings.cache, repo);
-    let found = look(&layout.snapshot(), |name| layout.absent(name).is_file());
+    let listed = layout.listed();
+    let unlisted = |name: &str| listed.as_ref().is_some_and(|names| !names.iter().any(|known| known == name));
+    let found = look(&layout.snapshot(), |name| layout.absent(name).is_file() || unlisted(name));
     let snapshot = |mut files: Vec<String>| {
         files.sort();
         Snapshot { folder: layout.snapshot(), files }
     };
-    let complete = found.missing.is_empty() && (found.unknown.is_empty() || settings.offline);
-    if complete {
-        let damage = damaged(&layout, &found, watch)?;
-        match damage {
-            None => {
-                if !found.unknown.is_empty() {
-                    (watch.tell)(Told::Note(format!(
-                        "offline: whether {repo} has {} is not known; it is used without",
-                        found.unknown.join(", ")
-                    )));
-                }
+    let not_known = found.unknown.join(", ");
+    let mut serves = false;
+    if found.missing.is_empty() {
+        match damaged(&layout, &found, watch)? {
+            None if found.unknown.is_empty() => return Ok(snapshot(found.present)),
+            None if settings.offline => {
+                let note =
+                    format!("offline: whether {repo} has {not_known} is not known; it is used without");
+                (watch.tell)(Told::Note(note));
                 return Ok(snapshot(found.present));
             }
+            None => serves = true,
             Some(error) if settings.offline => return Err(error),
             Some(error) => (watch.tell)(Told::Note(format!("{error}: it is fetched again"))),
         }
     }
     if settings.offline {
         let cache = settings.cache.clone();
-        return Err(HubError::Offline { repo: repo.clone(), missing: found.missing, cache });
+        return Err(HubError::Offline { repo: repo.clone().into(), missing: found.missing, cache });
     }
     let client = Client::new(settings)?;
-    let there = client.files(repo, watch.stop)?;
+    let there = match client.files(repo, watch.stop) {
+        // A machine without a network, and a cache that Python filled.
+        Err(error @ HubError::Trouble { .. }) if serves => {
+            let note = format!("{error}: {repo} is used as the cache has it, without {not_known}");
+            (watch.tell)(Told::Note(note));
+            return Ok(snapshot(found.present));
+        }
+        there => there?,
+    };
     let fetcher = Fetcher { settings, client, repo, layout: &layout, watch };
-    let unusable = |what| HubError::Unusable { repo: repo.clone(), what };
+    let unusable = |what| HubError::Unusable { repo: repo.clone().into(), what };
     let names: Vec<&str> = there.keys().map(String::as_str).collect();
     if let Some(name) = NEEDED.into_iter().find(|name| !there.contains_key(*name)) {
         return Err(unusable(format!("it has no {name}")));
@@ -184,7 +193,7 @@ impl Fetcher<'_> {
         if let Some(free) =
             free_space(&folder).ok().and_then(|space| space.bytes).filter(|free| *free < needed)
         {
-            return Err(HubError::Space { repo: self.repo.clone(), needed, free, folder });
+            return Err(HubError::Space { repo: self.repo.clone().into(), needed, free, folder });
         }
         (self.watch.tell)(Told::Begin { bytes: total });
         let mut before = 0;
@@ -252,7 +261,7 @@ impl Fetcher<'_> {
             }
             partial.restart().map_err(HubError::Cache)?;
             let error = HubError::Digest {
-                repo: self.repo.clone(),
+                repo: self.repo.clone().into(),
                 file: file.name.clone(),
                 method: file.blob.method(),
                 expected: file.blob.to_string(),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::HeaderMap;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, config::AutoHeaderValue};
+use ureq::{Agent, Proxy, config::AutoHeaderValue};
 
 use super::{HubError, Settings};
 
@@ -169,6 +169,7 @@ impl Http {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
+            .proxy(None)
             .timeout_resolve(Some(longest))
             .timeout_connect(Some(longest))
             // Later than whoever waits gives up: it is for threads that nobody waits for any more.
@@ -208,6 +209,14 @@ impl Http {
         let own = origin(&self.settings.endpoint);
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(&url);
+            if let Some(proxy) = self.settings.proxies.of(&url) {
+                let Ok(proxy) = Proxy::new(proxy) else {
+                    let (name, value) = ("HTTPS_PROXY", proxy.to_owned());
+                    let what = "it is no address of a proxy (nor HTTP_PROXY or ALL_PROXY)";
+                    return drop(to.send(Piece::Failed(HubError::Setting { name, value, what }.into())));
+                };
+                request = request.config().proxy(Some(proxy)).build();
+            }
             if let Some(token) = self.settings.token.as_ref().filter(|_| origin(&url) == own) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
@@ -267,7 +276,8 @@ impl Http {
         // A certificate that does not serve now does not serve in a moment.
         if what.contains("certificate") || what.contains("Certificate") {
             let what = format!("{what} (REQUESTS_CA_BUNDLE names certificates to trust)");
-            return HubError::Trouble { url: url.into(), what, tries: 1, kept: 0 }.into();
+            let url = url.split('?').next().unwrap_or(url).to_owned();
+            return HubError::Trouble { url, what, tries: 1, kept: 0 }.into();
         }
         Fault::Passing(what, None)
     }

@@ -5,6 +5,7 @@
 //! models--OWNER--NAME/snapshots/COMMIT/FILE        a symbolic link to them
 //! models--OWNER--NAME/refs/main                    the commit that `main` was when it was asked for
 //! models--OWNER--NAME/.no_exist/COMMIT/FILE        that commit has no such file
+//! models--OWNER--NAME/trees/COMMIT.json            all files of that commit, where newer versions of Python's library asked
 //! .locks/models--OWNER--NAME/DIGEST.lock           held while they come
 //! ```
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 
+#[cfg(feature = "torch")]
 use super::digest::BlobName;
 
 /// What a repository holds.
@@ -80,6 +82,15 @@ impl Layout {
         self.repository().join("snapshots").join(&self.commit)
     }
 
+    /// What `main` was when somebody last asked.
+    pub fn main(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.repository().join("refs/main")).ok()?;
+        Some(text.trim().to_owned()).filter(|text| is_commit(text))
+    }
+}
+
+#[cfg(feature = "torch")]
+impl Layout {
     /// A file of the commit: as a rule a link to a blob.
     pub fn file(&self, name: &str) -> PathBuf {
         self.snapshot().join(name)
@@ -110,10 +121,12 @@ impl Layout {
         self.repository().join(".no_exist").join(&self.commit).join(name)
     }
 
-    /// What `main` was when somebody last asked.
-    pub fn main(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.repository().join("refs/main")).ok()?;
-        Some(text.trim().to_owned()).filter(|text| is_commit(text))
+    /// The names of all files of the commit, where Python's library left them.
+    pub fn listed(&self) -> Option<Vec<String>> {
+        let path = self.repository().join("trees").join(format!("{}.json", self.commit));
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let files = value["files"].as_object().filter(|_| value["format_version"] == 1)?;
+        Some(files.keys().cloned().collect())
     }
 
     /// The blob that a file of the commit links to, by its name.
@@ -132,6 +145,7 @@ pub fn is_commit(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "torch")]
     #[test]
     fn files_lie_where_python_looks_for_them() {
         let commit = "a".repeat(40);

@@ -5,14 +5,17 @@
 
 #[cfg(feature = "torch")]
 mod client;
+#[cfg(feature = "torch")]
 mod digest;
 mod error;
 #[cfg(feature = "torch")]
 mod fetch;
+#[cfg(feature = "torch")]
 mod files;
 #[cfg(feature = "torch")]
 mod http;
 mod layout;
+mod proxies;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ pub use error::HubError;
 #[cfg(feature = "torch")]
 pub use fetch::{Snapshot, Told, Watch, digests, fetch};
 pub use layout::{Kind, Pinned};
+pub use proxies::Proxies;
 pub use settings::{Settings, cache_folder};
 
 use layout::Layout;
@@ -41,6 +45,7 @@ pub fn cached_in(cache: &Path, id: &str, revision: Option<&str>) -> Option<PathB
 }
 
 /// The files of a model that a folder has, by name.
+#[cfg(feature = "torch")]
 pub fn model_files(folder: &Path) -> Vec<String> {
     files::look(folder, |_| true).present
 }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::HubError;
+use super::{HubError, Proxies};
 
 /// Where to ask when nothing is said.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -32,6 +32,8 @@ pub struct Settings {
     pub pause_within: Duration,
     /// The pause before the second try; each further one is twice as long.
     pub retry_after: Duration,
+    /// What requests go through.
+    pub proxies: Proxies,
     /// Certificates to trust in place of those built in, in PEM.
     pub certificates: Option<PathBuf>,
 }
@@ -90,6 +92,7 @@ impl Settings {
             answer_within: seconds("HF_HUB_ETAG_TIMEOUT")?,
             pause_within: seconds("HF_HUB_DOWNLOAD_TIMEOUT")?,
             retry_after: Duration::from_millis(500),
+            proxies: Proxies::from_variables(variable),
             certificates: ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
                 .into_iter()
                 .find_map(|name| set(variable, name))
@@ -103,7 +106,7 @@ impl Settings {
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A variable that is set to something.
-fn set(variable: Variables, name: &str) -> Option<OsString> {
+pub(super) fn set(variable: Variables, name: &str) -> Option<OsString> {
     variable(name).filter(|value| !value.is_empty())
 }
 
@@ -123,13 +126,11 @@ pub fn cache_folder(variable: Variables) -> Option<PathBuf> {
 /// The folder of Hugging Face's tools.
 fn home(variable: Variables) -> Option<PathBuf> {
     let user = || Some(PathBuf::from(set(variable, "HOME")?).join(".cache"));
-    match set(variable, "HF_HOME") {
-        Some(value) => Some(expanded(variable, &value)),
-        None => {
-            let cache = set(variable, "XDG_CACHE_HOME").map(|value| expanded(variable, &value)).or_else(user);
-            Some(cache?.join("huggingface"))
-        }
+    if let Some(value) = set(variable, "HF_HOME") {
+        return Some(expanded(variable, &value));
     }
+    let cache = set(variable, "XDG_CACHE_HOME").map(|value| expanded(variable, &value)).or_else(user);
+    Some(cache?.join("huggingface"))
 }
 
 /// A path in which `~` at the beginning is the home folder.

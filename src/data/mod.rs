@@ -2,6 +2,8 @@
 
 mod architecture;
 mod chat;
+mod chat_files;
+mod chat_python;
 mod error;
 mod model_dir;
 mod names;
@@ -12,9 +14,9 @@ mod tokenizer;
 
 pub use architecture::{Architecture, Parameter};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
-pub use error::DataError;
 #[cfg(feature = "torch")]
-pub use model_dir::Chat;
+pub use chat_files::Chat;
+pub use error::DataError;
 pub use model_dir::ModelDir;
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};

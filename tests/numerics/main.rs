@@ -12,3 +12,4 @@ mod rollouts;
 mod sampling;
 mod support;
 mod table;
+mod tokens;

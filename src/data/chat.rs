@@ -66,7 +66,8 @@ impl ChatTemplate {
     /// When the template has a syntax error.
     pub fn new(source: &str, path: &str, bos_token: &str, eos_token: &str) -> Result<Self, DataError> {
         let mut environment = Environment::new();
-        let failed = |error: Error| DataError::ChatTemplate { path: path.into(), what: describe(&error) };
+        let failed =
+            |error: Error| DataError::ChatTemplate { path: path.into(), what: describe(&error, source) };
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
         chat_python::add(&mut environment);
@@ -83,9 +84,11 @@ impl ChatTemplate {
     /// # Errors
     /// When the template itself raises an error.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
-        let failed =
-            |error: Error| DataError::ChatTemplate { path: self.path.clone(), what: describe(&error) };
-        let template = self.environment.get_template("chat").map_err(failed)?;
+        let failed = |error: &Error, source: &str| DataError::ChatTemplate {
+            path: self.path.clone(),
+            what: describe(error, source),
+        };
+        let template = self.environment.get_template("chat").map_err(|error| failed(&error, ""))?;
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| Value::from_pairs([("role", message.role), ("content", message.content.as_str())]))
@@ -101,7 +104,7 @@ impl ChatTemplate {
                 bos_token => token(&self.bos_token),
                 eos_token => token(&self.eos_token),
             })
-            .map_err(failed)
+            .map_err(|error| failed(&error, template.source()))
     }
 
     /// What stands between an assistant's answer and the next generation prompt: the end of the answer's turn, the
@@ -130,10 +133,13 @@ impl ChatTemplate {
     }
 }
 
-fn describe(error: &Error) -> String {
+/// What is wrong and where; `source` is the template.
+fn describe(error: &Error, source: &str) -> String {
     let detail = error.detail().unwrap_or_default();
+    let line = error.line().and_then(|line| source.lines().nth(line - 1)).unwrap_or_default();
+    let unknown = error.kind() == ErrorKind::UnknownFunction || detail.contains("not callable");
     let what = match error.kind() {
-        ErrorKind::UnknownFunction if detail.contains("strftime_now") => {
+        _ if unknown && line.contains("strftime_now") => {
             "it calls strftime_now, but a prompt must not depend on today's date: write a fixed date instead"
                 .into()
         }

@@ -1,7 +1,8 @@
 //! What transformers' Jinja2 does otherwise than minijinja and its `pycompat`, as far as chat templates show it.
 //!
-//! White space is Python's (the separators U+001C to U+001F count), `tojson` is `json.dumps` without HTML escapes, lines
-//! end in `\n` whatever the file has, and `generation` blocks, which mark the answers for training, are rendered.
+//! White space is Python's (the separators U+001C to U+001F count), `tojson` is `json.dumps` without HTML escapes, strings
+//! are sequences and none is nothing to iterate over, lines end in `\n` whatever the file has, and `generation` blocks,
+//! which mark the answers for training, are rendered.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -11,6 +12,14 @@ pub(super) fn add(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("trim", |text: &str, of: Option<&str>| trimmed(text, of, true, true).to_owned());
     environment.add_filter("tojson", to_json);
+    environment.add_test("iterable", |value: &Value| sequence(value) || value.kind() == ValueKind::Iterable);
+    environment.add_test("sequence", sequence);
+}
+
+/// What has a length and items in Python. An undefined value is an empty one there.
+fn sequence(value: &Value) -> bool {
+    use ValueKind::{Map, Seq, String, Undefined};
+    matches!(value.kind(), String | Seq | Map | Undefined)
 }
 
 /// The template as minijinja can read it.
@@ -78,7 +87,12 @@ fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut Stri
             out.push_str("null");
             return Ok(());
         }
-        ValueKind::Bool | ValueKind::Number => {
+        // Printed as in Python otherwise: True.
+        ValueKind::Bool => {
+            out.push_str(if value.is_true() { "true" } else { "false" });
+            return Ok(());
+        }
+        ValueKind::Number => {
             out.push_str(&value.to_string());
             return Ok(());
         }
@@ -136,6 +150,22 @@ mod tests {
             "[it's <b>\u{1f}\n][\u{1c} it's <b>]"
         );
         assert_eq!(rendered("{{ 'xaxbx'.strip('x') }}"), "axb");
+    }
+
+    #[test]
+    fn tests_of_kinds_are_pythons() {
+        for (value, iterable, sequence) in [
+            ("none", false, false),
+            ("1", false, false),
+            ("missing", true, true),
+            ("'a'", true, true),
+            ("[]", true, true),
+            ("{}", true, true),
+        ] {
+            let both = rendered(&format!("{{{{ {value} is iterable }}}} {{{{ {value} is sequence }}}}"));
+            let python = |flag: bool| if flag { "True" } else { "False" };
+            assert_eq!(both, format!("{} {}", python(iterable), python(sequence)), "{value}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod architecture;
 mod chat;
 mod chat_files;
+#[cfg(all(test, feature = "torch"))]
+mod chat_files_tests;
 mod chat_python;
 mod error;
 mod model_dir;

@@ -8,6 +8,7 @@ mod fisher;
 mod loss;
 mod oracle;
 mod parity;
+mod real_text;
 mod rollouts;
 mod sampling;
 mod support;

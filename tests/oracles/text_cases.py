@@ -218,15 +218,17 @@ def render(tokenizer, messages, generation, **settings):
 
 
 def kept(tokenizer, messages, **settings):
-    """The ids of a conversation that was played: `messages` begin with questions and alternate, a question at the end."""
-    place = [f"answer{i}answer" for i in range(len(messages))]
-    neutral = [{**m, "content": place[i]} if m["role"] == "assistant" else m for i, m in enumerate(messages)]
-    rest, ids = render(tokenizer, neutral, True, **settings), []
-    for i, message in enumerate(messages):
+    """The ids of a conversation that was played: turn by turn, what is rendered after an answer up to the next one."""
+    place, ids, neutral = "an answer that no template changes", [], []
+    for message in messages:
         if message["role"] == "assistant":
-            before, rest = rest.split(place[i])
-            ids += encode(tokenizer, before) + encode(tokenizer, message["content"])
-    return ids + encode(tokenizer, rest)
+            neutral.append({**message, "content": place})
+            ids += encode(tokenizer, message["content"])
+        else:
+            neutral.append(message)
+            if message["role"] == "user":
+                ids += encode(tokenizer, render(tokenizer, neutral, True, **settings).split(place)[-1])
+    return ids
 
 
 def is_played(messages):

@@ -2,11 +2,13 @@
 #
 #   make sweep MANIFEST=quickstart.toml [RESULTS=DIR] [JOBS=N] [ARGS="..."]
 #   make torture [ROUNDS=N]
+#   make oracles [ARGS=text_cases.py]
+#   make parity [REAL=1]
 
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep work plan report show status doctor test test-gpu torture lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
@@ -14,6 +16,7 @@ JOBS ?=
 RUN ?=
 ARGS ?=
 ROUNDS ?= 64
+REAL ?=
 # As shell variables they keep their spaces.
 export MANIFEST RESULTS JOBS RUN
 
@@ -71,6 +74,12 @@ test: ## all tests that need no GPU
 test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
 	    scripts/env.sh cargo test --release --locked --test gpu --test gpu_runs -- --test-threads=1 --nocapture
+
+oracles: ## remake the fixtures of tests/oracles with transformers, torch and trl (installed once), say what moved
+	@scripts/oracles.sh tests/oracles/remake.py $(ARGS)
+
+parity: ## compare with the references, write the table of docs/parity.md; REAL=1: real vocabularies and templates too
+	@scripts/env.sh python3 scripts/parity.py $(if $(REAL),--real)
 
 torture: ## kills, faults, power losses, damage: ROUNDS times as many as the tests do (the default takes an hour or two)
 	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --lib store::faults

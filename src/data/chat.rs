@@ -1,13 +1,15 @@
 //! Chat templates: messages in, the exact prompt text out, as transformers renders it.
 //!
 //! Rendered with minijinja and minijinja-contrib's `pycompat` (Python string methods), `trim_blocks` and
-//! `lstrip_blocks` on, as transformers sets them. Departure: `strftime_now` is refused, because a prompt that
-//! depends on the day would make runs irreproducible.
+//! `lstrip_blocks` on, as transformers sets them. A template sees `messages`, `add_generation_prompt`, the special
+//! tokens, and `tools` and `documents` as none; other variables, `enable_thinking` among them, are undefined, as they are
+//! in transformers unless somebody passes them. Departure: there is no `strftime_now`, because a prompt that depends on the
+//! day would make runs irreproducible. Llama 3.2's template then takes the fixed date that it has for this case.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
-use super::DataError;
+use super::{DataError, chat_python};
 
 /// The template used by the built-in base: role markers that are single tokens.
 pub const BUILT_IN_TEMPLATE: &str = "{%- for message in messages -%}<|{{ message.role }}|>{{ message.content }}\
@@ -24,6 +26,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// What holds for the whole conversation; the first message, if there is one.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self { role: "system", content: content.into() }
+    }
+
     /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: "user", content: content.into() }
@@ -53,23 +60,22 @@ impl ChatTemplate {
         Self::new(BUILT_IN_TEMPLATE, "of the built-in base", "", "<|end|>")
     }
 
-    /// Compiles a template; `path` names it in errors.
+    /// Compiles a template; `path` names it in errors. A token that is empty is undefined in the template.
     ///
     /// # Errors
     /// When the template has a syntax error.
     pub fn new(source: &str, path: &str, bos_token: &str, eos_token: &str) -> Result<Self, DataError> {
         let mut environment = Environment::new();
-        let failed = |error: Error| DataError::ChatTemplate { path: path.into(), what: describe(&error) };
+        let failed =
+            |error: Error| DataError::ChatTemplate { path: path.into(), what: describe(&error, source) };
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
         environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        chat_python::add(&mut environment);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
+            let what = format!("the template refuses this conversation: {message}");
+            Err(Error::new(ErrorKind::InvalidOperation, what))
         });
-        environment.add_function("strftime_now", |_: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "a prompt must not depend on today's date"))
-        });
-        environment.add_template_owned("chat", source.to_owned()).map_err(failed)?;
+        environment.add_template_owned("chat", chat_python::source(source)).map_err(failed)?;
         Ok(Self { environment, path: path.into(), bos_token: bos_token.into(), eos_token: eos_token.into() })
     }
 
@@ -78,13 +84,16 @@ impl ChatTemplate {
     /// # Errors
     /// When the template itself raises an error.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
-        let failed =
-            |error: Error| DataError::ChatTemplate { path: self.path.clone(), what: describe(&error) };
-        let template = self.environment.get_template("chat").map_err(failed)?;
+        let failed = |error: &Error, source: &str| DataError::ChatTemplate {
+            path: self.path.clone(),
+            what: describe(error, source),
+        };
+        let template = self.environment.get_template("chat").map_err(|error| failed(&error, ""))?;
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| Value::from_pairs([("role", message.role), ("content", message.content.as_str())]))
             .collect();
+        let token = |text: &str| if text.is_empty() { Value::UNDEFINED } else { Value::from(text) };
         template
             .render(context! {
                 messages,
@@ -92,14 +101,19 @@ impl ChatTemplate {
                 // transformers passes these as none, and templates ask `is not none`.
                 tools => (),
                 documents => (),
-                bos_token => self.bos_token.as_str(),
-                eos_token => self.eos_token.as_str(),
+                bos_token => token(&self.bos_token),
+                eos_token => token(&self.eos_token),
             })
-            .map_err(failed)
+            .map_err(|error| failed(&error, template.source()))
     }
 
     /// What stands between an assistant's answer and the next generation prompt: the end of the answer's turn, the
     /// user's follow-up and the opening of the next answer.
+    ///
+    /// This is right whatever the template does to answers that are history: what a model drew stays in its context as it
+    /// was drawn. Qwen3's template drops the thoughts of earlier answers, and Llama 3's trims answers, when it renders a
+    /// whole conversation anew; a conversation that is played here keeps them, because its log-probabilities were
+    /// conditioned on them.
     ///
     /// # Errors
     /// When the template raises an error or drops the assistant's message.
@@ -119,10 +133,23 @@ impl ChatTemplate {
     }
 }
 
-fn describe(error: &Error) -> String {
+/// What is wrong and where; `source` is the template.
+fn describe(error: &Error, source: &str) -> String {
+    let detail = error.detail().unwrap_or_default();
+    let line = error.line().and_then(|line| source.lines().nth(line - 1)).unwrap_or_default();
+    let unknown = error.kind() == ErrorKind::UnknownFunction || detail.contains("not callable");
+    let what = match error.kind() {
+        _ if unknown && line.contains("strftime_now") => {
+            "it calls strftime_now, but a prompt must not depend on today's date: write a fixed date instead"
+                .into()
+        }
+        ErrorKind::InvalidOperation if !detail.is_empty() => detail.to_owned(),
+        kind if detail.is_empty() => kind.to_string(),
+        kind => format!("{kind}: {detail}"),
+    };
     match error.line() {
-        Some(line) => format!("line {line}: {error}"),
-        None => error.to_string(),
+        Some(line) => format!("line {line}: {what}"),
+        None => what,
     }
 }
 

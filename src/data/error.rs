@@ -102,7 +102,24 @@ pub enum DataError {
         /// What is wrong.
         what: String,
     },
-    /// The chat template is broken or missing.
+    /// No tokenizer in the one form that is read.
+    #[error("open the model directory {}: it has no tokenizer.json{found}", dir.display())]
+    NoTokenizer {
+        /// The model directory.
+        dir: PathBuf,
+        /// Nothing, or what is there instead, to follow the sentence.
+        found: String,
+    },
+    /// A model without a chat template.
+    #[error(
+        "open the model directory {}: it has no chat template, neither chat_template.jinja nor the key \
+         `chat_template` in tokenizer_config.json", dir.display()
+    )]
+    NoChatTemplate {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// The chat template is broken.
     #[error("render the chat template {path}: {what}")]
     ChatTemplate {
         /// The file that it comes from.
@@ -127,6 +144,25 @@ impl DataError {
             Self::Missing { .. } => Some(
                 "a Hugging Face directory has config.json, model.safetensors (or its shards and index) and \
                  tokenizer.json"
+                    .into(),
+            ),
+            Self::NoTokenizer { dir, .. } => Some(format!(
+                "fetch tokenizer.json, or let transformers write it: python3 -c \"import transformers; \
+                 transformers.AutoTokenizer.from_pretrained('{0}').save_pretrained('{0}')\"",
+                dir.display()
+            )),
+            Self::NoChatTemplate { dir } => Some(format!(
+                "write the Jinja template of the model's family to {}; the base models of Qwen2.5 and Qwen3 come with \
+                 one",
+                dir.join("chat_template.jinja").display()
+            )),
+            Self::Tokenizer { action: "read", .. } => Some(
+                "fetch the file again; one of an unknown form can be written anew with transformers' save_pretrained"
+                    .into(),
+            ),
+            Self::ChatTemplate { .. } => Some(
+                "correct it there, or write another template to chat_template.jinja in the model's folder, which goes \
+                 before the one in tokenizer_config.json"
                     .into(),
             ),
             Self::Weights { .. } => Some("the file may be incomplete: fetch or write it again".into()),

@@ -2,6 +2,10 @@
 
 mod architecture;
 mod chat;
+mod chat_files;
+#[cfg(all(test, feature = "torch"))]
+mod chat_files_tests;
+mod chat_python;
 mod delta;
 mod error;
 pub mod hub;
@@ -18,10 +22,10 @@ mod weight_files;
 
 pub use architecture::{Architecture, Family, Parameter, RopeScaling};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
+#[cfg(feature = "torch")]
+pub use chat_files::Chat;
 pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
-#[cfg(feature = "torch")]
-pub use model_dir::Chat;
 pub use model_dir::ModelDir;
 pub use model_files::{
     ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest, width,

@@ -99,9 +99,15 @@ impl Tokenizer {
         self.backend.token_to_id(token)
     }
 
-    /// Tokens in the vocabulary, added ones included.
+    /// One more than the highest id, those of added tokens included: the rows that an embedding must have. Ids may have
+    /// holes, so it can be more than the number of tokens.
     pub fn vocab_size(&self) -> usize {
-        self.backend.get_vocab_size(true)
+        self.backend.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
+    }
+
+    /// The file it was read from, or a description.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     fn failed(&self, what: String) -> DataError {

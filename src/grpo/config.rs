@@ -1,5 +1,7 @@
 //! The typed, valid settings of GRPO. Every choice that implementations disagree on is spelled here.
 
+use super::Schedule;
+
 /// Settings of the GRPO loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GrpoSpec {
@@ -65,18 +67,39 @@ pub enum Normaliser {
 /// Settings of the optimizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimizerSpec {
-    /// Learning rate, constant.
+    /// Learning rate; the largest of the schedule.
     pub lr: f64,
+    /// How it moves over the steps.
+    pub schedule: Schedule,
     /// Decay rates of the first and second moment.
     pub betas: [f64; 2],
     /// Added to the root of the second moment, outside the root.
     pub eps: f64,
-    /// Decoupled weight decay, on active entries only.
+    /// Weight decay, on active entries only.
     pub weight_decay: f64,
+    /// What the decay is multiplied by.
+    pub decay: Decay,
     /// Largest gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
     /// Which gradient's norm is clipped.
     pub clip_domain: ClipDomain,
+}
+
+impl OptimizerSpec {
+    /// The learning rate of step `step`, counted from 0, in a run of `steps` steps.
+    pub fn rate(&self, step: u32, steps: u32) -> f64 {
+        self.lr * self.schedule.share(step, steps)
+    }
+}
+
+/// The size of a step of weight decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// `lr * weight_decay`: AdamW's.
+    Decoupled,
+    /// `lr / (1 - beta1^t) * weight_decay`: the bias-corrected step size of the study's optimizer, ten times as much at the first
+    /// step (`beta1 = 0.9`) and soon the same.
+    Study,
 }
 
 /// The entries whose gradient norm is compared with `clip_norm`.

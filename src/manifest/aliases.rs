@@ -25,12 +25,14 @@ const KEYS: &[(&str, &str)] = &[
     ("kl_loss_coef", "grpo.kl_coef"),
     ("learning_rate", "optimizer.lr"),
     ("lr", "optimizer.lr"),
+    ("lr_scheduler_type", "optimizer.schedule"),
     ("max_completion_length", "sampling.max_tokens"),
     ("max_grad_norm", "optimizer.clip_norm"),
     ("max_length", "sampling.max_tokens"),
     ("max_new_tokens", "sampling.max_tokens"),
     ("max_response_length", "sampling.max_tokens"),
     ("max_steps", "grpo.steps"),
+    ("min_lr_rate", "optimizer.final_share"),
     ("model_name", "model.id"),
     ("model_name_or_path", "model.id"),
     ("n_generations", "grpo.group_size"),
@@ -47,6 +49,7 @@ const KEYS: &[(&str, &str)] = &[
     ("scale_rewards", "grpo.advantage"),
     ("torch_dtype", "model.dtype"),
     ("train_batch_size", "grpo.rollouts_per_step"),
+    ("warmup", "optimizer.warmup_steps"),
     ("wd", "optimizer.weight_decay"),
 ];
 

@@ -276,10 +276,14 @@ pub static KEYS: &[Key] = &[
     count("grpo.updates_per_batch", "updates", 1, 1, "passes over a batch of rollouts"),
     count("grpo.micro_batch", "micro", 1, 128, "rollouts per backward pass; changes float rounding only"),
 
-    num("optimizer.lr", "lr", above(0.0, 1.0), 1e-6, "learning rate, constant"),
+    num("optimizer.lr", "lr", above(0.0, 1.0), 1e-6, "learning rate; the largest of the schedule"),
+    word("optimizer.schedule", "", &["constant", "linear", "cosine"], "constant", "course of the learning rate after its warm-up"),
+    count("optimizer.warmup_steps", "warmup", 0, 0, "steps over which the learning rate rises from 0"),
+    num("optimizer.final_share", "final", below(0.0, 1.0), 0.0, "share of `lr` that a falling learning rate ends at"),
     key("optimizer.betas", "betas", Kind::Pair(below(0.0, 1.0)), Preset::Pair(0.9, 0.999), "decay rates of the first and second moment, per optimizer step"),
     num("optimizer.eps", "eps", above(0.0, 1.0), 1e-8, "added to the root of the second moment"),
-    num("optimizer.weight_decay", "wd", closed(0.0, f64::MAX), 0.01, "decoupled weight decay: an optimizer step takes lr times this share off every trained entry"),
+    num("optimizer.weight_decay", "wd", closed(0.0, f64::MAX), 0.01, "weight decay: an optimizer step takes the learning rate times this share off every trained entry"),
+    word("optimizer.decay", "decay-", &["decoupled", "study"], "decoupled", "what the weight decay is multiplied by"),
     num("optimizer.clip_norm", "clip", closed(0.0, f64::MAX), 1.0, "largest L2 norm of the gradient; 0 turns clipping off"),
     word("optimizer.clip_domain", "", &["masked", "dense"], "masked", "whose gradient norm is clipped"),
 

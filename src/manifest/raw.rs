@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::grpo::{Advantage, ClipDomain, Normaliser};
+use crate::grpo::{Advantage, ClipDomain, Decay, Normaliser};
 use crate::manifest::{DeviceChoice, Dtype};
 use crate::sparsity::{FisherEstimator, MaskRng, Rounding, Side};
 use crate::task::{RowNames, SortBy};
@@ -24,6 +24,7 @@ mirror! {
     AdvantageWord => "Advantage" { Mean, MeanStd }
     NormaliserWord => "Normaliser" { Token, Sequence }
     ClipDomainWord => "ClipDomain" { Masked, Dense }
+    DecayWord => "Decay" { Decoupled, Study }
     DtypeWord => "Dtype" { Float32, Bfloat16 }
     DeviceWord => "DeviceChoice" { Auto, Cpu, Cuda }
     MaskRngWord => "MaskRng" { Chacha, Numpy }
@@ -165,13 +166,26 @@ pub struct RawGrpo {
     pub micro_batch: u32,
 }
 
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    Constant,
+    Linear,
+    Cosine,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawOptimizer {
     pub lr: f64,
+    pub schedule: Course,
+    pub warmup_steps: u32,
+    pub final_share: f64,
     pub betas: [f64; 2],
     pub eps: f64,
     pub weight_decay: f64,
+    #[serde(with = "DecayWord")]
+    pub decay: Decay,
     pub clip_norm: f64,
     #[serde(with = "ClipDomainWord")]
     pub clip_domain: ClipDomain,

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use super::files;
 use super::raw::{
-    MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawPretrain, RawRetries, RawSampling,
+    Course, MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawOptimizer, RawPretrain,
+    RawRetries, RawSampling,
 };
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
 use super::valid_task::task;
-use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec, Schedule, Shape};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec, Rounding, kept_count};
 use crate::task::{PromptTemplates, TaskError, check_prompts};
 
@@ -121,6 +122,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         rules.unless(count <= layers, &["mask.count", "model.pretrain.layers"], text, help);
     }
     let grpo = grpo(&raw.grpo, &mut rules);
+    let optimizer = optimizer(&raw.optimizer, grpo.steps, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
     if let ModelSource::Pretrain(base) = &source {
         keeps_something(&mask, base, &mut rules);
@@ -153,14 +155,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         model: ModelSpec { source, dtype: raw.model.dtype },
         task: trained_on,
         grpo,
-        optimizer: OptimizerSpec {
-            lr: raw.optimizer.lr,
-            betas: raw.optimizer.betas,
-            eps: raw.optimizer.eps,
-            weight_decay: raw.optimizer.weight_decay,
-            clip_norm: raw.optimizer.clip_norm,
-            clip_domain: raw.optimizer.clip_domain,
-        },
+        optimizer,
         sampling: sampling(&raw.sampling),
         mask,
         eval: eval(&raw.eval),
@@ -250,6 +245,31 @@ fn grpo(raw: &RawGrpo, rules: &mut Rules<'_>) -> GrpoSpec {
         minibatches: raw.minibatches,
         updates_per_batch: raw.updates_per_batch,
         micro_batch: raw.micro_batch,
+    }
+}
+
+fn optimizer(raw: &RawOptimizer, steps: u32, rules: &mut Rules<'_>) -> OptimizerSpec {
+    let text =
+        || format!("`optimizer.warmup_steps` = {} is not less than `grpo.steps` = {steps}", raw.warmup_steps);
+    let help = "the learning rate is reached before the run ends";
+    rules.unless(raw.warmup_steps < steps, &["optimizer.warmup_steps", "grpo.steps"], text, help);
+    let floor = raw.final_share;
+    OptimizerSpec {
+        lr: raw.lr,
+        schedule: Schedule {
+            warmup_steps: raw.warmup_steps,
+            shape: match raw.schedule {
+                Course::Constant => Shape::Constant,
+                Course::Linear => Shape::Linear { floor },
+                Course::Cosine => Shape::Cosine { floor },
+            },
+        },
+        betas: raw.betas,
+        eps: raw.eps,
+        weight_decay: raw.weight_decay,
+        decay: raw.decay,
+        clip_norm: raw.clip_norm,
+        clip_domain: raw.clip_domain,
     }
 }
 

@@ -71,9 +71,15 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     put_loop(&mut train, grpo);
     put_optimizer(&mut train, optimizer);
     put_sampling(&mut train, "sampling", sampling);
-    // At a constant learning rate the state after a step does not depend on how many will follow.
+    // The state after a step does not depend on how many will follow, unless the learning rate of a step does.
+    let falls = optimizer.schedule.needs_steps();
+    if falls {
+        train.whole("grpo.steps", grpo.steps);
+    }
     let trajectory = train.id("tickets/v1/trajectory");
-    train.whole("grpo.steps", grpo.steps);
+    if !falls {
+        train.whole("grpo.steps", grpo.steps);
+    }
     let train = train.id("tickets/v1/train");
 
     let mut score = Canon::new(EVAL_REV);
@@ -164,8 +170,16 @@ fn scores_id(
             // The gradient is summed over micro-batches: their size moves its last bits.
             canon.whole("grpo.micro_batch", *micro_batch);
             // Scores are dense, so the domain of clipping is too.
-            let OptimizerSpec { lr: _, betas: _, eps: _, weight_decay: _, clip_norm, clip_domain: _ } =
-                optimizer;
+            let OptimizerSpec {
+                lr: _,
+                schedule: _,
+                betas: _,
+                eps: _,
+                weight_decay: _,
+                decay: _,
+                clip_norm,
+                clip_domain: _,
+            } = optimizer;
             canon.number("optimizer.clip_norm", *clip_norm);
             put_sampling(&mut canon, "sampling", sampling);
         }

@@ -4,7 +4,10 @@
 //! A field that is added later is left out at its old behaviour's value, so that old ids stay.
 
 use super::canon::Canon;
-use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::grpo::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule,
+    Shape,
+};
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
 use crate::task::{
@@ -220,12 +223,26 @@ pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule) {
 }
 
 pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
-    let OptimizerSpec { lr, betas: [first, second], eps, weight_decay, clip_norm, clip_domain } = optimizer;
+    let OptimizerSpec {
+        lr,
+        schedule,
+        betas: [first, second],
+        eps,
+        weight_decay,
+        decay,
+        clip_norm,
+        clip_domain,
+    } = optimizer;
     canon.number("optimizer.lr", *lr);
+    put_schedule(canon, *schedule);
     canon.number("optimizer.betas.0", *first);
     canon.number("optimizer.betas.1", *second);
     canon.number("optimizer.eps", *eps);
     canon.number("optimizer.weight_decay", *weight_decay);
+    match decay {
+        Decay::Decoupled => {}
+        Decay::Study => canon.text("optimizer.decay", "study"),
+    }
     canon.number("optimizer.clip_norm", *clip_norm);
     canon.text(
         "optimizer.clip_domain",
@@ -234,6 +251,22 @@ pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
             ClipDomain::Dense => "dense",
         },
     );
+}
+
+fn put_schedule(canon: &mut Canon<'_>, schedule: Schedule) {
+    let Schedule { warmup_steps, shape } = schedule;
+    let (word, floor) = match shape {
+        Shape::Constant => ("constant", None),
+        Shape::Linear { floor } => ("linear", Some(floor)),
+        Shape::Cosine { floor } => ("cosine", Some(floor)),
+    };
+    if let Some(floor) = floor {
+        canon.text("optimizer.schedule", word);
+        canon.number("optimizer.final_share", floor);
+    }
+    if warmup_steps > 0 {
+        canon.whole("optimizer.warmup_steps", warmup_steps);
+    }
 }
 
 pub(super) fn put_sampling(canon: &mut Canon<'_>, table: &str, sampling: &SamplingSpec) {

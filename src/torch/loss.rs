@@ -177,6 +177,18 @@ pub struct Batch<'a> {
     pub temperature: f64,
 }
 
+impl Batch<'_> {
+    /// Some of the rollouts.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            rollouts: &self.rollouts[range.clone()],
+            advantages: &self.advantages[range.clone()],
+            reference: self.reference.map(|lists| &lists[range]),
+            temperature: self.temperature,
+        }
+    }
+}
+
 /// Dense gradients of the GRPO loss of a batch, accumulated over micro-batches, in float32.
 ///
 /// Rollouts of similar length go together, so that little of a micro-batch is padding. Those that cannot move the

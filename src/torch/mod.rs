@@ -19,6 +19,7 @@ mod sparse_adamw;
 mod take_over;
 mod train;
 mod trainer;
+mod update;
 mod weights;
 
 pub use error::TorchError;
@@ -32,4 +33,5 @@ pub use sampler::draw;
 pub use scores::fisher;
 pub use sparse_adamw::{Movement, SparseAdamW};
 pub use trainer::TorchTrainer;
+pub use update::{Update, update};
 pub use weights::{Weights, float_vector, raw};

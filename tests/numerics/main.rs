@@ -10,5 +10,6 @@ mod oracle;
 mod parity;
 mod rollouts;
 mod sampling;
+mod schedules;
 mod support;
 mod table;

@@ -4,7 +4,9 @@ use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
 use tickets::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
-use tickets::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use tickets::grpo::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule,
+};
 use tickets::manifest::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
 };
@@ -150,9 +152,11 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         grpo,
         optimizer: OptimizerSpec {
             lr: 1e-3,
+            schedule: Schedule::CONSTANT,
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.01,
+            decay: Decay::Decoupled,
             clip_norm: 0.1,
             clip_domain: ClipDomain::Masked,
         },

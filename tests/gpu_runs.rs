@@ -12,7 +12,7 @@ use common::{Bench, newest_attempt, rows, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use tch::{Device, Kind};
-use tickets::grpo::{Advantage, GrpoSpec, Normaliser, RatioRule};
+use tickets::grpo::{Advantage, GrpoSpec, Level, Normaliser, RatioRule};
 use tickets::manifest::DeviceChoice;
 use tickets::torch::{Batch, Model, Rollout, Weights, device, gradients};
 
@@ -69,9 +69,11 @@ fn gradients_on_the_gpu_agree_with_the_cpu() {
         rollouts_per_step: 8,
         group_size: 4,
         advantage: Advantage::Mean,
-        ratio: RatioRule::Mask { low: 0.125, high: 8.0 },
+        ratio: RatioRule::Mask { low: 0.125, high: 8.0, sequence_low: 0.0 },
+        level: Level::Token,
         normaliser: Normaliser::Token,
         kl_coef: 0.0,
+        kl_corrected: false,
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch: 8,

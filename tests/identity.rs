@@ -286,8 +286,13 @@ fn every_setting_moves_its_stages_and_no_others() {
     let elsewhere = |path: &str| {
         // tests/identity_of_training.rs has these.
         let later = ["schedule", "final_share", "warmup_steps", "decay"]
-            .iter()
-            .any(|name| path.strip_prefix("optimizer.") == Some(name));
+            .map(|name| format!("optimizer.{name}"))
+            .into_iter()
+            .chain(
+                ["level", "clip_delta", "sequence_mask_low", "cispo_high", "kl_corrected"]
+                    .map(|name| format!("grpo.{name}")),
+            )
+            .any(|name| path == name);
         let hub = FROM_A_HUB.iter().any(|(key, ..)| *key == path) && !tried.contains(path);
         hub || later
             || ELSEWHERE.contains(&path)

@@ -51,6 +51,28 @@ fn the_schedule_and_the_decay_move_training_alone() {
 }
 
 #[test]
+fn what_moves_a_gradient_moves_the_scores_of_the_batch_estimator() {
+    let grpo = |text: &str| format!("[grpo]\n{text}\n");
+    for (table, key, value) in [
+        (String::new(), "grpo.ratio", "cispo"),
+        (String::new(), "grpo.level", "sequence"),
+        (String::new(), "grpo.normaliser", "constant"),
+        (String::new(), "grpo.clip_delta", "3"),
+        (grpo("ratio = \"cispo\""), "grpo.cispo_high", "2"),
+        (grpo("ratio = \"mask\""), "grpo.sequence_mask_low", "0.1"),
+        (grpo("kl_coef = 0.1"), "grpo.kl_corrected", "true"),
+        (grpo("normaliser = \"constant\""), "sampling.max_tokens", "64"),
+    ] {
+        let stages: Vec<&str> = ["scores", "mask"].into_iter().chain(TRAINED).collect();
+        let text = format!("{HEAD}{FISHER}{table}");
+        assert_eq!(moved(&text, key, value), stages.into_iter().collect(), "{table}{key}={value}");
+        // The other estimator takes no gradient of the loss.
+        let text = format!("{text}[fisher]\nestimator = \"sample\"\n");
+        assert_eq!(moved(&text, key, value), BTreeSet::from(TRAINED), "{table}{key}={value}");
+    }
+}
+
+#[test]
 fn the_number_of_steps_is_part_of_a_trajectory_whose_rate_falls() {
     for (schedule, stages) in
         [("constant", vec!["train", "run"]), ("linear", TRAINED.to_vec()), ("cosine", TRAINED.to_vec())]
@@ -66,6 +88,10 @@ fn old_behaviour_spelled_out_moves_nothing() {
         ("optimizer.schedule", "constant"),
         ("optimizer.warmup_steps", "0"),
         ("optimizer.decay", "decoupled"),
+        ("grpo.level", "token"),
+        ("grpo.kl_corrected", "false"),
+        // Without a penalty there is nothing to correct.
+        ("grpo.kl_corrected", "true"),
     ] {
         assert_eq!(moved(&format!("{HEAD}{FISHER}"), key, value), BTreeSet::new(), "{key}={value}");
     }

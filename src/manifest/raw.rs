@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::grpo::{Advantage, ClipDomain, Decay, Normaliser};
+use crate::grpo::{Advantage, ClipDomain, Decay, Level};
 use crate::manifest::{DeviceChoice, Dtype};
 use crate::sparsity::{FisherEstimator, MaskRng, Rounding, Side};
 use crate::task::{RowNames, SortBy};
@@ -22,7 +22,7 @@ macro_rules! mirror {
 }
 mirror! {
     AdvantageWord => "Advantage" { Mean, MeanStd }
-    NormaliserWord => "Normaliser" { Token, Sequence }
+    LevelWord => "Level" { Token, Sequence }
     ClipDomainWord => "ClipDomain" { Masked, Dense }
     DecayWord => "Decay" { Decoupled, Study }
     DtypeWord => "Dtype" { Float32, Bfloat16 }
@@ -143,6 +143,15 @@ pub struct RawPrompts {
 pub enum Ratio {
     Clip,
     Mask,
+    Cispo,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denominator {
+    Token,
+    Sequence,
+    Constant,
 }
 
 #[derive(Deserialize)]
@@ -154,13 +163,18 @@ pub struct RawGrpo {
     #[serde(with = "AdvantageWord")]
     pub advantage: Advantage,
     pub ratio: Ratio,
+    #[serde(with = "LevelWord")]
+    pub level: Level,
     pub clip_low: f64,
     pub clip_high: f64,
+    pub clip_delta: Option<f64>,
     pub mask_low: f64,
     pub mask_high: f64,
-    #[serde(with = "NormaliserWord")]
-    pub normaliser: Normaliser,
+    pub sequence_mask_low: f64,
+    pub cispo_high: f64,
+    pub normaliser: Denominator,
     pub kl_coef: f64,
+    pub kl_corrected: bool,
     pub minibatches: u32,
     pub updates_per_batch: u32,
     pub micro_batch: u32,

@@ -46,8 +46,9 @@ pub fn condition(path: &str) -> Option<Condition> {
         "mask.seed" | "mask.rng" => when("mask.type", &["random"]),
         "mask.rounding" => when("mask.type", &["fisher", "magnitude"]),
         "mask.layers" | "mask.count" => when("mask.type", &["layers"]),
-        "grpo.clip_low" | "grpo.clip_high" => when("grpo.ratio", &["clip"]),
-        "grpo.mask_low" | "grpo.mask_high" => when("grpo.ratio", &["mask"]),
+        "grpo.clip_low" | "grpo.clip_high" | "grpo.clip_delta" => when("grpo.ratio", &["clip"]),
+        "grpo.mask_low" | "grpo.mask_high" | "grpo.sequence_mask_low" => when("grpo.ratio", &["mask"]),
+        "grpo.cispo_high" => when("grpo.ratio", &["cispo"]),
         "optimizer.final_share" => when("optimizer.schedule", &["linear", "cosine"]),
         "model.path" => when("model", &["path"]),
         "model.id" | "model.revision" => when("model", &["id"]),
@@ -86,6 +87,7 @@ impl Selection {
             ratio: match raw.grpo.ratio {
                 Ratio::Clip => "clip",
                 Ratio::Mask => "mask",
+                Ratio::Cispo => "cispo",
             },
             schedule: match raw.optimizer.schedule {
                 Course::Constant => "constant",
@@ -118,6 +120,7 @@ impl Selection {
             ratio: match config.grpo.ratio {
                 RatioRule::Clip { .. } => "clip",
                 RatioRule::Mask { .. } => "mask",
+                RatioRule::Cispo { .. } => "cispo",
             },
             schedule: schedule_word(config.optimizer.schedule.shape),
             model: match config.model.source {

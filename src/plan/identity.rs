@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::canon::Canon;
 use super::put::{
-    advantage_word, normaliser_word, put_evals, put_fisher, put_loop, put_mask, put_model, put_optimizer,
-    put_ratio, put_sampling, put_scores, put_task, put_type,
+    advantage_word, normaliser_word, put_evals, put_fisher, put_kl, put_loop, put_mask, put_model,
+    put_optimizer, put_ratio, put_sampling, put_scores, put_task, put_type,
 };
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
@@ -156,17 +156,19 @@ fn scores_id(
                 group_size,
                 advantage,
                 ratio,
+                level,
                 normaliser,
                 kl_coef,
+                kl_corrected,
                 minibatches: _,
                 updates_per_batch: _,
                 micro_batch,
             } = grpo;
             canon.whole("grpo.group_size", *group_size);
             canon.text("grpo.advantage", advantage_word(*advantage));
-            put_ratio(&mut canon, *ratio);
+            put_ratio(&mut canon, *ratio, *level);
             canon.text("grpo.normaliser", normaliser_word(*normaliser));
-            canon.number("grpo.kl_coef", *kl_coef);
+            put_kl(&mut canon, *kl_coef, *kl_corrected);
             // The gradient is summed over micro-batches: their size moves its last bits.
             canon.whole("grpo.micro_batch", *micro_batch);
             // Scores are dense, so the domain of clipping is too.

@@ -5,8 +5,8 @@
 
 use super::canon::Canon;
 use crate::grpo::{
-    Advantage, ClipDomain, Decay, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule,
-    Shape,
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule, Shape,
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
@@ -195,8 +195,10 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
         group_size,
         advantage,
         ratio,
+        level,
         normaliser,
         kl_coef,
+        kl_corrected,
         minibatches,
         updates_per_batch,
         micro_batch,
@@ -204,22 +206,49 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
     canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
     canon.whole("grpo.group_size", *group_size);
     canon.text("grpo.advantage", advantage_word(*advantage));
-    put_ratio(canon, *ratio);
+    put_ratio(canon, *ratio, *level);
     canon.text("grpo.normaliser", normaliser_word(*normaliser));
-    canon.number("grpo.kl_coef", *kl_coef);
+    put_kl(canon, *kl_coef, *kl_corrected);
     canon.whole("grpo.minibatches", *minibatches);
     canon.whole("grpo.updates_per_batch", *updates_per_batch);
     canon.whole("grpo.micro_batch", *micro_batch);
 }
 
-pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule) {
-    let (word, low, high) = match ratio {
-        RatioRule::Clip { low, high } => ("clip", low, high),
-        RatioRule::Mask { low, high } => ("mask", low, high),
-    };
-    canon.text("grpo.ratio", word);
-    canon.number(format!("grpo.{word}_low"), low);
-    canon.number(format!("grpo.{word}_high"), high);
+pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule, level: Level) {
+    match ratio {
+        RatioRule::Clip { low, high, delta } => {
+            canon.text("grpo.ratio", "clip");
+            canon.number("grpo.clip_low", low);
+            canon.number("grpo.clip_high", high);
+            if let Some(delta) = delta {
+                canon.number("grpo.clip_delta", delta);
+            }
+        }
+        RatioRule::Mask { low, high, sequence_low } => {
+            canon.text("grpo.ratio", "mask");
+            canon.number("grpo.mask_low", low);
+            canon.number("grpo.mask_high", high);
+            if sequence_low > 0.0 {
+                canon.number("grpo.sequence_mask_low", sequence_low);
+            }
+        }
+        RatioRule::Cispo { high } => {
+            canon.text("grpo.ratio", "cispo");
+            canon.number("grpo.cispo_high", high);
+        }
+    }
+    match level {
+        Level::Token => {}
+        Level::Sequence => canon.text("grpo.level", "sequence"),
+    }
+}
+
+pub(super) fn put_kl(canon: &mut Canon<'_>, coef: f64, corrected: bool) {
+    canon.number("grpo.kl_coef", coef);
+    // Without a penalty there is nothing to correct.
+    if corrected && coef > 0.0 {
+        canon.flag("grpo.kl_corrected", true);
+    }
 }
 
 pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
@@ -327,6 +356,8 @@ pub(super) fn normaliser_word(normaliser: Normaliser) -> &'static str {
     match normaliser {
         Normaliser::Token => "token",
         Normaliser::Sequence => "sequence",
+        // Its number of tokens follows from the task and the sampling, which are in every id that it is in.
+        Normaliser::Constant { tokens: _ } => "constant",
     }
 }
 

@@ -5,7 +5,8 @@ use tch::Tensor;
 
 use crate::grpo::{ClipDomain, GrpoSpec, OptimizerSpec};
 
-use super::loss::{Batch, LossStats, absolute_sum, clip_scale, gradients, norm};
+use super::loss::{Batch, absolute_sum, clip_scale, gradients, norm};
+use super::objective::LossStats;
 use super::{Model, SparseAdamW, TorchError};
 
 /// What the optimizer steps of one batch did: sums over them in `stats`, averages in all else.

@@ -25,8 +25,13 @@ pub fn json(name: &str) -> Value {
 
 /// The tensors of a safetensors fixture, by name, as float32.
 pub fn tensors(name: &str) -> BTreeMap<String, Tensor> {
-    let bytes = std::fs::read(path(name)).unwrap();
-    let file = parse(&bytes, &path(name)).unwrap();
+    read(&path(name))
+}
+
+/// The tensors of a safetensors file, by name, as float32.
+pub fn read(path: &Path) -> BTreeMap<String, Tensor> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = parse(&bytes, path).unwrap();
     let read = |name: &str| {
         let view = file.tensor(name).unwrap();
         let kind = match view.dtype() {

@@ -117,8 +117,8 @@ fn gradients_of_the_loss_are_those_of_autograd_in_torch() {
         let number = |key: &str| case[key].as_f64().unwrap();
         let (low, high) = (number("low"), number("high"));
         let rule = match case["rule"].as_str().unwrap() {
-            "clip" => RatioRule::Clip { low, high },
-            _ => RatioRule::Mask { low, high },
+            "clip" => RatioRule::Clip { low, high, delta: None },
+            _ => RatioRule::Mask { low, high, sequence_low: 0.0 },
         };
         let normaliser = if case["normaliser"] == "token" { Normaliser::Token } else { Normaliser::Sequence };
         let expected = tensors(&format!("gradients_{i}.safetensors"));

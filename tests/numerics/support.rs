@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use tickets::counter::Counter;
 use tickets::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
 use tickets::grpo::{
-    Advantage, ClipDomain, Decay, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule,
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule,
 };
 use tickets::manifest::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
@@ -121,8 +122,10 @@ pub fn grpo(ratio: RatioRule, normaliser: Normaliser, kl_coef: f64, micro_batch:
         group_size: 4,
         advantage: Advantage::Mean,
         ratio,
+        level: Level::Token,
         normaliser,
         kl_coef,
+        kl_corrected: false,
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch,

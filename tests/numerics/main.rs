@@ -12,6 +12,7 @@ mod rollouts;
 mod rules;
 mod sampling;
 mod schedules;
+mod steps;
 mod support;
 mod table;
 mod trl;

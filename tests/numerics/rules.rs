@@ -50,6 +50,15 @@ impl Flat {
         Self { tensors: read(&path(name)), places }
     }
 
+    /// First entry and length of each of the model's weights.
+    pub fn spans(&self, model: &Model) -> Vec<(i64, i64)> {
+        let find = |name: &str| {
+            let (_, from, shape) = self.places.iter().find(|(known, ..)| known == name).unwrap();
+            (*from, shape.iter().product())
+        };
+        model.weights.parameters.iter().map(|parameter| find(&parameter.name)).collect()
+    }
+
     /// The tensors of a case, in the order of the model's weights.
     pub fn case(&self, case: usize, model: &Model) -> Vec<Tensor> {
         let flat = &self.tensors[&case.to_string()];

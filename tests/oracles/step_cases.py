@@ -140,7 +140,7 @@ def train(case, masks, batches):
     kind = StudyAdamW if case["decay"] == "study" else torch.optim.AdamW
     optimizer = kind(parameters, lr=case["lr"], betas=tuple(case["betas"]), eps=case["eps"], weight_decay=case["weight_decay"])
     rates = scheduler(optimizer, case)
-    result = {"losses": [], "lr": [], "norms": []}
+    result = {"losses": [], "lr_of_steps": [], "norms": []}
     for rollouts in batches:
         size = len(rollouts) // case["minibatches"]
         losses, norms = [], []
@@ -162,7 +162,7 @@ def train(case, masks, batches):
             losses.append(float(loss.detach()))
         result["losses"].append(sum(losses) / len(losses))
         result["norms"].append(sum(norms) / len(norms))
-        result["lr"].append(optimizer.param_groups[0]["lr"])
+        result["lr_of_steps"].append(optimizer.param_groups[0]["lr"])
         rates.step()
     return result, flat(parameters)
 

@@ -2,6 +2,7 @@
 //! used, and a run of another length takes steps over where their rate does not depend on the length, and only there.
 
 #![cfg(feature = "torch")]
+#![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
 
 mod common;
 

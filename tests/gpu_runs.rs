@@ -64,13 +64,19 @@ fn rollouts() -> Vec<Rollout> {
 fn gradients_on_the_gpu_agree_with_the_cpu() {
     let Some(cuda) = gpu("gradients") else { return };
     device::set_deterministic().unwrap();
+    for level in [Level::Token, Level::Sequence] {
+        gradients_agree(cuda, level);
+    }
+}
+
+fn gradients_agree(cuda: Device, level: Level) {
     let spec = GrpoSpec {
         steps: 1,
         rollouts_per_step: 8,
         group_size: 4,
         advantage: Advantage::Mean,
         ratio: RatioRule::Mask { low: 0.125, high: 8.0, sequence_low: 0.0 },
-        level: Level::Token,
+        level,
         normaliser: Normaliser::Token,
         kl_coef: 0.0,
         kl_corrected: false,

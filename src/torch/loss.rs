@@ -26,6 +26,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Some of the rollouts.
+    #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> Self {
         Self {
             rollouts: &self.rollouts[range.clone()],

@@ -11,7 +11,7 @@ use crate::counter::Counter;
 use crate::data::{
     Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
 };
-use crate::grpo::{ClipDomain, OptimizerSpec, SamplingSpec};
+use crate::grpo::{ClipDomain, Decay, OptimizerSpec, SamplingSpec, Schedule};
 use crate::manifest::PretrainSpec;
 use crate::task::{Episode, Task};
 
@@ -65,9 +65,11 @@ pub fn warm_start(
     let model = Model::new(weights)?;
     let optimizer = OptimizerSpec {
         lr: spec.lr,
+        schedule: Schedule::CONSTANT,
         betas: [0.9, 0.98],
         eps: 1e-8,
         weight_decay: 0.01,
+        decay: Decay::Decoupled,
         clip_norm: 1.0,
         clip_domain: ClipDomain::Dense,
     };

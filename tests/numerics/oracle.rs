@@ -46,8 +46,13 @@ pub fn json(name: &str) -> Value {
 
 /// The tensors of a safetensors fixture, by name, as float32.
 pub fn tensors(name: &str) -> BTreeMap<String, Tensor> {
-    let bytes = std::fs::read(path(name)).unwrap();
-    let file = parse(&bytes, &path(name)).unwrap();
+    read(&path(name))
+}
+
+/// The tensors of a safetensors file, by name, as float32.
+pub fn read(path: &Path) -> BTreeMap<String, Tensor> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = parse(&bytes, path).unwrap();
     let read = |name: &str| {
         let view = file.tensor(name).unwrap();
         let kind = match view.dtype() {
@@ -171,8 +176,8 @@ pub fn gradients_differ(cases: &Value, folder: &str) -> (usize, f64) {
         let number = |key: &str| case[key].as_f64().unwrap();
         let (low, high) = (number("low"), number("high"));
         let rule = match case["rule"].as_str().unwrap() {
-            "clip" => RatioRule::Clip { low, high },
-            _ => RatioRule::Mask { low, high },
+            "clip" => RatioRule::Clip { low, high, delta: None },
+            _ => RatioRule::Mask { low, high, sequence_low: 0.0 },
         };
         let normaliser = if case["normaliser"] == "token" { Normaliser::Token } else { Normaliser::Sequence };
         let expected = tensors(&format!("{folder}gradients_{i}.safetensors"));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use tickets::data::{Architecture, ModelDir};
-use tickets::grpo::{ClipDomain, OptimizerSpec};
+use tickets::grpo::{ClipDomain, Decay, OptimizerSpec, Schedule};
 use tickets::sparsity::Mask;
 use tickets::torch::{Rollout, SparseAdamW, score};
 
@@ -76,9 +76,11 @@ fn adamw(kind: Kind) -> (tickets::torch::Model, BTreeMap<String, Tensor>) {
     let mask = Mask::new(sizes, every_third).unwrap();
     let spec = OptimizerSpec {
         lr: 3e-3,
+        schedule: Schedule::CONSTANT,
         betas: [0.9, 0.95],
         eps: 1e-8,
         weight_decay: 0.1,
+        decay: Decay::Decoupled,
         clip_norm: 0.0,
         clip_domain: ClipDomain::Masked,
     };

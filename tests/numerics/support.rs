@@ -6,7 +6,10 @@ use tickets::counter::Counter;
 use tickets::data::{
     Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
 };
-use tickets::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use tickets::grpo::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule,
+};
 use tickets::manifest::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
 };
@@ -124,8 +127,10 @@ pub fn grpo(ratio: RatioRule, normaliser: Normaliser, kl_coef: f64, micro_batch:
         group_size: 4,
         advantage: Advantage::Mean,
         ratio,
+        level: Level::Token,
         normaliser,
         kl_coef,
+        kl_corrected: false,
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch,
@@ -155,9 +160,11 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         grpo,
         optimizer: OptimizerSpec {
             lr: 1e-3,
+            schedule: Schedule::CONSTANT,
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.01,
+            decay: Decay::Decoupled,
             clip_norm: 0.1,
             clip_domain: ClipDomain::Masked,
         },

@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity torture lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
@@ -80,6 +80,9 @@ oracles: ## remake the fixtures of tests/oracles with transformers, torch and tr
 
 parity: ## compare with the references, write the table of docs/parity.md; REAL=1: real vocabularies and templates too
 	@scripts/env.sh python3 scripts/parity.py $(if $(REAL),--real)
+
+study-shape: ## two steps of a study manifest at the shape of Qwen2.5-0.5B with random weights: time and memory
+	@TICKETS_STUDY_SHAPE=qwen2.5-0.5b scripts/env.sh cargo test --release --locked --test study_shape -- --nocapture
 
 torture: ## kills, faults, power losses, damage: ROUNDS times as many as the tests do (the default takes an hour or two)
 	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --lib store::faults

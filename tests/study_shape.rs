@@ -64,12 +64,10 @@ fn give_a_liking(folder: &Path) {
         .collect();
     let path = &dir.weights[0];
     let tensors = TensorFile::open(path).unwrap();
-    let start = fs::metadata(path).unwrap().len()
-        - tensors.entries().iter().map(|entry| entry.length as u64).sum::<u64>();
     let file = OpenOptions::new().write(true).open(path).unwrap();
     let put = |name: &str, index: usize, value: f32| {
         let bytes = ((value.to_bits() >> 16) as u16).to_le_bytes();
-        let at = start + tensors.entry(name).unwrap().offset + 2 * index as u64;
+        let at = tensors.entry(name).unwrap().start + 2 * index as u64;
         file.write_all_at(&bytes, at).unwrap();
     };
     for token in 0..dir.architecture.vocab_size {

@@ -123,7 +123,7 @@ fn show(args: &ShowArgs) -> Result<String, Failure> {
     let mut types: BTreeMap<String, usize> = BTreeMap::new();
     let mut bytes = 0;
     each_tensor(&dir, |entry, data| {
-        *types.entry(format!("{:?}", entry.dtype)).or_default() += 1;
+        *types.entry(entry.dtype.clone()).or_default() += 1;
         bytes += data.len() as u64;
         Ok::<_, Failure>(())
     })?;

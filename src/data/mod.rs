@@ -28,11 +28,11 @@ pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
 pub use model_dir::ModelDir;
 pub use model_files::{
-    ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest, width,
+    ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest,
 };
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};
-pub use tensor_file::{TensorEntry, TensorFile};
+pub use tensor_file::{TensorEntry, TensorFile, width};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};
 pub use weight_files::{Place, Places, Stored, places};

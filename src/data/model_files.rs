@@ -6,13 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::delta::type_name;
 use super::error::read;
 use super::safetensors::header;
-use super::tensor_file::{TensorEntry, TensorFile};
+use super::tensor_file::{TensorEntry, TensorFile, width};
 use super::{DataError, ModelDir};
 use crate::store::{NewFolder, StoreError};
 
@@ -49,7 +47,7 @@ impl TensorDigests {
 
     /// Takes a tensor of a file in.
     pub fn add_entry(&mut self, entry: &TensorEntry, bytes: &[u8]) {
-        self.add(&entry.name, type_name(entry.dtype), &entry.shape, bytes);
+        self.add(&entry.name, &entry.dtype, &entry.shape, bytes);
     }
 
     /// The digest, in hex.
@@ -59,15 +57,6 @@ impl TensorDigests {
             hasher.update(format!("{name} {tensor}\n").as_bytes());
         }
         hasher.finalize().to_hex().to_string()
-    }
-}
-
-/// Bytes of an entry of a type that weights may have.
-pub fn width(dtype: Dtype) -> Option<usize> {
-    match dtype {
-        Dtype::F32 | Dtype::I32 => Some(4),
-        Dtype::F16 | Dtype::BF16 => Some(2),
-        _ => None,
     }
 }
 
@@ -119,7 +108,7 @@ pub type Edit<'a, E> = dyn FnMut(&TensorEntry, Vec<u8>) -> Result<Vec<u8>, E> + 
 pub fn copy_model<E: From<DataError> + From<StoreError>>(
     dir: &ModelDir,
     folder: &NewFolder,
-    dtype: Option<Dtype>,
+    dtype: Option<&str>,
     edit: &mut Edit<'_, E>,
 ) -> Result<(String, Vec<String>), E> {
     let mut names = Vec::new();
@@ -144,18 +133,17 @@ pub fn copy_model<E: From<DataError> + From<StoreError>>(
             file.entries().iter().filter(|entry| kept(dir, &entry.name)).collect();
         let name = file_name(path);
         let described = entries.iter().map(|entry| {
-            let dtype = dtype.unwrap_or(entry.dtype);
-            let elements = entry.shape.iter().product::<usize>();
-            let bytes = width(dtype).map_or(entry.length, |width| elements * width);
-            (entry.name.as_str(), type_name(dtype), entry.shape.as_slice(), bytes)
+            let dtype = dtype.unwrap_or(&entry.dtype);
+            let bytes = width(dtype).map_or(entry.length, |width| entry.elements() * width);
+            (entry.name.as_str(), dtype, entry.shape.as_slice(), bytes)
         });
         let described: Vec<_> = described.collect();
         let mut out = folder.file(&name)?;
         out.append(&header(described.iter().copied(), &metadata))?;
         for (entry, (tensor, dtype, shape, length)) in entries.iter().zip(described) {
-            if width(entry.dtype).is_none() {
+            if width(&entry.dtype).is_none() {
                 let what =
-                    format!("{tensor} has the type {:?}; only F32, BF16 and F16 are written", entry.dtype);
+                    format!("{tensor} has the type {}; only F32, BF16 and F16 are written", entry.dtype);
                 return Err(DataError::Weights { path: path.clone(), what }.into());
             }
             let bytes = edit(entry, file.read(entry)?)?;
@@ -196,7 +184,7 @@ pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<V
     let mut unused: BTreeSet<&str> = delta.names().collect();
     let mut edit = |entry: &TensorEntry, mut bytes: Vec<u8>| -> Result<Vec<u8>, ApplyError> {
         unused.remove(entry.name.as_str());
-        if let (Some(change), Some(width)) = (delta.change(entry)?, width(entry.dtype)) {
+        if let (Some(change), Some(width)) = (delta.change(entry)?, width(&entry.dtype)) {
             change.apply(width, &mut bytes);
         }
         Ok(bytes)
@@ -245,14 +233,14 @@ fn file_name(path: &Path) -> String {
 }
 
 /// `config.json` with another type of the weights, under the key that it has.
-fn with_type(bytes: &[u8], path: &Path, dtype: Dtype) -> Result<Vec<u8>, DataError> {
+fn with_type(bytes: &[u8], path: &Path, dtype: &str) -> Result<Vec<u8>, DataError> {
     let bad = |what: String| DataError::ModelConfig { path: path.display().to_string(), what };
     let mut config: Value =
         serde_json::from_slice(bytes).map_err(|error| bad(format!("it is not JSON: {error}")))?;
     let object = config.as_object_mut().ok_or_else(|| bad("it is not a JSON object".into()))?;
     let word = match dtype {
-        Dtype::F32 => "float32",
-        Dtype::F16 => "float16",
+        "F32" => "float32",
+        "F16" => "float16",
         _ => "bfloat16",
     };
     let known: Vec<&str> =
@@ -273,7 +261,7 @@ mod tests {
         ModelDir::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/torch/tied_gqa4")).unwrap()
     }
 
-    fn copied(dir: &ModelDir, to: &Path, dtype: Option<Dtype>) -> (String, Vec<String>) {
+    fn copied(dir: &ModelDir, to: &Path, dtype: Option<&str>) -> (String, Vec<String>) {
         let folder = NewFolder::begin(to).unwrap();
         let mut edit = |_: &TensorEntry, bytes: Vec<u8>| Ok::<_, ApplyError>(bytes);
         let made = copy_model(dir, &folder, dtype, &mut edit).unwrap();
@@ -311,7 +299,7 @@ mod tests {
         let mut untied = ModelDir::open(&dir.path).unwrap();
         untied.architecture.tied = false;
         assert!(kept(&untied, "lm_head.weight"));
-        let config = with_type(br#"{"torch_dtype": "bfloat16", "a": 1}"#, room.path(), Dtype::F32).unwrap();
+        let config = with_type(br#"{"torch_dtype": "bfloat16", "a": 1}"#, room.path(), "F32").unwrap();
         assert_eq!(
             serde_json::from_slice::<Value>(&config).unwrap(),
             json!({ "torch_dtype": "float32", "a": 1 })
@@ -323,11 +311,11 @@ mod tests {
         let (dir, room) = (sharded(), tempfile::tempdir().unwrap());
         let file = TensorFile::open(&dir.weights[0]).unwrap();
         let entry = file.entries()[0].clone();
-        let value = || Change::Entries { indices: vec![0], values: vec![7; width(entry.dtype).unwrap()] };
+        let value = || Change::Entries { indices: vec![0], values: vec![7; width(&entry.dtype).unwrap()] };
         let mut after = TensorDigests::default();
         each_tensor(&dir, |tensor, mut bytes| {
             if tensor.name == entry.name {
-                value().apply(width(entry.dtype).unwrap(), &mut bytes);
+                value().apply(width(&entry.dtype).unwrap(), &mut bytes);
             }
             after.add_entry(tensor, &bytes);
             Ok::<_, DataError>(())

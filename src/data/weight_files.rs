@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use super::error::read;
-use super::safetensors::{Entry, entries};
+use super::tensor_file::{TensorEntry, TensorFile};
 use super::{DataError, ModelDir, Parameter};
 
 const SINGLE: &str = "model.safetensors";
@@ -110,9 +110,9 @@ pub(super) fn weight_files(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String,
 /// When a file is damaged, or a tensor is missing, unknown, twice there, in another file than the index says, or of the
 /// wrong shape or type.
 pub fn places(dir: &ModelDir) -> Result<Places, DataError> {
-    let mut found: BTreeMap<String, (Entry, &Path)> = BTreeMap::new();
+    let mut found: BTreeMap<String, (TensorEntry, &Path)> = BTreeMap::new();
     for file in &dir.weights {
-        for entry in entries(file)? {
+        for entry in TensorFile::open(file)?.entries() {
             if let Some((_, other)) = found.get(&entry.name) {
                 let what = format!("it is in {} too", other.display());
                 return Err(tensor(
@@ -122,7 +122,7 @@ pub fn places(dir: &ModelDir) -> Result<Places, DataError> {
                     "remove one of the two files, or fetch both again",
                 ));
             }
-            found.insert(entry.name.clone(), (entry, file));
+            found.insert(entry.name.clone(), (entry.clone(), file));
         }
     }
     for (name, shard) in &dir.weight_map {
@@ -154,7 +154,7 @@ pub fn places(dir: &ModelDir) -> Result<Places, DataError> {
 fn complete(
     dir: &ModelDir,
     parameters: &[Parameter],
-    found: &BTreeMap<String, (Entry, &Path)>,
+    found: &BTreeMap<String, (TensorEntry, &Path)>,
 ) -> Result<(), DataError> {
     let others = |count: usize, verb: [&str; 2]| match count {
         1 => String::new(),
@@ -201,7 +201,7 @@ fn complete(
 }
 
 /// Checks shape and type.
-fn fitting(parameter: Parameter, entry: &Entry, file: &Path) -> Result<Place, DataError> {
+fn fitting(parameter: Parameter, entry: &TensorEntry, file: &Path) -> Result<Place, DataError> {
     if entry.shape != parameter.shape {
         let what = format!("its shape is {:?}, config.json asks for {:?}", entry.shape, parameter.shape);
         let hint = "config.json may be of another model than the weights: fetch or write both again";

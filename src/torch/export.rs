@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use safetensors::tensor::Dtype as FileType;
 use tch::{Device, Kind};
 
 use crate::data::{
@@ -53,14 +52,14 @@ pub fn export_model(
     let dtype = dtype.map(file_type);
     let (mut changed, mut total, mut rounded) = (0, 0, false);
     let mut edit = |entry: &TensorEntry, bytes: Vec<u8>| -> Result<Vec<u8>, RunError> {
-        let (entry, mut bytes) = converted(entry, bytes, dtype.unwrap_or(entry.dtype))?;
-        total += elements(&entry);
+        let (entry, mut bytes) = converted(entry, bytes, dtype.unwrap_or(&entry.dtype))?;
+        total += entry.elements();
         if let Some(trained) = &trained
             && let Some(change) = trained.change(&entry, &bytes)?
         {
             changed += size(&change, &entry);
-            rounded |= rounds(run, entry.dtype);
-            change.apply(width(entry.dtype).unwrap_or(1), &mut bytes);
+            rounded |= rounds(run, &entry.dtype);
+            change.apply(width(&entry.dtype).unwrap_or(1), &mut bytes);
         }
         Ok(bytes)
     };
@@ -81,11 +80,11 @@ pub fn export_delta(run: &RunSpec, store: &Store) -> Result<(Vec<u8>, Exported),
     let mut changes: Vec<(TensorEntry, Change)> = Vec::new();
     each_tensor(&dir, |entry, mut bytes| {
         before.add_entry(entry, &bytes);
-        total += elements(entry);
+        total += entry.elements();
         if let Some(change) = trained.change(entry, &bytes)? {
-            change.apply(width(entry.dtype).unwrap_or(1), &mut bytes);
+            change.apply(width(&entry.dtype).unwrap_or(1), &mut bytes);
             changed += size(&change, entry);
-            rounded |= rounds(run, entry.dtype);
+            rounded |= rounds(run, &entry.dtype);
             changes.push((entry.clone(), change));
         }
         after.add_entry(entry, &bytes);
@@ -128,10 +127,10 @@ fn final_values(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Trained,
 
 /// Whether values of the run may lose bits in files of this type. In bfloat16 runs rollouts and gradients see rounded
 /// weights, so that bfloat16 files hold just what was trained.
-fn rounds(run: &RunSpec, dtype: FileType) -> bool {
+fn rounds(run: &RunSpec, dtype: &str) -> bool {
     match run.config.model.dtype {
-        Dtype::Float32 => dtype != FileType::F32,
-        Dtype::Bfloat16 => dtype == FileType::F16,
+        Dtype::Float32 => dtype != "F32",
+        Dtype::Bfloat16 => dtype == "F16",
     }
 }
 
@@ -146,20 +145,16 @@ fn named(run: &RunSpec) -> String {
     }
 }
 
-fn file_type(dtype: Dtype) -> FileType {
+fn file_type(dtype: Dtype) -> &'static str {
     match dtype {
-        Dtype::Float32 => FileType::F32,
-        Dtype::Bfloat16 => FileType::BF16,
+        Dtype::Float32 => "F32",
+        Dtype::Bfloat16 => "BF16",
     }
-}
-
-fn elements(entry: &TensorEntry) -> usize {
-    entry.shape.iter().product()
 }
 
 fn size(change: &Change, entry: &TensorEntry) -> usize {
     match change {
         Change::Entries { indices, .. } => indices.len(),
-        Change::Whole(_) => elements(entry),
+        Change::Whole(_) => entry.elements(),
     }
 }

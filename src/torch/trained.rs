@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype as FileType, Metadata};
+use safetensors::tensor::Metadata;
 use tch::{Kind, Tensor};
 
 use crate::data::{Change, DataError, TensorEntry, width};
@@ -79,7 +79,7 @@ impl Trained {
         if count == 0 {
             return Ok(None);
         }
-        let width = width(entry.dtype).unwrap_or(1);
+        let width = width(&entry.dtype).unwrap_or(1);
         if index.is_none() && count * (4 + width) >= base.len() {
             let whole = stored.f_where_self(&differs, &before)?;
             return Ok(Some(Change::Whole(raw(&entry.name, &[], &whole)?.bytes)));
@@ -110,28 +110,28 @@ impl Trained {
 pub fn converted(
     entry: &TensorEntry,
     bytes: Vec<u8>,
-    dtype: FileType,
+    dtype: &str,
 ) -> Result<(TensorEntry, Vec<u8>), TorchError> {
     if dtype == entry.dtype {
         return Ok((entry.clone(), bytes));
     }
-    let other = TensorEntry { dtype, length: bytes.len(), ..entry.clone() };
+    let other = TensorEntry { dtype: dtype.to_owned(), length: bytes.len(), ..entry.clone() };
     let tensor = Tensor::f_from_data_size(&bytes, &[elements(entry)], kind_of(entry)?)?;
     let bytes = raw(&entry.name, &[], &tensor.f_to_kind(kind_of(&other)?)?)?.bytes;
     Ok((TensorEntry { length: bytes.len(), ..other }, bytes))
 }
 
 fn elements(entry: &TensorEntry) -> i64 {
-    entry.shape.iter().product::<usize>() as i64
+    entry.elements() as i64
 }
 
 fn kind_of(entry: &TensorEntry) -> Result<Kind, TorchError> {
-    match entry.dtype {
-        FileType::F32 => Ok(Kind::Float),
-        FileType::F16 => Ok(Kind::Half),
-        FileType::BF16 => Ok(Kind::BFloat16),
+    match entry.dtype.as_str() {
+        "F32" => Ok(Kind::Float),
+        "F16" => Ok(Kind::Half),
+        "BF16" => Ok(Kind::BFloat16),
         other => {
-            let what = format!("{}: type {other:?} is not supported, only F32, BF16 and F16", entry.name);
+            let what = format!("{}: type {other} is not supported, only F32, BF16 and F16", entry.name);
             Err(TorchError::Restore { what })
         }
     }
@@ -171,12 +171,12 @@ mod tests {
         Mask::new(vec![TensorSize { name: "w".into(), elements }], vec![indices.to_vec()]).unwrap()
     }
 
-    fn entry(dtype: FileType, elements: usize) -> TensorEntry {
+    fn entry(dtype: &str, elements: usize) -> TensorEntry {
         TensorEntry {
             name: "w".into(),
-            dtype,
+            dtype: dtype.into(),
             shape: vec![elements],
-            offset: 0,
+            start: 0,
             length: elements * width(dtype).unwrap(),
         }
     }
@@ -192,11 +192,11 @@ mod tests {
         let base = bf16(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let trained =
             Trained::new(state(&[2.0, 4.001, 8.0]), Some(&mask(&[1, 3, 5], 6)), Kind::BFloat16).unwrap();
-        let change = trained.change(&entry(FileType::BF16, 6), &base).unwrap().unwrap();
+        let change = trained.change(&entry("BF16", 6), &base).unwrap().unwrap();
         assert_eq!(change, Change::Entries { indices: vec![5], values: bf16(&[8.0]) });
         // In float32 files the small move shows.
         let base = f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        let change = trained.change(&entry(FileType::F32, 6), &base).unwrap().unwrap();
+        let change = trained.change(&entry("F32", 6), &base).unwrap().unwrap();
         assert_eq!(change, Change::Entries { indices: vec![3, 5], values: f32s(&[4.001, 8.0]) });
     }
 
@@ -205,7 +205,7 @@ mod tests {
         // The run saw 1.001 as bfloat16, 1.0, and left it there.
         let base = f32s(&[1.001, 2.0]);
         let trained = Trained::new(state(&[1.0, 2.5]), Some(&mask(&[0, 1], 2)), Kind::BFloat16).unwrap();
-        let change = trained.change(&entry(FileType::F32, 2), &base).unwrap().unwrap();
+        let change = trained.change(&entry("F32", 2), &base).unwrap().unwrap();
         assert_eq!(change, Change::Entries { indices: vec![1], values: f32s(&[2.5]) });
     }
 
@@ -213,18 +213,18 @@ mod tests {
     fn a_full_run_changes_tensors_whole_and_zeros_keep_their_sign() {
         let base = f32s(&[1.0, 0.0, 3.0]);
         let trained = Trained::new(state(&[2.0, -0.0, 3.0]), None, Kind::Float).unwrap();
-        let change = trained.change(&entry(FileType::F32, 3), &base).unwrap().unwrap();
+        let change = trained.change(&entry("F32", 3), &base).unwrap().unwrap();
         assert_eq!(change, Change::Whole(f32s(&[2.0, -0.0, 3.0])));
         let unmoved = Trained::new(state(&[1.0, 0.0, 3.0]), None, Kind::Float).unwrap();
-        assert_eq!(unmoved.change(&entry(FileType::F32, 3), &base).unwrap(), None);
+        assert_eq!(unmoved.change(&entry("F32", 3), &base).unwrap(), None);
     }
 
     #[test]
     fn types_are_converted_and_other_models_refused() {
-        let (other, bytes) = converted(&entry(FileType::BF16, 2), bf16(&[1.5, -2.0]), FileType::F32).unwrap();
-        assert_eq!((other.dtype, other.length, bytes), (FileType::F32, 8, f32s(&[1.5, -2.0])));
+        let (other, bytes) = converted(&entry("BF16", 2), bf16(&[1.5, -2.0]), "F32").unwrap();
+        assert_eq!((other.dtype.as_str(), other.length, bytes), ("F32", 8, f32s(&[1.5, -2.0])));
         let trained = Trained::new(state(&[1.0]), None, Kind::Float).unwrap();
-        let message = trained.change(&entry(FileType::F32, 2), &f32s(&[1.0, 2.0])).unwrap_err().to_string();
+        let message = trained.change(&entry("F32", 2), &f32s(&[1.0, 2.0])).unwrap_err().to_string();
         assert!(message.contains("not of this model"), "{message}");
     }
 }

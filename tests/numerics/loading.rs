@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use tch::{Device, Kind};
 
-use tickets::data::safetensors::{RawTensor, entries, parse, to_bytes};
+use tickets::data::TensorFile;
+use tickets::data::safetensors::{RawTensor, parse, to_bytes};
 use tickets::data::{Architecture, DataError, Family, ModelDir};
 use tickets::torch::{TorchError, Weights};
 
@@ -307,7 +308,7 @@ fn both(bytes: &[u8]) -> (Result<usize, DataError>, bool) {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "m.safetensors", bytes);
     let path = dir.path().join("m.safetensors");
-    (entries(&path).map(|list| list.len()), parse(bytes, &path).is_ok())
+    (TensorFile::open(&path).map(|file| file.entries().len()), parse(bytes, &path).is_ok())
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use common::{Bench, newest_attempt, rows, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 use tch::{Device, Kind};
-use tickets::grpo::{Advantage, GrpoSpec, Normaliser, RatioRule};
+use tickets::grpo::{Advantage, GrpoSpec, Level, Normaliser, RatioRule};
 use tickets::manifest::DeviceChoice;
 use tickets::torch::{Batch, Model, Rollout, Weights, device, gradients};
 
@@ -32,6 +32,7 @@ fn gpu(test: &str) -> Option<Device> {
 
 fn architecture() -> tickets::data::Architecture {
     tickets::data::Architecture {
+        family: tickets::data::Family::Qwen2,
         vocab_size: 96,
         hidden_size: 64,
         intermediate_size: 160,
@@ -39,7 +40,9 @@ fn architecture() -> tickets::data::Architecture {
         heads: 4,
         kv_heads: 2,
         head_dim: 16,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied: true,
         max_positions: 128,
@@ -64,14 +67,22 @@ fn rollouts() -> Vec<Rollout> {
 fn gradients_on_the_gpu_agree_with_the_cpu() {
     let Some(cuda) = gpu("gradients") else { return };
     device::set_deterministic().unwrap();
+    for level in [Level::Token, Level::Sequence] {
+        gradients_agree(cuda, level);
+    }
+}
+
+fn gradients_agree(cuda: Device, level: Level) {
     let spec = GrpoSpec {
         steps: 1,
         rollouts_per_step: 8,
         group_size: 4,
         advantage: Advantage::Mean,
-        ratio: RatioRule::Mask { low: 0.125, high: 8.0 },
+        ratio: RatioRule::Mask { low: 0.125, high: 8.0, sequence_low: 0.0 },
+        level,
         normaliser: Normaliser::Token,
         kl_coef: 0.0,
+        kl_corrected: false,
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch: 8,

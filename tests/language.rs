@@ -91,7 +91,7 @@ fn named_evaluations_start_from_the_plain_one_and_from_the_task() {
     assert!(matches!(gsm8k.task, TaskSpec::Gsm8k(_)));
     assert_eq!((dev.id.as_str(), dev.split.as_str()), ("x/train", "dev"));
     assert_eq!(dev.revision.as_deref(), Some(COMMIT));
-    assert_eq!(unbuilt(&found), ["`model.id`", "`task.type` = \"math\"", "[eval.gsm8k]", "[eval.math500]"]);
+    assert_eq!(unbuilt(&found), ["`task.type` = \"math\"", "[eval.gsm8k]", "[eval.math500]"]);
     // A child lays its own values over a named evaluation of its parent.
     let folder = Folder::new();
     folder.write("base.toml", &text);

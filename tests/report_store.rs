@@ -187,7 +187,15 @@ fn every_setting_but_the_operational_ones_is_kept() {
         // Which names of a row an episode takes has a meaning for a name list of one's own alone.
         let own_names = key.path == "task.row_names";
         // A key that came later is left out at the value that stands for what was before it, and one without a value too.
-        let later = key.path == "task.episodes" || (key.preset().is_none() && key.path != "task.type");
+        let new = [
+            "grpo.level",
+            "grpo.kl_corrected",
+            "optimizer.schedule",
+            "optimizer.warmup_steps",
+            "optimizer.decay",
+            "task.episodes",
+        ];
+        let later = new.contains(&key.path) || (key.preset().is_none() && key.path != "task.type");
         // Which split of a dataset is taken has a meaning for a dataset alone.
         let of_dataset = key.path == "task.split";
         let local = key.path.starts_with("exec.") || key.path == "model.path";

@@ -49,6 +49,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("polars", &["report", "data"]),
     ("plotters", &["report"]),
     ("tokenizers", &["data"]),
+    ("hf_hub", &["data"]),
+    ("ureq", &["data"]),
+    ("ring", &["data"]),
     ("minijinja", &["data", "task"]),
     ("figment", &["manifest"]),
     // The schema of manifests is made from the key table, where that lies.

@@ -1,49 +1,148 @@
-//! `tickets export`: a base model, or the model that a run trained, as a Hugging Face directory.
+//! `tickets export [MANIFEST] RUN`: what a run made of its base, for other programs.
+//!
+//! In: a finished run. Out: a Hugging Face directory (`--format hf`), or a small file that `tickets apply` turns into the
+//! same directory, given the base (`--format delta`). Both are written whole or not at all.
 
+use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use serde_json::json;
 
-use super::args::ManifestArgs;
+use super::args::LookArgs;
+use super::logprobs::DtypeArg;
 use crate::exit::{Code, Failure};
-use crate::store::{Store, write_folder};
-use crate::torch::export_files;
+use crate::plan::{Plan, RunSpec};
+use crate::store::{Store, human_bytes, write_file};
+use crate::torch::{Exported, export_delta, export_model};
 use crate::{manifest, plan};
 
 /// Arguments of `tickets export`.
 #[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "tickets export [OPTIONS] [MANIFEST] RUN\n       tickets export [OPTIONS] MANIFEST --base"
+)]
 pub struct ExportArgs {
-    /// Which manifest
-    #[command(flatten)]
-    pub common: ManifestArgs,
-    /// The run whose trained model is written: a label, or a prefix of its id
-    #[arg(long, value_name = "RUN", required_unless_present = "base")]
+    /// The manifest, when the run is named by its label, or with --base; else the run itself
+    #[arg(value_name = "MANIFEST|RUN")]
+    pub first: String,
+    /// The run: the beginning of its id, or its label in the manifest
+    #[arg(value_name = "RUN")]
+    pub second: Option<String>,
+    /// The same as the second argument
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["second", "base"])]
     pub run: Option<String>,
     /// Write the base model that the manifest's first run starts from
-    #[arg(long, conflicts_with = "run")]
+    #[arg(long, conflicts_with = "second")]
     pub base: bool,
-    /// The folder to write, which must not exist yet
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    /// A Hugging Face directory, or the difference from the base in one file
+    #[arg(long, value_enum, default_value_t = Format::Hf)]
+    pub format: Format,
+    /// What to write, which must not exist yet: a folder, or a file for a delta. Absent: a name made of the run's id
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// The type of the weights in a directory; absent: the base's
+    #[arg(long, value_enum)]
+    pub dtype: Option<DtypeArg>,
+    /// Results, overrides, JSON
+    #[command(flatten)]
+    pub look: LookArgs,
+}
+
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A directory that transformers loads.
+    Hf,
+    /// A file with the entries that changed.
+    Delta,
 }
 
 /// The command.
 ///
 /// # Errors
-/// When the run or the base is not finished, or the folder cannot be written.
+/// When the run or the base is not finished, or what is asked for exists or cannot be written.
 pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
-    let plan = plan::expand(manifest::load(&args.common.manifest, &args.common.overrides())?)?;
-    let store = Store::open_read_only(&args.common.results)?;
-    let run = match &args.run {
-        Some(run) => plan.find(run)?,
-        None => plan.runs.first().ok_or_else(|| Failure::new(Code::Plan, "the manifest has no run", None))?,
+    if args.format == Format::Delta && (args.base || args.dtype.is_some()) {
+        let flag = if args.base { "--base" } else { "--dtype" };
+        let hint = "a delta is the difference of a run from its base, in the base's type";
+        return Err(Failure::new(Code::Usage, format!("--format delta with {flag}"), Some(hint.into())));
+    }
+    let store = Store::open_read_only(&args.look.results)?;
+    let run = chosen(args, &store)?;
+    let name: String = run.id.as_str().chars().take(12).collect();
+    let (path, exported) = match args.format {
+        Format::Hf => {
+            let path =
+                args.out.clone().unwrap_or_else(|| if args.base { "base".into() } else { name.into() });
+            let exported = export_model(&run, &store, !args.base, args.dtype.map(Into::into), &path)?;
+            (path, exported)
+        }
+        Format::Delta => {
+            let path = args.out.clone().unwrap_or_else(|| format!("{name}.delta.safetensors").into());
+            (path.clone(), delta(&run, &store, &path)?)
+        }
     };
-    let files = export_files(run, &store, !args.base).map_err(|error| {
-        let hint = error.hint().or_else(|| Some("finish it first: tickets sweep MANIFEST".into()));
-        Failure::new(Code::Environment, error, hint)
-    })?;
-    write_folder(&args.out, &files)?;
-    let _ = writeln!(out, "{}: {} files", args.out.display(), files.len());
+    let text = if args.look.json { as_json(&path, &exported) } else { told(&path, &exported, args.base) };
+    let _ = out.write_all(text.as_bytes());
     Ok(Code::Ok)
+}
+
+fn delta(run: &RunSpec, store: &Store, path: &Path) -> Result<Exported, Failure> {
+    let taken = || {
+        let hint = "remove it, or name another by --out";
+        Failure::new(Code::Environment, format!("{} exists", path.display()), Some(hint.into()))
+    };
+    if path.symlink_metadata().is_ok() {
+        return Err(taken());
+    }
+    let (bytes, mut exported) = export_delta(run, store)?;
+    write_file(path, &bytes)?;
+    exported.files = vec![format!("{} ({})", path.display(), human_bytes(bytes.len() as u64))];
+    Ok(exported)
+}
+
+/// The run that the arguments name.
+fn chosen(args: &ExportArgs, store: &Store) -> Result<RunSpec, Failure> {
+    let load = |name: &str| -> Result<Plan, Failure> {
+        Ok(plan::expand(manifest::load(name, &args.look.overrides())?)?)
+    };
+    if let Some(wanted) = args.run.as_ref().or(args.second.as_ref()) {
+        return Ok(load(&args.first)?.find(wanted)?.clone());
+    }
+    if args.base {
+        let first = load(&args.first)?.runs.into_iter().next();
+        return first.ok_or_else(|| Failure::new(Code::Plan, "the manifest has no run", None));
+    }
+    let id = store.find_run(&args.first)?;
+    let hint = "name the manifest too, and the overrides that the run was made with: tickets export MANIFEST RUN --set ...";
+    let failed = |error: String| Failure::new(Code::Plan, error, Some(hint.into()));
+    let record = store.described(&id)?;
+    let name = record.as_ref().and_then(|record| record.get("manifest")?.as_str());
+    let name = name.ok_or_else(|| failed(format!("the store does not say which manifest run {id} is of")))?;
+    let plan = load(name)
+        .map_err(|error| failed(format!("find the manifest {name} of run {id}: {}", error.error)))?;
+    let found = plan.runs.into_iter().find(|run| run.id.as_str() == id);
+    found.ok_or_else(|| failed(format!("manifest {name} has no run {id} as it is now")))
+}
+
+fn as_json(path: &Path, exported: &Exported) -> String {
+    let Exported { files, digest, changed, total, rounded } = exported;
+    let value = json!({ "out": path, "files": files, "digest": digest, "changed": changed, "total": total, "rounded": rounded });
+    format!("{value}\n")
+}
+
+fn told(path: &Path, exported: &Exported, base: bool) -> String {
+    let mut text = match exported.files.as_slice() {
+        [file] => format!("{file}\n"),
+        files => format!("{}: {} files\n", path.display(), files.len()),
+    };
+    if !base {
+        let _ = writeln!(text, "{} of {} entries differ from the base", exported.changed, exported.total);
+    }
+    if exported.rounded {
+        text.push_str("values were rounded from float32 to the base's type; --dtype float32 keeps them\n");
+    }
+    text
 }

@@ -11,6 +11,7 @@ use crate::plan::RunSpec;
 #[cfg(all(feature = "torch", not(feature = "tables")))]
 use crate::store::Store;
 
+pub mod apply;
 pub mod args;
 pub mod diff;
 #[cfg(feature = "torch")]
@@ -18,6 +19,10 @@ pub mod doctor;
 #[cfg(feature = "torch")]
 pub mod export;
 pub mod gc;
+#[cfg(feature = "torch")]
+pub mod logprobs;
+#[cfg(feature = "torch")]
+pub mod model;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;
@@ -71,9 +76,18 @@ pub enum Command {
     Gc(gc::GcArgs),
     /// Print the JSON Schema of manifests, for editors
     Schema(schema::SchemaArgs),
-    /// Write a base model or a trained run as a Hugging Face directory
+    /// Write what a run made of its base: a Hugging Face directory, or a small delta
     #[cfg(feature = "torch")]
     Export(export::ExportArgs),
+    /// A delta and its base to the model that was exported
+    Apply(apply::ApplyArgs),
+    /// Look at a model directory, or make one with random weights
+    #[cfg(feature = "torch")]
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// The logprob of every next token of a sequence, to compare with other programs
+    #[cfg(feature = "torch")]
+    Logprobs(logprobs::LogprobsArgs),
     /// What this machine has: libtorch, devices, memory, disk
     #[cfg(feature = "torch")]
     Doctor(doctor::DoctorArgs),
@@ -85,6 +99,14 @@ pub enum Command {
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
     Export(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Logprobs(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Model(Absent),
     /// (this program was built without the feature `torch`)
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
@@ -123,6 +145,10 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         #[cfg(not(feature = "torch"))]
         Command::Export(_) => Err(absent("export a model", "torch")),
         #[cfg(not(feature = "torch"))]
+        Command::Logprobs(_) => Err(absent("score tokens", "torch")),
+        #[cfg(not(feature = "torch"))]
+        Command::Model(_) => Err(absent("open a model", "torch")),
+        #[cfg(not(feature = "torch"))]
         Command::Doctor(_) => Err(absent("look at libtorch and devices", "torch")),
         #[cfg(feature = "torch")]
         Command::Sweep(args) => {
@@ -142,8 +168,13 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Verify(command) => verify::run(&command, &verify::Program::own(), out),
         Command::Gc(args) => gc::gc(&args, out),
         Command::Schema(args) => schema::schema(&args, out),
+        Command::Apply(args) => apply::apply(&args, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Logprobs(args) => logprobs::logprobs(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Model(command) => model::run(&command, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))

@@ -12,10 +12,10 @@ use clap::Args;
 
 use super::args::ManifestArgs;
 use super::space::preflight;
-use crate::data::open_task;
+use crate::data::{hub, open_task};
 use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, SweepSummary};
 use crate::exit::{Code, Failure};
-use crate::manifest;
+use crate::manifest::{self, ModelSource};
 use crate::plan::{self, Plan};
 use crate::store::{RunState, Store, StoreError};
 
@@ -65,6 +65,9 @@ fn check(plan: &Plan) -> Result<(), Failure> {
             let hint =
                 "this version plans such runs, so that manifests can be written, and cannot execute them";
             return Err(Failure::new(Code::Plan, error, Some(hint.into())));
+        }
+        if let ModelSource::Hub { id, revision: None } = &run.config.model.source {
+            return Err(hub::unpinned(id).into());
         }
         if plan.runs[..i].iter().all(|earlier| earlier.config.task != run.config.task) {
             open_task(&run.config.task)?;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::args::ManifestArgs;
-use crate::data::{ChatTemplate, Message, ModelDir, open_task};
+use crate::data::{ChatTemplate, Message, ModelDir, hub, open_task};
 use crate::exit::{Code, Failure};
 use crate::manifest::ModelSource;
 use crate::task::{Episode, Task};
@@ -62,10 +62,7 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
     let template = match &config.model.source {
         ModelSource::Pretrain(_) => ChatTemplate::built_in()?,
         ModelSource::Directory { path, .. } => ModelDir::open(path)?.chat_template()?,
-        ModelSource::Hub { .. } => {
-            let error = "`model.id` is not built yet: its chat template cannot be had";
-            return Err(Failure::new(Code::Plan, error, Some("use `model.path` with a local copy".into())));
-        }
+        ModelSource::Hub { id, revision } => cached(id, revision.as_deref())?.chat_template()?,
     };
     for index in 0..args.number {
         let episode = task.episode(seed, stream, index).map_err(Failure::from)?;
@@ -81,6 +78,18 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
         }
     }
     Ok(Code::Ok)
+}
+
+/// A model of a hub, where the cache of this machine has it.
+fn cached(id: &str, revision: Option<&str>) -> Result<ModelDir, Failure> {
+    let folder = hub::cached(id, revision).filter(|folder| folder.join("config.json").is_file());
+    let folder = folder.ok_or_else(|| {
+        let at = revision.map(|commit| format!(" --revision {commit}")).unwrap_or_default();
+        let error = format!("{id} is not in the cache of this machine, so its chat template is not known");
+        let hint = format!("a sweep fetches it; so does: hf download {id}{at}");
+        Failure::new(Code::Environment, error, Some(hint))
+    })?;
+    Ok(ModelDir::open(&folder)?)
 }
 
 /// The text that the model gets in each turn, given right answers before: the rendered opening, then what stands

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
 
+use super::Family;
+
 /// A file or folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,16 +36,57 @@ pub enum DataError {
         what: String,
     },
     /// Another family of models.
-    #[error("use {path}: model type `{model_type}` is not supported; supported: qwen2 (Qwen2 and Qwen2.5)")]
+    #[error(
+        "use {path}: the architecture `{class}` with model type `{model_type}` is not supported; supported: {}",
+        supported()
+    )]
     UnsupportedModel {
         /// The file.
         path: String,
         /// Its `model_type`.
         model_type: String,
+        /// The first of its `architectures`.
+        class: String,
+    },
+    /// A tensor of the model is missing, unknown, at the wrong place, of the wrong shape or type, or holds no numbers.
+    #[error("load tensor {tensor} from {}: {what}", path.display())]
+    Tensor {
+        /// The weights file, or the index of several.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The list of shards, `model.safetensors.index.json`, is wrong.
+    #[error("use {}: {what}", path.display())]
+    WeightIndex {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Weights in a format that can run code when it is read.
+    #[error("open the model directory {}: its weights are pickled ({file}), which is not read", dir.display())]
+    Pickled {
+        /// The model directory.
+        dir: PathBuf,
+        /// The file found.
+        file: String,
     },
     /// Not a safetensors file, or cut short.
     #[error("read the weights in {}: {what}", path.display())]
     Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Not a delta, damaged, or of another model.
+    #[error("use the delta {}: {what}", path.display())]
+    Delta {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -123,6 +166,20 @@ impl DataError {
                     .into(),
             ),
             Self::Weights { .. } => Some("the file may be incomplete: fetch or write it again".into()),
+            Self::WeightIndex { .. } => Some(
+                "the index and the shards come from one `save_pretrained`: fetch or write all of them again".into(),
+            ),
+            Self::Pickled { .. } => Some(
+                "a pickle can run code when it is read; convert it where you trust it, in Python with transformers: \
+                 AutoModelForCausalLM.from_pretrained(DIR, dtype=\"auto\").save_pretrained(OUT), which writes \
+                 safetensors, and copy the tokenizer's files"
+                    .into(),
+            ),
+            Self::Tensor { hint, .. } => Some(hint.clone()),
+            Self::ModelConfig { .. } => {
+                Some("take the file that was published or saved together with the weights".into())
+            }
+            Self::UnsupportedModel { .. } => Some("take a model of one of these families".into()),
             Self::Names { .. } => Some(
                 "a JSONL file has one object a line, {\"names\": [\"...\", ...]}; a Parquet file has a column \
                  `names` of lists of strings"
@@ -138,6 +195,12 @@ impl From<DataError> for Failure {
         let hint = error.hint();
         Self::new(Code::Environment, error, hint)
     }
+}
+
+/// The families for messages: `Qwen2ForCausalLM (qwen2), ...`.
+fn supported() -> String {
+    let names = Family::ALL.map(|family| format!("{} ({})", family.class(), family.model_type()));
+    names.join(", ")
 }
 
 /// Reads a whole file.

@@ -7,21 +7,33 @@ mod chat_files;
 #[cfg(feature = "torch")]
 mod chat_files_tests;
 mod chat_python;
+mod delta;
 mod error;
+pub mod hub;
+mod model_config;
 mod model_dir;
+mod model_files;
 mod names;
 pub mod safetensors;
 mod task;
+mod tensor_file;
 #[cfg(feature = "torch")]
 mod tokenizer;
+mod weight_files;
 
-pub use architecture::{Architecture, Parameter};
+pub use architecture::{Architecture, Family, Parameter, RopeScaling};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
 #[cfg(feature = "torch")]
 pub use chat_files::Chat;
+pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
 pub use model_dir::ModelDir;
+pub use model_files::{
+    ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest, width,
+};
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};
+pub use tensor_file::{TensorEntry, TensorFile};
 #[cfg(feature = "torch")]
 pub use tokenizer::{BUILT_IN_SPECIALS, Tokenizer};
+pub use weight_files::{Place, Places, Stored, places};

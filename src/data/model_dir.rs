@@ -2,13 +2,13 @@
 //!
 //! In: a folder. Out: the architecture and the weight files; the tokenizer and the template are read by `chat_files`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
 
 #[cfg(feature = "torch")]
 use super::Chat;
 use super::error::read;
+use super::weight_files::weight_files;
 use super::{Architecture, ChatTemplate, DataError};
 
 /// A model directory, opened.
@@ -20,6 +20,8 @@ pub struct ModelDir {
     pub architecture: Architecture,
     /// The weight files, sorted by name.
     pub weights: Vec<PathBuf>,
+    /// Which file each tensor is in, as the index of the shards says; empty where there is one file.
+    pub weight_map: BTreeMap<String, PathBuf>,
 }
 
 impl ModelDir {
@@ -33,7 +35,8 @@ impl ModelDir {
             return Err(DataError::Missing { dir: path.into(), what: "config.json".into() });
         }
         let architecture = Architecture::from_config_json(&read(&config)?, &config.display().to_string())?;
-        Ok(Self { path: path.into(), architecture, weights: weight_files(path)? })
+        let (weights, weight_map) = weight_files(path)?;
+        Ok(Self { path: path.into(), architecture, weights, weight_map })
     }
 
     /// The tokenizer, the template and the end tokens.
@@ -52,36 +55,4 @@ impl ModelDir {
     pub fn chat_template(&self) -> Result<ChatTemplate, DataError> {
         ChatTemplate::read(&self.path)
     }
-}
-
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let single = dir.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = dir.join("model.safetensors.index.json");
-    if !index.is_file() {
-        return Err(DataError::Missing {
-            dir: dir.into(),
-            what: "model.safetensors or model.safetensors.index.json".into(),
-        });
-    }
-    let bad = |what: String| DataError::ModelConfig { path: index.display().to_string(), what };
-    let value: Value =
-        serde_json::from_slice(&read(&index)?).map_err(|e| bad(format!("it is not JSON: {e}")))?;
-    let map = value["weight_map"].as_object().ok_or_else(|| bad("key `weight_map` is missing".into()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .map(|name| {
-            let path = dir.join(name);
-            if path.is_file() {
-                Ok(path)
-            } else {
-                Err(DataError::Missing { dir: dir.into(), what: name.into() })
-            }
-        })
-        .collect()
 }

@@ -3,13 +3,20 @@
 //! The `safetensors` crate writes metadata keys in random order, so equal content would get unequal digests; here the
 //! header is sorted JSON: `__metadata__` first, then tensors in the order given. Reading is the crate's.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use safetensors::SafeTensors;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::DataError;
+
+/// Larger headers are refused, as the format's own reader does.
+const LARGEST_HEADER: u64 = 100_000_000;
 
 /// A tensor to be written: little-endian bytes, row-major.
 #[derive(Clone, Debug)]
@@ -26,29 +33,40 @@ pub struct RawTensor {
 
 /// The bytes of a safetensors file: equal content gives equal bytes.
 pub fn to_bytes(tensors: &[RawTensor], metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut header = Map::new();
-    if !metadata.is_empty() {
-        header.insert("__metadata__".into(), json!(metadata));
-    }
-    let mut offset = 0;
-    for tensor in tensors {
-        let end = offset + tensor.bytes.len();
-        header.insert(
-            tensor.name.clone(),
-            json!({ "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [offset, end] }),
-        );
-        offset = end;
-    }
-    let mut text = Value::Object(header).to_string().into_bytes();
-    // The format wants the data to start at a multiple of eight.
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut bytes = Vec::with_capacity(8 + text.len() + offset);
-    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&text);
+    let described = tensors
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice(), tensor.bytes.len()));
+    let mut bytes = header(described, metadata);
+    bytes.reserve_exact(tensors.iter().map(|tensor| tensor.bytes.len()).sum());
     for tensor in tensors {
         bytes.extend_from_slice(&tensor.bytes);
     }
     bytes
+}
+
+/// What stands before the tensors' bytes, which follow in the same order. Tensors are given by name, name of the type,
+/// shape and bytes.
+pub fn header<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a str, &'a [usize], usize)>,
+    metadata: &BTreeMap<String, String>,
+) -> Vec<u8> {
+    let mut entries = Map::new();
+    if !metadata.is_empty() {
+        entries.insert("__metadata__".into(), json!(metadata));
+    }
+    let mut offset = 0;
+    for (name, dtype, shape, length) in tensors {
+        let end = offset + length;
+        entries.insert(
+            name.to_owned(),
+            json!({ "dtype": dtype, "shape": shape, "data_offsets": [offset, end] }),
+        );
+        offset = end;
+    }
+    let mut text = Value::Object(entries).to_string().into_bytes();
+    // The format wants the data to start at a multiple of eight.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat()
 }
 
 /// How many bytes [`to_bytes`] puts before the data: for sizes of files that are not there yet. Tensors are given by name,
@@ -84,6 +102,100 @@ pub fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<SafeTensors<'a>, DataEr
         path: path.into(),
         what: format!("{error} (the file has {} bytes)", bytes.len()),
     })
+}
+
+/// A tensor of a file, as its header describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name in the file.
+    pub name: String,
+    /// `F32`, `BF16`, `F16`, `I32`, ...
+    pub dtype: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// First byte, counted from the start of the file.
+    pub start: u64,
+}
+
+/// The tensors of a file in the order of their bytes. Only the header is read.
+///
+/// # Errors
+/// When the file cannot be read, the header is broken, or the file is shorter or longer than its header says.
+pub fn entries(path: &Path) -> Result<Vec<Entry>, DataError> {
+    let unreadable = |source| DataError::Read { path: path.into(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let bad = |what: String| DataError::Weights { path: path.into(), what };
+    let mut size = [0; 8];
+    if length < 8 {
+        return Err(bad(format!("it has {length} bytes, too few for a header")));
+    }
+    file.read_exact(&mut size).map_err(unreadable)?;
+    let size = u64::from_le_bytes(size);
+    if size > length - 8 || size > LARGEST_HEADER {
+        return Err(bad(format!("its header should have {size} bytes, and the file has {length} in all")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(unreadable)?;
+    described(&header, length - 8 - size)
+        .map(|list| list.into_iter().map(|entry| Entry { start: entry.start + 8 + size, ..entry }).collect())
+        .map_err(bad)
+}
+
+/// The tensors of a header before `data` bytes; starts are counted from the end of the header.
+fn described(header: &[u8], data: u64) -> Result<Vec<Entry>, String> {
+    let header: Map<String, Value> =
+        serde_json::from_slice(header).map_err(|error| format!("its header is broken: {error}"))?;
+    let mut list = Vec::with_capacity(header.len());
+    for (name, value) in header.into_iter().filter(|(name, _)| name != "__metadata__") {
+        let Ok(TensorHeader { dtype, shape, data_offsets: (start, end) }) = serde_json::from_value(value)
+        else {
+            return Err(format!("its header describes tensor {name} wrongly"));
+        };
+        let elements = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n as u64));
+        // Types that no model here may have are not measured.
+        let width = match dtype.as_str() {
+            "F32" => Some(4),
+            "BF16" | "F16" => Some(2),
+            _ => None,
+        };
+        let expected = width.map(|width| elements.and_then(|elements| elements.checked_mul(width)));
+        let bytes = end.checked_sub(start);
+        if bytes.is_none() || expected.is_some_and(|expected| expected != bytes) {
+            return Err(format!(
+                "its header gives tensor {name} bytes {start} to {end}, not what {shape:?} take"
+            ));
+        }
+        list.push((end, Entry { name, dtype, shape, start }));
+    }
+    list.sort_by_key(|(end, entry)| (entry.start, *end));
+    let mut at = 0;
+    for (end, entry) in &list {
+        if entry.start != at {
+            let name = &entry.name;
+            return Err(format!(
+                "its header puts tensor {name} at byte {}, where {at} should be next",
+                entry.start
+            ));
+        }
+        at = *end;
+    }
+    match at.cmp(&data) {
+        Ordering::Equal => Ok(list.into_iter().map(|(_, entry)| entry).collect()),
+        Ordering::Greater => {
+            Err(format!("it is cut short: its header describes {at} bytes of tensors, and {data} are there"))
+        }
+        Ordering::Less => {
+            Err(format!("it is longer than its header says: {at} bytes of tensors, and {data} are there"))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct TensorHeader {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
 }
 
 /// The `__metadata__` of a safetensors file.

@@ -166,10 +166,12 @@ fn filtered(sampling: &SamplingSpec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Family;
 
     /// h 4, i 6, 2 heads of width 2 over 1 key head (q 4, k 2), 3 layers, 10 tokens.
     fn decoder() -> Decoder {
         let shape = Architecture {
+            family: Family::Qwen2,
             vocab_size: 10,
             hidden_size: 4,
             intermediate_size: 6,
@@ -177,7 +179,9 @@ mod tests {
             heads: 2,
             kv_heads: 1,
             head_dim: 2,
+            attention_bias: true,
             rope_theta: 1e4,
+            rope_scaling: None,
             rms_eps: 1e-6,
             tied: true,
             max_positions: 64,

@@ -18,6 +18,9 @@ const CACHE_AND_COPY: f64 = 1.75;
 /// Bytes per logit: the logits, their log-softmax, and two passing copies, all float32.
 const PER_LOGIT: f64 = 16.0;
 
+/// Positions by which the rotary tables grow, see `torch::rotary`.
+const TABLED: f64 = 4096.0;
+
 /// Bytes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -91,6 +94,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let entry = 12.0 + if all && own { 0.0 } else { 4.0 } + if all { 0.0 } else { 8.0 };
     let gradient = 4.0 + if together.summed || !own { decoder.width } else { 0.0 };
     let length = together.length.min(decoder.positions);
+    let tabled = (length / TABLED).ceil() * TABLED;
     let tokens = together.rows * length;
     let played = playing.iter().map(|playing| playing.bytes(decoder));
     let (cache, passing) = played.fold(
@@ -101,7 +105,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     );
     Memory {
         weights: (decoder.parameters * decoder.width
-            + 2.0 * decoder.positions * decoder.head_dim * decoder.width) as u64,
+            + 2.0 * decoder.positions.min(tabled) * decoder.head_dim * decoder.width) as u64,
         gradients: (gradient * decoder.parameters) as u64,
         optimizer: (entry * active) as u64,
         activations: (tokens * decoder.kept(length) + together.rows * length * 8.0 * decoder.heads * length)

@@ -1,5 +1,7 @@
 //! The typed, valid settings of GRPO. Every choice that implementations disagree on is spelled here.
 
+use super::Schedule;
+
 /// Settings of the GRPO loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GrpoSpec {
@@ -13,10 +15,14 @@ pub struct GrpoSpec {
     pub advantage: Advantage,
     /// What happens to importance ratios far from one.
     pub ratio: RatioRule,
+    /// Whose ratio that is.
+    pub level: Level,
     /// What a batch's summed token losses are divided by.
     pub normaliser: Normaliser,
     /// Weight of the KL penalty to the base model (k3 estimator); 0 turns it off.
     pub kl_coef: f64,
+    /// Whether the penalty is multiplied by the importance ratio, and differentiated through it.
+    pub kl_corrected: bool,
     /// Optimizer steps into which one pass over a batch is cut; divides the number of groups.
     pub minibatches: u32,
     /// Passes over a batch of rollouts.
@@ -34,7 +40,16 @@ pub enum Advantage {
     MeanStd,
 }
 
-/// Treatment of the importance ratio `exp(logprob - behavior_logprob)` of a token.
+/// What has an importance ratio of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Every token: `exp(logprob - behavior_logprob)`.
+    Token,
+    /// Every rollout: the geometric mean of the ratios of its drawn tokens, of all turns (GSPO).
+    Sequence,
+}
+
+/// Treatment of importance ratios, of tokens or of rollouts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RatioRule {
     /// PPO's pessimistic clip to `[1 - low, 1 + high]`.
@@ -43,12 +58,21 @@ pub enum RatioRule {
         low: f64,
         /// Upper margin.
         high: f64,
+        /// Largest ratio that still moves a token with a negative advantage (TRL's `delta`); more than `1 + high`.
+        delta: Option<f64>,
     },
     /// prime-rl's two-sided masking: a token outside `[low, high]` has no loss.
     Mask {
         /// Smallest ratio kept.
         low: f64,
         /// Largest ratio kept.
+        high: f64,
+        /// A rollout with a token's ratio below this has no loss; 0 turns it off.
+        sequence_low: f64,
+    },
+    /// CISPO: the policy gradient weighted by `min(ratio, high)`, which is not differentiated.
+    Cispo {
+        /// Largest weight.
         high: f64,
     },
 }
@@ -60,23 +84,49 @@ pub enum Normaliser {
     Token,
     /// Mean over each rollout's tokens, then over rollouts (original GRPO).
     Sequence,
+    /// The rollouts of the (mini)batch times a number of tokens that is the same for all (Dr. GRPO).
+    Constant {
+        /// The most tokens that a rollout can draw: `sampling.max_tokens` in each of the task's most turns.
+        tokens: u32,
+    },
 }
 
 /// Settings of the optimizer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OptimizerSpec {
-    /// Learning rate, constant.
+    /// Learning rate; the largest of the schedule.
     pub lr: f64,
+    /// How it moves over the steps.
+    pub schedule: Schedule,
     /// Decay rates of the first and second moment.
     pub betas: [f64; 2],
     /// Added to the root of the second moment, outside the root.
     pub eps: f64,
-    /// Decoupled weight decay, on active entries only.
+    /// Weight decay, on active entries only.
     pub weight_decay: f64,
+    /// What the decay is multiplied by.
+    pub decay: Decay,
     /// Largest gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
     /// Which gradient's norm is clipped.
     pub clip_domain: ClipDomain,
+}
+
+impl OptimizerSpec {
+    /// The learning rate of step `step`, counted from 0, in a run of `steps` steps.
+    pub fn rate(&self, step: u32, steps: u32) -> f64 {
+        self.lr * self.schedule.share(step, steps)
+    }
+}
+
+/// The size of a step of weight decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// `lr * weight_decay`: AdamW's.
+    Decoupled,
+    /// `lr / (1 - beta1^t) * weight_decay`: the bias-corrected step size of the study's optimizer, ten times as much at the first
+    /// step (`beta1 = 0.9`) and soon the same.
+    Study,
 }
 
 /// The entries whose gradient norm is compared with `clip_norm`.

@@ -3,7 +3,11 @@
 mod advantage;
 mod config;
 mod objective;
+mod schedule;
 
 pub use advantage::{STD_EPS, advantages, zero_variance};
-pub use config::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
-pub use objective::{TokenTerm, token_term, token_weight};
+pub use config::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+};
+pub use objective::{TokenLogprobs, TokenTerm, rollout_terms, token_weight};
+pub use schedule::{Schedule, Shape};

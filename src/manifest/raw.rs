@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::grpo::{Advantage, ClipDomain, Normaliser};
+use crate::grpo::{Advantage, ClipDomain, Decay, Level};
 use crate::manifest::{DeviceChoice, Dtype};
 use crate::sparsity::{FisherEstimator, MaskRng, Rounding, Side};
 use crate::task::{RowNames, SortBy};
@@ -22,8 +22,9 @@ macro_rules! mirror {
 }
 mirror! {
     AdvantageWord => "Advantage" { Mean, MeanStd }
-    NormaliserWord => "Normaliser" { Token, Sequence }
+    LevelWord => "Level" { Token, Sequence }
     ClipDomainWord => "ClipDomain" { Masked, Dense }
+    DecayWord => "Decay" { Decoupled, Study }
     DtypeWord => "Dtype" { Float32, Bfloat16 }
     DeviceWord => "DeviceChoice" { Auto, Cpu, Cuda }
     MaskRngWord => "MaskRng" { Chacha, Numpy }
@@ -142,6 +143,15 @@ pub struct RawPrompts {
 pub enum Ratio {
     Clip,
     Mask,
+    Cispo,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denominator {
+    Token,
+    Sequence,
+    Constant,
 }
 
 #[derive(Deserialize)]
@@ -153,25 +163,43 @@ pub struct RawGrpo {
     #[serde(with = "AdvantageWord")]
     pub advantage: Advantage,
     pub ratio: Ratio,
+    #[serde(with = "LevelWord")]
+    pub level: Level,
     pub clip_low: f64,
     pub clip_high: f64,
+    pub clip_delta: Option<f64>,
     pub mask_low: f64,
     pub mask_high: f64,
-    #[serde(with = "NormaliserWord")]
-    pub normaliser: Normaliser,
+    pub sequence_mask_low: f64,
+    pub cispo_high: f64,
+    pub normaliser: Denominator,
     pub kl_coef: f64,
+    pub kl_corrected: bool,
     pub minibatches: u32,
     pub updates_per_batch: u32,
     pub micro_batch: u32,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Course {
+    Constant,
+    Linear,
+    Cosine,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawOptimizer {
     pub lr: f64,
+    pub schedule: Course,
+    pub warmup_steps: u32,
+    pub final_share: f64,
     pub betas: [f64; 2],
     pub eps: f64,
     pub weight_decay: f64,
+    #[serde(with = "DecayWord")]
+    pub decay: Decay,
     pub clip_norm: f64,
     #[serde(with = "ClipDomainWord")]
     pub clip_domain: ClipDomain,

@@ -50,7 +50,7 @@ pub enum ModelSource {
         /// blake3 over the directory's model files, in hex. Identity.
         digest: String,
     },
-    /// A model of a hub: identified by repository and commit, so that planning needs no network. Not built yet.
+    /// A model of a hub: identified by repository and commit, so that planning needs no network.
     Hub {
         /// The repository, `owner/name`.
         id: String,

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use super::files;
 use super::raw::{
-    MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawPretrain, RawRetries, RawSampling,
+    Course, Denominator, MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawOptimizer,
+    RawPretrain, RawRetries, RawSampling, TaskType,
 };
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
 use super::valid_task::task;
-use crate::grpo::{GrpoSpec, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::grpo::{GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule, Shape};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec, Rounding, kept_count};
 use crate::task::{PromptTemplates, TaskError, check_prompts};
 
@@ -120,7 +121,13 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         let help = "a mask of layers trains some of the layers that there are";
         rules.unless(count <= layers, &["mask.count", "model.pretrain.layers"], text, help);
     }
-    let grpo = grpo(&raw.grpo, &mut rules);
+    // Only alphabet-sort has several turns; a missing type is refused below.
+    let turns = match raw.task.r#type {
+        Some(TaskType::AlphabetSort) | None => raw.task.max_turns,
+        Some(TaskType::Gsm8k | TaskType::Math) => 1,
+    };
+    let grpo = grpo(&raw.grpo, raw.sampling.max_tokens.saturating_mul(turns), &mut rules);
+    let optimizer = optimizer(&raw.optimizer, grpo.steps, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
     if let ModelSource::Pretrain(base) = &source {
         keeps_something(&mask, base, &mut rules);
@@ -153,14 +160,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         model: ModelSpec { source, dtype: raw.model.dtype },
         task: trained_on,
         grpo,
-        optimizer: OptimizerSpec {
-            lr: raw.optimizer.lr,
-            betas: raw.optimizer.betas,
-            eps: raw.optimizer.eps,
-            weight_decay: raw.optimizer.weight_decay,
-            clip_norm: raw.optimizer.clip_norm,
-            clip_domain: raw.optimizer.clip_domain,
-        },
+        optimizer,
         sampling: sampling(&raw.sampling),
         mask,
         eval: eval(&raw.eval),
@@ -217,7 +217,8 @@ fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
     }
 }
 
-fn grpo(raw: &RawGrpo, rules: &mut Rules<'_>) -> GrpoSpec {
+/// `longest`: the most tokens that a rollout can draw.
+fn grpo(raw: &RawGrpo, longest: u32, rules: &mut Rules<'_>) -> GrpoSpec {
     let (size, rollouts) = ("grpo.group_size", "grpo.rollouts_per_step");
     let help = "a step's rollouts are whole groups";
     rules.divides((size, raw.group_size), (rollouts, raw.rollouts_per_step), help);
@@ -241,15 +242,70 @@ fn grpo(raw: &RawGrpo, rules: &mut Rules<'_>) -> GrpoSpec {
         rollouts_per_step: raw.rollouts_per_step,
         group_size: raw.group_size,
         advantage: raw.advantage,
-        ratio: match raw.ratio {
-            Ratio::Clip => RatioRule::Clip { low: raw.clip_low, high: raw.clip_high },
-            Ratio::Mask => RatioRule::Mask { low: raw.mask_low, high: raw.mask_high },
+        ratio: ratio(raw, rules),
+        level: raw.level,
+        normaliser: match raw.normaliser {
+            Denominator::Token => Normaliser::Token,
+            Denominator::Sequence => Normaliser::Sequence,
+            Denominator::Constant => Normaliser::Constant { tokens: longest },
         },
-        normaliser: raw.normaliser,
         kl_coef: raw.kl_coef,
+        kl_corrected: raw.kl_corrected,
         minibatches: raw.minibatches,
         updates_per_batch: raw.updates_per_batch,
         micro_batch: raw.micro_batch,
+    }
+}
+
+fn ratio(raw: &RawGrpo, rules: &mut Rules<'_>) -> RatioRule {
+    match raw.ratio {
+        Ratio::Clip => {
+            let (high, delta) = (raw.clip_high, raw.clip_delta);
+            let text = || {
+                format!(
+                    "`grpo.clip_delta` = {} is not above 1 + `grpo.clip_high` = {}",
+                    delta.unwrap_or(0.0),
+                    1.0 + high
+                )
+            };
+            let help = "it bounds what the clip leaves alone: ratios of tokens with a negative advantage";
+            let outside = delta.is_none_or(|delta| delta > 1.0 + high);
+            rules.unless(outside, &["grpo.clip_delta", "grpo.clip_high"], text, help);
+            RatioRule::Clip { low: raw.clip_low, high, delta }
+        }
+        Ratio::Mask => {
+            let text = || "`grpo.sequence_mask_low` has no use with `grpo.level` = \"sequence\"".to_owned();
+            let help = "a rollout has one ratio there, and `grpo.mask_low` bounds it";
+            let used = raw.sequence_mask_low == 0.0 || raw.level == Level::Token;
+            rules.unless(used, &["grpo.sequence_mask_low", "grpo.level"], text, help);
+            RatioRule::Mask { low: raw.mask_low, high: raw.mask_high, sequence_low: raw.sequence_mask_low }
+        }
+        Ratio::Cispo => RatioRule::Cispo { high: raw.cispo_high },
+    }
+}
+
+fn optimizer(raw: &RawOptimizer, steps: u32, rules: &mut Rules<'_>) -> OptimizerSpec {
+    let text =
+        || format!("`optimizer.warmup_steps` = {} is not less than `grpo.steps` = {steps}", raw.warmup_steps);
+    let help = "the learning rate is reached before the run ends";
+    rules.unless(raw.warmup_steps < steps, &["optimizer.warmup_steps", "grpo.steps"], text, help);
+    let floor = raw.final_share;
+    OptimizerSpec {
+        lr: raw.lr,
+        schedule: Schedule {
+            warmup_steps: raw.warmup_steps,
+            shape: match raw.schedule {
+                Course::Constant => Shape::Constant,
+                Course::Linear => Shape::Linear { floor },
+                Course::Cosine => Shape::Cosine { floor },
+            },
+        },
+        betas: raw.betas,
+        eps: raw.eps,
+        weight_decay: raw.weight_decay,
+        decay: raw.decay,
+        clip_norm: raw.clip_norm,
+        clip_domain: raw.clip_domain,
     }
 }
 

@@ -3,9 +3,9 @@
 //! A key that does not apply to the chosen variant is dropped when it was inherited, and an error when it stands in
 //! the same table or grid block as the choice.
 
-use super::raw::{Generator, MaskType, Ratio, Raw, RawTask, TaskType};
+use super::raw::{Course, Generator, MaskType, Ratio, Raw, RawTask, TaskType};
 use super::spec::{ModelSource, RunConfig};
-use crate::grpo::RatioRule;
+use crate::grpo::{RatioRule, Shape};
 use crate::sparsity::MaskSpec;
 use crate::task::{Episodes, TaskSpec};
 
@@ -16,6 +16,8 @@ pub struct Selection {
     pub mask: &'static str,
     /// Value of `grpo.ratio`.
     pub ratio: &'static str,
+    /// Value of `optimizer.schedule`.
+    pub schedule: &'static str,
     /// `path`, `id` or `pretrain`.
     pub model: &'static str,
     /// Value of `task.type`.
@@ -33,7 +35,8 @@ pub struct Condition {
 }
 
 /// The keys that choose between variants.
-pub const CHOOSERS: [&str; 4] = ["mask.type", "grpo.ratio", "task.type", "task.episodes"];
+pub const CHOOSERS: [&str; 5] =
+    ["mask.type", "grpo.ratio", "optimizer.schedule", "task.type", "task.episodes"];
 
 /// The condition of a key, when it has one.
 pub fn condition(path: &str) -> Option<Condition> {
@@ -43,8 +46,10 @@ pub fn condition(path: &str) -> Option<Condition> {
         "mask.seed" | "mask.rng" => when("mask.type", &["random"]),
         "mask.rounding" => when("mask.type", &["fisher", "magnitude"]),
         "mask.layers" | "mask.count" => when("mask.type", &["layers"]),
-        "grpo.clip_low" | "grpo.clip_high" => when("grpo.ratio", &["clip"]),
-        "grpo.mask_low" | "grpo.mask_high" => when("grpo.ratio", &["mask"]),
+        "grpo.clip_low" | "grpo.clip_high" | "grpo.clip_delta" => when("grpo.ratio", &["clip"]),
+        "grpo.mask_low" | "grpo.mask_high" | "grpo.sequence_mask_low" => when("grpo.ratio", &["mask"]),
+        "grpo.cispo_high" => when("grpo.ratio", &["cispo"]),
+        "optimizer.final_share" => when("optimizer.schedule", &["linear", "cosine"]),
         "model.path" => when("model", &["path"]),
         "model.id" | "model.revision" => when("model", &["id"]),
         "task.seed" => when("task.episodes", &["python"]),
@@ -82,6 +87,12 @@ impl Selection {
             ratio: match raw.grpo.ratio {
                 Ratio::Clip => "clip",
                 Ratio::Mask => "mask",
+                Ratio::Cispo => "cispo",
+            },
+            schedule: match raw.optimizer.schedule {
+                Course::Constant => "constant",
+                Course::Linear => "linear",
+                Course::Cosine => "cosine",
             },
             model: match (&raw.model.path, &raw.model.id) {
                 (Some(_), _) => "path",
@@ -109,7 +120,9 @@ impl Selection {
             ratio: match config.grpo.ratio {
                 RatioRule::Clip { .. } => "clip",
                 RatioRule::Mask { .. } => "mask",
+                RatioRule::Cispo { .. } => "cispo",
             },
+            schedule: schedule_word(config.optimizer.schedule.shape),
             model: match config.model.source {
                 ModelSource::Directory { .. } => "path",
                 ModelSource::Hub { .. } => "id",
@@ -132,6 +145,7 @@ impl Selection {
         match chooser {
             "mask.type" => self.mask,
             "grpo.ratio" => self.ratio,
+            "optimizer.schedule" => self.schedule,
             "task.type" => self.task,
             "task.episodes" => self.episodes,
             _ => self.model,
@@ -141,6 +155,15 @@ impl Selection {
     /// Whether a key has a meaning here.
     pub fn applies(&self, path: &str) -> bool {
         condition(path).is_none_or(|need| need.choices.contains(&self.chosen(need.chooser)))
+    }
+}
+
+/// The value of `optimizer.schedule`.
+fn schedule_word(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Constant => "constant",
+        Shape::Linear { .. } => "linear",
+        Shape::Cosine { .. } => "cosine",
     }
 }
 

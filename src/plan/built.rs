@@ -7,9 +7,6 @@ use crate::task::{DataSpec, Episodes, HubDataset, NamesSpec, TaskSpec};
 /// The settings of a run that plan but cannot be executed by this version, by name.
 pub fn unbuilt(config: &RunConfig) -> Vec<String> {
     let mut missing = Vec::new();
-    if let ModelSource::Hub { .. } = config.model.source {
-        missing.push("`model.id`".to_owned());
-    }
     match &config.task {
         TaskSpec::AlphabetSort(sort) => {
             if let NamesSpec::Hub(_) = sort.names {

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::canon::Canon;
 use super::put::{
-    advantage_word, normaliser_word, put_evals, put_fisher, put_loop, put_mask, put_model, put_optimizer,
-    put_ratio, put_sampling, put_scores, put_task, put_type,
+    advantage_word, normaliser_word, put_evals, put_fisher, put_kl, put_loop, put_mask, put_model,
+    put_optimizer, put_ratio, put_sampling, put_scores, put_task, put_type,
 };
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
@@ -71,9 +71,15 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     put_loop(&mut train, grpo);
     put_optimizer(&mut train, optimizer);
     put_sampling(&mut train, "sampling", sampling);
-    // At a constant learning rate the state after a step does not depend on how many will follow.
+    // The state after a step does not depend on how many will follow, unless the learning rate of a step does.
+    let falls = optimizer.schedule.needs_steps();
+    if falls {
+        train.whole("grpo.steps", grpo.steps);
+    }
     let trajectory = train.id("tickets/v1/trajectory");
-    train.whole("grpo.steps", grpo.steps);
+    if !falls {
+        train.whole("grpo.steps", grpo.steps);
+    }
     let train = train.id("tickets/v1/train");
 
     let mut score = Canon::new(EVAL_REV);
@@ -150,22 +156,32 @@ fn scores_id(
                 group_size,
                 advantage,
                 ratio,
+                level,
                 normaliser,
                 kl_coef,
+                kl_corrected,
                 minibatches: _,
                 updates_per_batch: _,
                 micro_batch,
             } = grpo;
             canon.whole("grpo.group_size", *group_size);
             canon.text("grpo.advantage", advantage_word(*advantage));
-            put_ratio(&mut canon, *ratio);
+            put_ratio(&mut canon, *ratio, *level);
             canon.text("grpo.normaliser", normaliser_word(*normaliser));
-            canon.number("grpo.kl_coef", *kl_coef);
+            put_kl(&mut canon, *kl_coef, *kl_corrected);
             // The gradient is summed over micro-batches: their size moves its last bits.
             canon.whole("grpo.micro_batch", *micro_batch);
             // Scores are dense, so the domain of clipping is too.
-            let OptimizerSpec { lr: _, betas: _, eps: _, weight_decay: _, clip_norm, clip_domain: _ } =
-                optimizer;
+            let OptimizerSpec {
+                lr: _,
+                schedule: _,
+                betas: _,
+                eps: _,
+                weight_decay: _,
+                decay: _,
+                clip_norm,
+                clip_domain: _,
+            } = optimizer;
             canon.number("optimizer.clip_norm", *clip_norm);
             put_sampling(&mut canon, "sampling", sampling);
         }

@@ -50,6 +50,9 @@ pub struct Plan {
     pub merges: Vec<(usize, usize)>,
     /// The dotted keys that vary, in the order of the runs' `axes`.
     pub axes: Vec<String>,
+    /// What keeps figures and claims from being drawn and tested under the overrides in force. Without overrides it would be
+    /// an error: then they were written for other runs than the manifest has.
+    pub undecided: Vec<String>,
 }
 
 /// Runs while they are collected.
@@ -110,11 +113,16 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
     issues = resolver.finish(issues);
     let Collected { mut runs, values, merges, .. } = collected;
     let axes = name(&mut runs, &values, &declared);
+    let mut undecided = Vec::new();
     if issues.is_empty() {
         issues = select::check(&manifest, &runs);
+        // Who shortens a run by an override does not want the figures that the manifest draws of long ones.
+        if manifest.overridden().iter().any(|found| !found.key.starts_with("exec.")) {
+            undecided = issues.drain(..).map(|issue| issue.text).collect();
+        }
     }
     if issues.is_empty() {
-        return Ok(Plan { manifest, runs, merged: merges.len(), merges, axes });
+        return Ok(Plan { manifest, runs, merged: merges.len(), merges, axes, undecided });
     }
     let only_the_grid = of_grid > 0 && of_grid == issues.len();
     let issues = manifest.in_order(issues);

@@ -4,7 +4,10 @@
 //! A field that is added later is left out at its old behaviour's value, so that old ids stay.
 
 use super::canon::Canon;
-use crate::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use crate::grpo::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule, Shape,
+};
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
 use crate::task::{
@@ -192,8 +195,10 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
         group_size,
         advantage,
         ratio,
+        level,
         normaliser,
         kl_coef,
+        kl_corrected,
         minibatches,
         updates_per_batch,
         micro_batch,
@@ -201,31 +206,72 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
     canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
     canon.whole("grpo.group_size", *group_size);
     canon.text("grpo.advantage", advantage_word(*advantage));
-    put_ratio(canon, *ratio);
+    put_ratio(canon, *ratio, *level);
     canon.text("grpo.normaliser", normaliser_word(*normaliser));
-    canon.number("grpo.kl_coef", *kl_coef);
+    put_kl(canon, *kl_coef, *kl_corrected);
     canon.whole("grpo.minibatches", *minibatches);
     canon.whole("grpo.updates_per_batch", *updates_per_batch);
     canon.whole("grpo.micro_batch", *micro_batch);
 }
 
-pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule) {
-    let (word, low, high) = match ratio {
-        RatioRule::Clip { low, high } => ("clip", low, high),
-        RatioRule::Mask { low, high } => ("mask", low, high),
-    };
-    canon.text("grpo.ratio", word);
-    canon.number(format!("grpo.{word}_low"), low);
-    canon.number(format!("grpo.{word}_high"), high);
+pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule, level: Level) {
+    match ratio {
+        RatioRule::Clip { low, high, delta } => {
+            canon.text("grpo.ratio", "clip");
+            canon.number("grpo.clip_low", low);
+            canon.number("grpo.clip_high", high);
+            if let Some(delta) = delta {
+                canon.number("grpo.clip_delta", delta);
+            }
+        }
+        RatioRule::Mask { low, high, sequence_low } => {
+            canon.text("grpo.ratio", "mask");
+            canon.number("grpo.mask_low", low);
+            canon.number("grpo.mask_high", high);
+            if sequence_low > 0.0 {
+                canon.number("grpo.sequence_mask_low", sequence_low);
+            }
+        }
+        RatioRule::Cispo { high } => {
+            canon.text("grpo.ratio", "cispo");
+            canon.number("grpo.cispo_high", high);
+        }
+    }
+    match level {
+        Level::Token => {}
+        Level::Sequence => canon.text("grpo.level", "sequence"),
+    }
+}
+
+pub(super) fn put_kl(canon: &mut Canon<'_>, coef: f64, corrected: bool) {
+    canon.number("grpo.kl_coef", coef);
+    // Without a penalty there is nothing to correct.
+    if corrected && coef > 0.0 {
+        canon.flag("grpo.kl_corrected", true);
+    }
 }
 
 pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
-    let OptimizerSpec { lr, betas: [first, second], eps, weight_decay, clip_norm, clip_domain } = optimizer;
+    let OptimizerSpec {
+        lr,
+        schedule,
+        betas: [first, second],
+        eps,
+        weight_decay,
+        decay,
+        clip_norm,
+        clip_domain,
+    } = optimizer;
     canon.number("optimizer.lr", *lr);
+    put_schedule(canon, *schedule);
     canon.number("optimizer.betas.0", *first);
     canon.number("optimizer.betas.1", *second);
     canon.number("optimizer.eps", *eps);
     canon.number("optimizer.weight_decay", *weight_decay);
+    match decay {
+        Decay::Decoupled => {}
+        Decay::Study => canon.text("optimizer.decay", "study"),
+    }
     canon.number("optimizer.clip_norm", *clip_norm);
     canon.text(
         "optimizer.clip_domain",
@@ -234,6 +280,22 @@ pub(super) fn put_optimizer(canon: &mut Canon<'_>, optimizer: &OptimizerSpec) {
             ClipDomain::Dense => "dense",
         },
     );
+}
+
+fn put_schedule(canon: &mut Canon<'_>, schedule: Schedule) {
+    let Schedule { warmup_steps, shape } = schedule;
+    let (word, floor) = match shape {
+        Shape::Constant => ("constant", None),
+        Shape::Linear { floor } => ("linear", Some(floor)),
+        Shape::Cosine { floor } => ("cosine", Some(floor)),
+    };
+    if let Some(floor) = floor {
+        canon.text("optimizer.schedule", word);
+        canon.number("optimizer.final_share", floor);
+    }
+    if warmup_steps > 0 {
+        canon.whole("optimizer.warmup_steps", warmup_steps);
+    }
 }
 
 pub(super) fn put_sampling(canon: &mut Canon<'_>, table: &str, sampling: &SamplingSpec) {
@@ -294,6 +356,8 @@ pub(super) fn normaliser_word(normaliser: Normaliser) -> &'static str {
     match normaliser {
         Normaliser::Token => "token",
         Normaliser::Sequence => "sequence",
+        // Its number of tokens follows from the task and the sampling, which are in every id that it is in.
+        Normaliser::Constant { tokens: _ } => "constant",
     }
 }
 

@@ -61,6 +61,11 @@ impl DiskFile {
         change!(Operation::Append(&self.path, bytes), self.file.write_all(bytes))
     }
 
+    /// How long it is now.
+    pub fn length(&self) -> io::Result<u64> {
+        self.file.metadata().map(|found| found.len())
+    }
+
     /// Cuts the file back to a length.
     pub fn cut(&self, length: u64) -> io::Result<()> {
         change!(Operation::Cut(&self.path, length), self.file.set_len(length))
@@ -101,6 +106,11 @@ fn force(file: &File) -> io::Result<()> {
 /// Gives a file a second name, which must be free.
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     change!(Operation::Link(from, to), fs::hard_link(from, to))
+}
+
+/// Makes a symbolic link, of a name that must be free.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    change!(Operation::Symlink(target, link), std::os::unix::fs::symlink(target, link))
 }
 
 /// Renames a file or folder; a file of the new name is replaced.

@@ -43,6 +43,8 @@ pub enum Operation<P, B> {
     SyncFolder(P),
     /// A second name.
     Link(P, P),
+    /// A symbolic link: what it points to, and its name.
+    Symlink(P, P),
     /// Another name, which may replace a file.
     Rename(P, P),
     /// Another name, which is free.
@@ -72,6 +74,7 @@ impl Operation<&Path, &[u8]> {
             CreateFolder(path) => CreateFolder(own(path)),
             SyncFolder(path) => SyncFolder(own(path)),
             Link(from, to) => Link(own(from), own(to)),
+            Symlink(target, link) => Symlink(own(target), own(link)),
             Rename(from, to) => Rename(own(from), own(to)),
             RenameNew(from, to) => RenameNew(own(from), own(to)),
             RemoveFile(path) => RemoveFile(own(path)),
@@ -83,7 +86,7 @@ impl Operation<&Path, &[u8]> {
     /// Whether it fails on a full disk.
     fn needs_space(&self) -> bool {
         use Operation::*;
-        matches!(self, CreateFile(_) | OpenAppend(_) | Append(..) | CreateFolder(_) | Link(..))
+        matches!(self, CreateFile(_) | OpenAppend(_) | Append(..) | CreateFolder(_) | Link(..) | Symlink(..))
     }
 
     /// Does half of it, where it has halves, and says what that was.

@@ -155,29 +155,6 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes)
 }
 
-/// Writes a folder of files that must not exist yet, all or nothing. Names are plain file names.
-///
-/// # Errors
-/// When the folder exists or cannot be written; nothing of it is visible then.
-pub fn write_folder(path: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
-    let folder = parent(path);
-    create_folders(folder)?;
-    let temporary = temporary_folder(folder)?;
-    let written = files
-        .iter()
-        .try_for_each(|(name, bytes)| write_new(&temporary.join(name), bytes))
-        .and_then(|()| sync_folder(&temporary))
-        .and_then(|()| {
-            let published = publish_folder(&temporary, path)?;
-            let taken = || StoreError::io("create", path, io::Error::from(io::ErrorKind::AlreadyExists));
-            if published { Ok(()) } else { Err(taken()) }
-        });
-    if written.is_err() {
-        let _ = remove_leftover(&temporary);
-    }
-    written
-}
-
 /// Moves a complete temporary folder to its final name unless that name is taken. The files and the folder must have
 /// been forced to the disk before. `false`: another was first, and `from` is still there.
 pub fn publish_folder(from: &Path, to: &Path) -> Result<bool> {

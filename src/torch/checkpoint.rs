@@ -9,7 +9,7 @@ use std::path::Path;
 use tch::{Device, Tensor};
 
 use crate::data::ModelDir;
-use crate::data::safetensors::{RawTensor, parse, to_bytes};
+use crate::data::safetensors::{header, parse};
 use crate::sparsity::Mask;
 
 use super::failure::RunError;
@@ -31,7 +31,18 @@ pub fn state(weights: &Weights, adam: &SparseAdamW) -> Result<Vec<u8>, TorchErro
         ("format".to_owned(), "pt".to_owned()),
         ("optimizer_steps".to_owned(), adam.steps.to_string()),
     ]);
-    Ok(to_bytes(&vectors(weights, adam, &PARTS)?, &metadata))
+    let described: Vec<_> = vectors(weights, adam, &PARTS)
+        .map(|(name, tensor)| (name, [tensor.numel()], 4 * tensor.numel()))
+        .collect();
+    let rows =
+        described.iter().map(|(name, shape, length)| (name.as_str(), "F32", shape.as_slice(), *length));
+    let mut bytes = header(rows, &metadata);
+    bytes.reserve_exact(described.iter().map(|(_, _, length)| length).sum());
+    // One tensor at a time: of a full run this is three times the model.
+    for (name, tensor) in vectors(weights, adam, &PARTS) {
+        bytes.extend_from_slice(&raw(&name, &[], tensor)?.bytes);
+    }
+    Ok(bytes)
 }
 
 /// blake3 over both moments of every tensor, in hex.
@@ -40,20 +51,22 @@ pub fn state(weights: &Weights, adam: &SparseAdamW) -> Result<Vec<u8>, TorchErro
 /// As [`state`].
 pub fn moments_digest(weights: &Weights, adam: &SparseAdamW) -> Result<String, TorchError> {
     let mut hasher = blake3::Hasher::new();
-    for vector in vectors(weights, adam, &PARTS[1..])? {
-        hasher.update(&vector.bytes);
+    for (name, tensor) in vectors(weights, adam, &PARTS[1..]) {
+        hasher.update(&raw(&name, &[], tensor)?.bytes);
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn vectors(weights: &Weights, adam: &SparseAdamW, parts: &[&str]) -> Result<Vec<RawTensor>, TorchError> {
-    let mut list = Vec::with_capacity(PARTS.len() * weights.parameters.len());
-    for (i, parameter) in weights.parameters.iter().enumerate() {
-        for (part, tensor) in PARTS.iter().zip(adam.state(i)).filter(|(part, _)| parts.contains(part)) {
-            list.push(raw(&format!("{part}/{}", parameter.name), &[tensor.numel()], tensor)?);
-        }
-    }
-    Ok(list)
+/// Names and float32 vectors of these parts, tensor by tensor.
+fn vectors<'a>(
+    weights: &'a Weights,
+    adam: &'a SparseAdamW,
+    parts: &'a [&'static str],
+) -> impl Iterator<Item = (String, &'a Tensor)> {
+    weights.parameters.iter().enumerate().flat_map(move |(i, parameter)| {
+        let all = PARTS.iter().zip(adam.state(i)).filter(|(part, _)| parts.contains(part));
+        all.map(|(part, tensor)| (format!("{part}/{}", parameter.name), tensor))
+    })
 }
 
 /// Puts the values and moments of a state file into the weights and the optimizer.

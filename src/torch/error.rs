@@ -39,6 +39,14 @@ pub enum TorchError {
         /// Positions that there are.
         limit: usize,
     },
+    /// A token id that the model has no embedding for.
+    #[error("look up token {token}: the vocabulary ends at {}", vocabulary - 1)]
+    NoSuchToken {
+        /// The id.
+        token: u32,
+        /// Rows of the embedding.
+        vocabulary: usize,
+    },
     /// A conversation in which nothing stands before the first drawn token.
     #[error("begin a conversation with a drawn token: the prompt is empty")]
     NoContext,

@@ -1,49 +1,165 @@
-//! A model of the store as the files of a Hugging Face directory.
+//! A base, or what a run made of it, as a Hugging Face directory or as a delta.
 //!
-//! The weights are written in the base's type with `format: pt` and without a tied head; every other file of the base
-//! directory is copied as it is.
+//! Both go through the same change of every tensor, so a delta applied to its base gives the very bytes of the directory.
+//! Weights have the base's types unless another is asked for; a run that trained in float32 is rounded to them.
 
-use crate::data::DataError;
-use crate::data::safetensors::to_bytes;
+use std::path::Path;
+
+use safetensors::tensor::Dtype as FileType;
+use tch::{Device, Kind};
+
+use crate::data::{
+    Change, DeltaHead, ModelDir, TensorDigests, TensorEntry, copy_model, delta_bytes, each_tensor, width,
+};
+use crate::execute::Context;
+use crate::manifest::{Dtype, ModelSource};
 use crate::plan::RunSpec;
-use crate::store::Store;
+use crate::store::{NewFolder, Store};
 
 use super::failure::RunError;
-use super::{SparseAdamW, checkpoint, setup};
+use super::trained::{Trained, converted};
+use super::{checkpoint, setup};
 
-/// Files of the base that are copied, where it has them.
-const COPIED: [&str; 5] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-];
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// Names of the files.
+    pub files: Vec<String>,
+    /// Digest of the tensors, see [`TensorDigests`].
+    pub digest: String,
+    /// Entries that differ from the base's.
+    pub changed: usize,
+    /// All entries.
+    pub total: usize,
+    /// Whether float32 values of the run were rounded to a narrower type.
+    pub rounded: bool,
+}
 
-/// Names and contents of the directory: of the base of a run, or with `trained` of what the run made of it.
+/// Writes the directory `out`: the base of a run, or with `trained` what the run made of it. `dtype` is the type of all
+/// tensors instead of the base's.
 ///
 /// # Errors
-/// When the base or the run is not there or damaged.
-pub fn export_files(run: &RunSpec, store: &Store, trained: bool) -> Result<Vec<(String, Vec<u8>)>, RunError> {
-    let folder = setup::base_folder(run, store)?;
-    let mut files = Vec::new();
-    for name in COPIED {
-        let path = folder.join(name);
-        if path.is_file() {
-            let bytes = std::fs::read(&path).map_err(|source| DataError::Read { path, source })?;
-            files.push((name.to_owned(), bytes));
+/// When the base or the run is not there or damaged, or `out` exists or cannot be written; nothing is visible then.
+pub fn export_model(
+    run: &RunSpec,
+    store: &Store,
+    trained: bool,
+    dtype: Option<Dtype>,
+    out: &Path,
+) -> Result<Exported, RunError> {
+    let dir = base(run, store)?;
+    let trained = trained.then(|| final_values(run, store, &dir)).transpose()?;
+    let folder = NewFolder::begin(out)?;
+    let dtype = dtype.map(file_type);
+    let (mut changed, mut total, mut rounded) = (0, 0, false);
+    let mut edit = |entry: &TensorEntry, bytes: Vec<u8>| -> Result<Vec<u8>, RunError> {
+        let (entry, mut bytes) = converted(entry, bytes, dtype.unwrap_or(entry.dtype))?;
+        total += elements(&entry);
+        if let Some(trained) = &trained
+            && let Some(change) = trained.change(&entry, &bytes)?
+        {
+            changed += size(&change, &entry);
+            rounded |= rounds(run, entry.dtype);
+            change.apply(width(entry.dtype).unwrap_or(1), &mut bytes);
         }
+        Ok(bytes)
+    };
+    let (digest, files) = copy_model(&dir, &folder, dtype, &mut edit)?;
+    folder.publish()?;
+    Ok(Exported { files, digest, changed, total, rounded })
+}
+
+/// The bytes of a delta of a finished run, and what they hold.
+///
+/// # Errors
+/// As [`export_model`].
+pub fn export_delta(run: &RunSpec, store: &Store) -> Result<(Vec<u8>, Exported), RunError> {
+    let dir = base(run, store)?;
+    let trained = final_values(run, store, &dir)?;
+    let (mut before, mut after) = (TensorDigests::default(), TensorDigests::default());
+    let (mut changed, mut total, mut rounded) = (0, 0, false);
+    let mut changes: Vec<(TensorEntry, Change)> = Vec::new();
+    each_tensor(&dir, |entry, mut bytes| {
+        before.add_entry(entry, &bytes);
+        total += elements(entry);
+        if let Some(change) = trained.change(entry, &bytes)? {
+            change.apply(width(entry.dtype).unwrap_or(1), &mut bytes);
+            changed += size(&change, entry);
+            rounded |= rounds(run, entry.dtype);
+            changes.push((entry.clone(), change));
+        }
+        after.add_entry(entry, &bytes);
+        Ok::<_, RunError>(())
+    })?;
+    let head = DeltaHead {
+        base_digest: before.finish(),
+        result_digest: after.finish(),
+        mask: run.stages.mask.clone().unwrap_or_else(|| "full".into()),
+        run: run.id.to_string(),
+        base: named(run),
+    };
+    let bytes = delta_bytes(&head, changes);
+    Ok((bytes, Exported { files: Vec::new(), digest: head.result_digest, changed, total, rounded }))
+}
+
+/// The base's directory, as the plan saw it.
+fn base(run: &RunSpec, store: &Store) -> Result<ModelDir, RunError> {
+    let folder = setup::base_folder(run, &Context { store, events: &|_| {}, stop: &|| false })?;
+    setup::unchanged(run)?;
+    Ok(ModelDir::open(&folder)?)
+}
+
+fn final_values(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Trained, RunError> {
+    let state = store
+        .final_file(run.id.as_str(), checkpoint::STATE_FILE)?
+        .ok_or_else(|| RunError::NotFinished { run: run.label.clone() })?;
+    let dtype = run.config.model.dtype;
+    let mask = match run.stages.mask {
+        // A mask that is lost is made again, for which the weights may be needed.
+        Some(_) => setup::mask(run, store, &setup::load(dir, dtype, Device::Cpu)?)?,
+        None => None,
+    };
+    let kind = match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Bfloat16 => Kind::BFloat16,
+    };
+    Ok(Trained::new(state, mask.as_ref(), kind)?)
+}
+
+/// Whether values of the run may lose bits in files of this type. In bfloat16 runs rollouts and gradients see rounded
+/// weights, so that bfloat16 files hold just what was trained.
+fn rounds(run: &RunSpec, dtype: FileType) -> bool {
+    match run.config.model.dtype {
+        Dtype::Float32 => dtype != FileType::F32,
+        Dtype::Bfloat16 => dtype == FileType::F16,
     }
-    let (model, _) = setup::base(run, &folder, tch::Device::Cpu)?;
-    if trained {
-        let state = store
-            .final_file(run.id.as_str(), checkpoint::STATE_FILE)?
-            .ok_or_else(|| RunError::NoArtifact { stage: "run", id: run.id.to_string() })?;
-        let mask = setup::mask(run, store, &model)?;
-        let mut adam = SparseAdamW::new(&model.weights, mask.as_ref(), &run.config.optimizer)?;
-        checkpoint::restore(&state, &model.weights, &mut adam)?;
+}
+
+/// What people call the base.
+fn named(run: &RunSpec) -> String {
+    match &run.config.model.source {
+        ModelSource::Pretrain(_) => format!("built-in {}", run.stages.base),
+        ModelSource::Directory { path, .. } => {
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+        ModelSource::Hub { id, revision } => format!("{id}@{}", revision.as_deref().unwrap_or("main")),
     }
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    files.push(("model.safetensors".to_owned(), to_bytes(&model.weights.to_raw()?, &metadata)));
-    Ok(files)
+}
+
+fn file_type(dtype: Dtype) -> FileType {
+    match dtype {
+        Dtype::Float32 => FileType::F32,
+        Dtype::Bfloat16 => FileType::BF16,
+    }
+}
+
+fn elements(entry: &TensorEntry) -> usize {
+    entry.shape.iter().product()
+}
+
+fn size(change: &Change, entry: &TensorEntry) -> usize {
+    match change {
+        Change::Entries { indices, .. } => indices.len(),
+        Change::Whole(_) => elements(entry),
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::data::hub::HubError;
 use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
+use crate::exit::{Code, Failure};
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -18,6 +20,9 @@ pub enum RunError {
     /// The results folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A model of a hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The device or libtorch.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -28,6 +33,12 @@ pub enum RunError {
         stage: &'static str,
         /// Its id.
         id: String,
+    },
+    /// The run has no result yet.
+    #[error("run {run} is not finished: its result is not in the store")]
+    NotFinished {
+        /// Its label.
+        run: String,
     },
     /// A part of the language that has no implementation yet.
     #[error("{what} is not built yet")]
@@ -93,11 +104,16 @@ impl RunError {
             Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_))
             | Self::NotBuilt { .. } => FailureClass::BadConfig,
             Self::Torch(
-                TorchError::Data(_) | TorchError::Tensor { .. } | TorchError::Task(_) | TorchError::NoContext,
+                TorchError::Data(_)
+                | TorchError::Tensor { .. }
+                | TorchError::Task(_)
+                | TorchError::NoContext
+                | TorchError::NoSuchToken { .. },
             )
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
-            Self::Store(_) | Self::NoArtifact { .. } => FailureClass::Store,
+            Self::Hub(error) => of_hub(error),
+            Self::Store(_) | Self::NoArtifact { .. } | Self::NotFinished { .. } => FailureClass::Store,
             Self::Torch(_) | Self::Device(_) | Self::NotRepeated { .. } | Self::OtherInputs { .. } => {
                 FailureClass::Infra
             }
@@ -116,10 +132,33 @@ impl RunError {
             Self::Torch(TorchError::Data(error)) => error.hint(),
             Self::Torch(TorchError::Task(error)) => error.hint(),
             Self::Store(error) => error.hint(),
+            Self::Hub(error) => error.hint(),
             Self::Device(error) => error.hint(),
+            Self::NoArtifact { .. } | Self::NotFinished { .. } => {
+                Some("finish it first: tickets sweep MANIFEST".into())
+            }
             Self::Changed { .. } => Some("run the command again: its new contents make a new run".into()),
             _ => None,
         }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let hint = error.hint();
+        let code = if error.class() == FailureClass::DiskFull { Code::Store } else { Code::Environment };
+        Self::new(code, error, hint)
+    }
+}
+
+/// What will not go better by itself is an input, or a configuration, that has to be put right.
+fn of_hub(error: &HubError) -> FailureClass {
+    match error {
+        HubError::Stopped => FailureClass::Interrupted,
+        HubError::Unpinned { .. } => FailureClass::BadConfig,
+        error if error.is_disk_full() => FailureClass::DiskFull,
+        error if error.may_pass() => FailureClass::Infra,
+        _ => FailureClass::BadInput,
     }
 }
 

@@ -1,17 +1,18 @@
-//! The Qwen2 decoder: tokens in, hidden states and logits out.
+//! The decoder of every family: tokens in, hidden states and logits out.
 //!
 //! Shape legend: b batch, t new tokens, s cached and new tokens, h hidden, n query heads, k key-value heads, d head
-//! width, v vocabulary. Source: Qwen2 technical report (arXiv 2407.10671); numerics follow transformers'
-//! `modeling_qwen2` (RMSNorm in float32, rotary halves, biases on q, k and v).
+//! width, v vocabulary. Sources: technical reports of Qwen2 (arXiv 2407.10671), Qwen3 (2505.09388) and Llama 3
+//! (2407.21783); numerics follow transformers' `modeling_qwen2`, `modeling_qwen3` and `modeling_llama` (RMSNorm in
+//! float32, rotary halves). What a family has and another does not
+//! is in `slots.rs`.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::data::Architecture;
 
+use super::rotary::{Rotary, rotate};
+use super::slots::Slots;
 use super::{TorchError, Weights};
-
-/// Parameters of one decoder layer, as they stand in study order.
-const PER_LAYER: usize = 12;
 
 /// A score that softmax turns into zero, yet finite: a row that is masked throughout stays free of NaN.
 const MASKED: f64 = -1e30;
@@ -21,9 +22,8 @@ const MASKED: f64 = -1e30;
 pub struct Model {
     /// The numbers.
     pub weights: Weights,
-    cos_sd: Tensor,
-    /// The first half of each row negated: see [`rotate`].
-    sin_sd: Tensor,
+    slots: Slots,
+    rotary: Rotary,
 }
 
 /// Keys and values of a batch, allocated once: `[b, k, capacity, d]` per layer.
@@ -65,18 +65,9 @@ impl Model {
     /// # Errors
     /// When memory runs out.
     pub fn new(weights: Weights) -> Result<Self, TorchError> {
-        let Architecture { max_positions, head_dim, rope_theta, .. } = weights.architecture;
         let (kind, device) = (weights.tensors[0].kind(), weights.tensors[0].device());
-        // In float32 throughout, on the CPU: the frequencies are transformers' to the bit, far positions included.
-        let exponent_d = Tensor::f_arange_start_step(0, head_dim as i64, 2, (Kind::Float, Device::Cpu))?
-            .f_div_scalar(head_dim as f64)?;
-        let half_d = Tensor::f_pow_scalar(rope_theta, &exponent_d)?.f_reciprocal()?.f_to_device(device)?;
-        let position_s = Tensor::f_arange(max_positions as i64, (Kind::Float, device))?;
-        let angle = position_s.f_outer(&half_d)?;
-        let (cos, sin) = (angle.f_cos()?, angle.f_sin()?);
-        let cos_sd = Tensor::f_cat(&[&cos, &cos], 1)?.f_to_kind(kind)?;
-        let sin_sd = Tensor::f_cat(&[&sin.f_neg()?, &sin], 1)?.f_to_kind(kind)?;
-        Ok(Self { weights, cos_sd, sin_sd })
+        let rotary = Rotary::new(&weights.architecture, kind, device)?;
+        Ok(Self { slots: Slots::new(&weights.architecture), weights, rotary })
     }
 
     /// The decoder's shape.
@@ -155,11 +146,9 @@ impl Model {
         mut cache: Option<&mut KvCache>,
         places_n: Option<&Tensor>,
     ) -> Result<Tensor, TorchError> {
-        let (rows, new) = positions.size2()?;
-        let Architecture { head_dim, hidden_size, layers, .. } = *self.architecture();
-        let flat = positions.f_reshape([-1])?;
-        let table = |table: &Tensor| table.f_index_select(0, &flat)?.f_view([rows, 1, new, head_dim as i64]);
-        let (cos, sin) = (table(&self.cos_sd)?, table(&self.sin_sd)?);
+        let (_, new) = positions.size2()?;
+        let Architecture { hidden_size, layers, .. } = *self.architecture();
+        let (cos, sin) = self.rotary.at(positions)?;
         let mut x = Tensor::f_embedding(&self.weights.tensors[0], tokens_bt, -1, false, false)?;
         for layer in 0..layers {
             x = self.attend(layer, &x, (&cos, &sin), mask, cache.as_deref_mut())?;
@@ -171,7 +160,7 @@ impl Model {
         if let Some(cache) = cache {
             cache.len += new;
         }
-        self.rms_norm(&x, &self.weights.tensors[1 + PER_LAYER * layers])
+        self.rms_norm(&x, &self.weights.tensors[1 + self.slots.count * layers])
     }
 
     /// Next-token logits in float32: `[.., h]` to `[.., v]`.
@@ -203,8 +192,8 @@ impl Model {
         Ok(hidden.f_to_kind(Kind::Float)?.f_mul_scalar(MASKED)?.f_to_kind(self.kind())?)
     }
 
-    fn weight(&self, layer: usize, i: usize) -> &Tensor {
-        &self.weights.tensors[1 + PER_LAYER * layer + i]
+    fn weight(&self, layer: usize, slot: usize) -> &Tensor {
+        &self.weights.tensors[1 + self.slots.count * layer + slot]
     }
 
     /// The attention half of a layer, residual included.
@@ -216,18 +205,24 @@ impl Model {
         mask: &Tensor,
         cache: Option<&mut KvCache>,
     ) -> Result<Tensor, TorchError> {
-        let weight = |i: usize| self.weight(layer, i);
-        let shape = self.architecture();
+        let weight = |slot: usize| self.weight(layer, slot);
+        let (shape, slots) = (self.architecture(), self.slots);
         let (b, t, _) = x.size3()?;
         let width = shape.head_dim as i64;
-        let normed = self.rms_norm(x, weight(10))?;
-        let project = |w: usize, heads: usize| -> Result<Tensor, TorchError> {
-            let flat = normed.f_linear(weight(w), Some(weight(w + 1)))?;
-            Ok(flat.f_view([b, t, heads as i64, width])?.f_transpose(1, 2)?)
+        let normed = self.rms_norm(x, weight(slots.attention_norm))?;
+        let project = |slot: usize, heads: usize, norm: Option<usize>| -> Result<Tensor, TorchError> {
+            let bias = shape.attention_bias.then(|| weight(slot + 1));
+            let flat = normed.f_linear(weight(slot), bias)?.f_view([b, t, heads as i64, width])?;
+            let flat = match norm {
+                Some(norm) => self.rms_norm(&flat, weight(norm))?,
+                None => flat,
+            };
+            Ok(flat.f_transpose(1, 2)?)
         };
-        let query = rotate(&project(0, shape.heads)?, cos, sin)?;
-        let mut key = rotate(&project(2, shape.kv_heads)?, cos, sin)?;
-        let mut value = project(4, shape.kv_heads)?;
+        let query = rotate(&project(slots.query, shape.heads, slots.head_norms)?, cos, sin)?;
+        let key_norm = slots.head_norms.map(|slot| slot + 1);
+        let mut key = rotate(&project(slots.key, shape.kv_heads, key_norm)?, cos, sin)?;
+        let mut value = project(slots.value, shape.kv_heads, None)?;
         if let Some(cache) = cache {
             let end = cache.len + t;
             for (stored, new) in [(&cache.keys[layer], &key), (&cache.values[layer], &value)] {
@@ -238,17 +233,18 @@ impl Model {
         }
         let mixed = attention(&query, &key, &value, mask)?;
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([b, t, shape.heads as i64 * width])?;
-        let no_bias: Option<&Tensor> = None;
-        Ok(x.f_add(&mixed.f_linear(weight(6), no_bias)?)?)
+        let bias = shape.output_bias().then(|| weight(slots.output + 1));
+        Ok(x.f_add(&mixed.f_linear(weight(slots.output), bias)?)?)
     }
 
     /// The SwiGLU half of a layer, residual included; `x [.., h]`.
     fn mlp(&self, layer: usize, x: &Tensor) -> Result<Tensor, TorchError> {
         let no_bias: Option<&Tensor> = None;
-        let normed = self.rms_norm(x, self.weight(layer, 11))?;
-        let gate = normed.f_linear(self.weight(layer, 7), no_bias)?.f_silu()?;
-        let up = normed.f_linear(self.weight(layer, 8), no_bias)?;
-        Ok(x.f_add(&gate.f_mul(&up)?.f_linear(self.weight(layer, 9), no_bias)?)?)
+        let slots = self.slots;
+        let normed = self.rms_norm(x, self.weight(layer, slots.mlp_norm))?;
+        let gate = normed.f_linear(self.weight(layer, slots.gate), no_bias)?.f_silu()?;
+        let up = normed.f_linear(self.weight(layer, slots.up), no_bias)?;
+        Ok(x.f_add(&gate.f_mul(&up)?.f_linear(self.weight(layer, slots.down), no_bias)?)?)
     }
 
     /// `x / sqrt(mean(x^2) + eps) * weight`, the quotient in float32.
@@ -259,13 +255,6 @@ impl Model {
         let scale = square.f_add_scalar(self.architecture().rms_eps)?.f_rsqrt()?;
         Ok(wide.f_mul(&scale)?.f_to_kind(x.kind())?.f_mul(weight)?)
     }
-}
-
-/// Rotary embedding: the two halves `(a, b)` of each head form the planes that are turned, to
-/// `(a cos - b sin, b cos + a sin)`. Halves are swapped and the sign is in the table.
-fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, TorchError> {
-    let half = x.size()[3] / 2;
-    Ok(x.f_mul(cos)?.f_add(&x.f_roll(half, 3)?.f_mul(sin)?)?)
 }
 
 /// Grouped-query attention: `query [b, n, t, d]`, `key`, `value [b, k, s, d]` to `[b, n, t, d]`.

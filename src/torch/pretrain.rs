@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::counter::Counter;
-use crate::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
-use crate::grpo::{ClipDomain, OptimizerSpec, SamplingSpec};
+use crate::data::{
+    Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
+};
+use crate::grpo::{ClipDomain, Decay, OptimizerSpec, SamplingSpec, Schedule};
 use crate::manifest::PretrainSpec;
 use crate::task::{Episode, Task};
 
@@ -63,9 +65,11 @@ pub fn warm_start(
     let model = Model::new(weights)?;
     let optimizer = OptimizerSpec {
         lr: spec.lr,
+        schedule: Schedule::CONSTANT,
         betas: [0.9, 0.98],
         eps: 1e-8,
         weight_decay: 0.01,
+        decay: Decay::Decoupled,
         clip_norm: 1.0,
         clip_domain: ClipDomain::Dense,
     };
@@ -126,6 +130,7 @@ fn rate(spec: &PretrainSpec, step: u32) -> f64 {
 
 fn architecture(spec: &PretrainSpec) -> Architecture {
     Architecture {
+        family: Family::Qwen2,
         vocab_size: spec.vocab_size as usize,
         hidden_size: spec.hidden_size as usize,
         intermediate_size: spec.intermediate_size as usize,
@@ -133,7 +138,9 @@ fn architecture(spec: &PretrainSpec) -> Architecture {
         heads: spec.heads as usize,
         kv_heads: spec.kv_heads as usize,
         head_dim: (spec.hidden_size / spec.heads) as usize,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied: true,
         max_positions: MAX_POSITIONS,
@@ -144,7 +151,7 @@ fn episode(task: &Task, seed: u64, stream: &str, index: u64) -> Result<Episode, 
     Ok(task.episode(seed, stream, index)?)
 }
 
-fn corpus(task: &Task, seed: u64) -> Result<Vec<String>, TorchError> {
+pub(super) fn corpus(task: &Task, seed: u64) -> Result<Vec<String>, TorchError> {
     let mut texts = Vec::new();
     for index in 0..TOKENIZER_EPISODES {
         let episode = episode(task, seed, "tokenizer", index)?;

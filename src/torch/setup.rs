@@ -7,14 +7,15 @@ use tch::{Device, Kind};
 
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
 use crate::data::{Chat, ModelDir};
-use crate::manifest::{Dtype, ModelSource, RunConfig};
+use crate::execute::Context;
+use crate::manifest::{DeviceChoice, Dtype, ModelSource, RunConfig};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
 use crate::store::{Stage, Store};
 
 use super::failure::RunError;
 use super::weights::float_vector;
-use super::{Model, TorchError, Weights, device};
+use super::{Model, TorchError, Weights, device, from_hub};
 
 /// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
 pub const MASK_FILE: &str = "mask.safetensors";
@@ -26,24 +27,47 @@ pub const SCORES_FILE: &str = "scores.safetensors";
 /// # Errors
 /// When CUDA is asked for and absent, or libtorch refuses a setting.
 pub fn device(config: &RunConfig) -> Result<Device, RunError> {
-    let device = device::choose(config.exec.device)?;
-    tch::set_num_threads(config.exec.threads as i32);
+    prepare(config.exec.device, config.exec.threads)
+}
+
+/// [`device`] with the choice and the threads given.
+///
+/// # Errors
+/// As [`device`].
+pub fn prepare(choice: DeviceChoice, threads: u32) -> Result<Device, RunError> {
+    let device = device::choose(choice)?;
+    tch::set_num_threads(threads as i32);
     device::set_deterministic()?;
     Ok(device)
 }
 
-/// The folder of a run's base model: the manifest's own, or the built-in base in the store.
+/// A model directory's decoder, its weights converted to `dtype` on `device`; a tokenizer is not looked for.
 ///
 /// # Errors
-/// When the built-in base is not there or is damaged.
-pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
+/// When a file is damaged, or a tensor is missing, unknown, or of the wrong shape or type.
+pub fn load(dir: &ModelDir, dtype: Dtype, device: Device) -> Result<Model, TorchError> {
+    let kind = match dtype {
+        Dtype::Float32 => Kind::Float,
+        Dtype::Bfloat16 => Kind::BFloat16,
+    };
+    Model::new(Weights::load(dir, kind, device)?)
+}
+
+/// The folder of a run's base model: the manifest's own, that of a hub's model in the cache, or the built-in base in the
+/// store.
+///
+/// # Errors
+/// When the base's artifact is not there or is damaged, or a hub's model is not what its record says.
+pub fn base_folder(run: &RunSpec, cx: &Context) -> Result<PathBuf, RunError> {
+    if let ModelSource::Directory { path, .. } = &run.config.model.source {
+        return Ok(path.clone());
+    }
+    let Some(artifact) = cx.store.verified_artifact(Stage::Base, &run.stages.base)? else {
+        return Err(RunError::NoArtifact { stage: "base", id: run.stages.base.clone() });
+    };
     match &run.config.model.source {
-        ModelSource::Directory { path, .. } => Ok(path.clone()),
-        ModelSource::Hub { .. } => Err(RunError::NotBuilt { what: "`model.id`" }),
-        ModelSource::Pretrain(_) => match store.verified_artifact(Stage::Base, &run.stages.base)? {
-            Some(artifact) => Ok(artifact.folder().to_path_buf()),
-            None => Err(RunError::NoArtifact { stage: "base", id: run.stages.base.clone() }),
-        },
+        ModelSource::Hub { .. } => from_hub::folder(run, &artifact, cx),
+        ModelSource::Directory { .. } | ModelSource::Pretrain(_) => Ok(artifact.folder().to_path_buf()),
     }
 }
 
@@ -53,20 +77,22 @@ pub fn base_folder(run: &RunSpec, store: &Store) -> Result<PathBuf, RunError> {
 /// When a part is missing, damaged, or not what the plan saw.
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
-    if let ModelSource::Directory { digest, path } = &run.config.model.source
-        && crate::manifest::model_digest(path)
-            .map_err(|source| crate::data::DataError::Read { path: path.clone(), source })?
-            != *digest
-    {
-        return Err(RunError::Changed { path: path.clone() });
-    }
-    let kind = match run.config.model.dtype {
-        Dtype::Float32 => Kind::Float,
-        Dtype::Bfloat16 => Kind::BFloat16,
-    };
-    let mut weights = Weights::load(&dir, kind, device)?;
-    weights.tensors = weights.tensors.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
-    Ok((Model::new(weights)?, dir.chat()?))
+    unchanged(run)?;
+    let mut model = load(&dir, run.config.model.dtype, device)?;
+    let tensors = std::mem::take(&mut model.weights.tensors);
+    model.weights.tensors = tensors.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
+    Ok((model, dir.chat()?))
+}
+
+/// That the base is what the plan saw.
+///
+/// # Errors
+/// [`RunError::Changed`] when it is not.
+pub fn unchanged(run: &RunSpec) -> Result<(), RunError> {
+    let ModelSource::Directory { digest, path } = &run.config.model.source else { return Ok(()) };
+    let found = crate::manifest::model_digest(path)
+        .map_err(|source| crate::data::DataError::Read { path: path.clone(), source })?;
+    if found == *digest { Ok(()) } else { Err(RunError::Changed { path: path.clone() }) }
 }
 
 /// The mask of a run, from the store or made now and published; `None` trains everything.

@@ -4,11 +4,11 @@
 //! are never written; on the active entries the arithmetic is that of dense AdamW on masked gradients, bit for bit.
 //! Source: Loshchilov and Hutter 2019 (arXiv 1711.05101), in the order of operations of torch's single-tensor
 //! AdamW: decay first, moments, then `p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`, to the last bit.
-//! Departure from the study's optimizer: its decay is multiplied by the bias-corrected step size; ours is not.
+//! With `decay = "study"` the decay is multiplied by the bias-corrected step size, as the study's optimizer does.
 
 use tch::{Kind, Tensor};
 
-use crate::grpo::OptimizerSpec;
+use crate::grpo::{Decay, OptimizerSpec};
 use crate::sparsity::Mask;
 
 use super::{TorchError, Weights};
@@ -120,13 +120,18 @@ impl SparseAdamW {
         let t = self.steps as f64;
         let step_size = lr / (1.0 - beta1.powf(t));
         let second_root = (1.0 - beta2.powf(t)).sqrt();
+        let decay = self.spec.weight_decay
+            * match self.spec.decay {
+                Decay::Decoupled => lr,
+                Decay::Study => step_size,
+            };
         for ((active, gradient), tensor) in self.active.iter_mut().zip(gathered).zip(&weights.tensors) {
             if active.master.numel() == 0 {
                 continue;
             }
             // A coefficient of exactly one is the unclipped step; the product would be the same bits.
             let scaled = gradient.f_mul_scalar(scale)?;
-            let _ = active.master.f_mul_scalar_(1.0 - lr * self.spec.weight_decay)?;
+            let _ = active.master.f_mul_scalar_(1.0 - decay)?;
             let _ = active.first.f_lerp_(&scaled, 1.0 - beta1)?;
             // torch's `addcmul` and `addcdiv` take the factor on their first operand, so it may be put there.
             let weighted = scaled.f_mul_scalar(1.0 - beta2)?;
@@ -260,7 +265,7 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpo::ClipDomain;
+    use crate::grpo::{ClipDomain, Schedule};
     use crate::sparsity::{MaskRng, random};
     use crate::torch::weights::tests::tiny;
     use tch::Device;
@@ -268,9 +273,11 @@ mod tests {
     fn spec() -> OptimizerSpec {
         OptimizerSpec {
             lr: 1e-2,
+            schedule: Schedule::CONSTANT,
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.1,
+            decay: Decay::Decoupled,
             clip_norm: 1.0,
             clip_domain: ClipDomain::Masked,
         }

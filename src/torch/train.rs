@@ -11,11 +11,10 @@
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use tch::Tensor;
 
 use crate::data::{Chat, open_task};
 use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
-use crate::grpo::{ClipDomain, advantages, zero_variance};
+use crate::grpo::{advantages, zero_variance};
 use crate::manifest::RunConfig;
 use crate::plan::RunSpec;
 use crate::provenance;
@@ -26,9 +25,10 @@ use crate::task::Task;
 use super::checkpoint;
 use super::evaluate::{evaluate, mean_and_error};
 use super::failure::RunError;
-use super::loss::{Batch, LossStats, absolute_sum, clip_scale, gradients, norm, score};
+use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play};
 use super::take_over::{self, TakenOver};
+use super::update::update;
 use super::{Model, SparseAdamW, TorchError, device, setup};
 
 /// Everything that a step works with.
@@ -101,7 +101,7 @@ fn steps(
     let config = &spec.config;
     let device = setup::device(config)?;
     let task = open_task(&config.task)?;
-    let folder = setup::base_folder(spec, cx.store)?;
+    let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = setup::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
@@ -193,7 +193,14 @@ impl Run<'_> {
         let measured = (step + 1).is_multiple_of(config.eval.every) || step + 1 == grpo.steps;
         let wanted = grpo.kl_coef > 0.0 || measured;
         let reference = if wanted { Some(self.reference(&rollouts)?) } else { None };
-        let update = self.update(&rollouts, &advantages, reference.as_deref())?;
+        let batch = Batch {
+            rollouts: &rollouts,
+            advantages: &advantages,
+            reference: reference.as_deref(),
+            temperature: config.sampling.policy_temperature(),
+        };
+        let lr = config.optimizer.rate(step, grpo.steps);
+        let update = update(&self.model, &mut self.adam, batch, grpo, &config.optimizer, lr)?;
         let train_seconds = train_start.elapsed().as_secs_f64();
 
         let movement = self.adam.movement(self.total)?;
@@ -220,7 +227,7 @@ impl Run<'_> {
             "length/mean": drawn as f64 / rollouts.len() as f64,
             "length/max": longest,
             "truncated": truncated as f64 / turns as f64,
-            "lr": config.optimizer.lr,
+            "lr": lr,
             "grad_norm/dense": update.dense_norm,
             "grad_norm/masked": update.masked_norm,
             "grad_share/masked": update.share,
@@ -244,42 +251,6 @@ impl Run<'_> {
         Ok(self
             .adam
             .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
-    }
-
-    /// Passes over the batch, each cut into minibatches of whole groups, one optimizer step per minibatch.
-    fn update(
-        &mut self,
-        rollouts: &[Rollout],
-        advantages: &[f64],
-        reference: Option<&[Vec<f32>]>,
-    ) -> Result<Update, RunError> {
-        let (grpo, optimizer) = (&self.config.grpo, &self.config.optimizer);
-        let size = rollouts.len() / grpo.minibatches as usize;
-        let mut sum = Update::default();
-        for _ in 0..grpo.updates_per_batch {
-            for start in (0..rollouts.len()).step_by(size) {
-                let range = start..start + size;
-                let batch = Batch {
-                    rollouts: &rollouts[range.clone()],
-                    advantages: &advantages[range.clone()],
-                    reference: reference.map(|lists| &lists[range]),
-                    temperature: self.config.sampling.policy_temperature(),
-                };
-                let (dense, stats) = gradients(&self.model, batch, grpo)?;
-                let gathered = self.adam.gather(&dense)?;
-                let (dense_norm, masked_norm) = (norm(&dense)?, norm(&gathered)?);
-                let share = share(&dense, &gathered)?;
-                drop(dense);
-                let domain = match optimizer.clip_domain {
-                    ClipDomain::Masked => masked_norm,
-                    ClipDomain::Dense => dense_norm,
-                };
-                let scale = clip_scale(domain, optimizer.clip_norm);
-                self.adam.step(&self.model.weights, &gathered, scale, optimizer.lr)?;
-                sum.add(stats, dense_norm, masked_norm, share);
-            }
-        }
-        Ok(sum.averaged())
     }
 
     /// Evaluates, or takes the row of an earlier run that did just that; the score.
@@ -336,7 +307,6 @@ impl Run<'_> {
     /// Checks the central invariant and collects what is kept of the run.
     fn finish(&self, folder: &std::path::Path) -> Result<Finished, RunError> {
         let untouched = checkpoint::check_invariant(&self.model.weights, self.mask.as_ref(), folder)?;
-        let state = checkpoint::state(&self.model.weights, &self.adam)?;
         let active = self.mask.as_ref().map_or(self.total, Mask::active);
         let mut meta = self.meta();
         meta["weights_digest"] = self.model.weights.digest()?.into();
@@ -344,46 +314,9 @@ impl Run<'_> {
         meta["active"] = active.into();
         meta["total"] = self.total.into();
         meta["invariant"] = json!({ "holds": true, "checked": untouched, "changed": 0 });
+        let state = checkpoint::state(&self.model.weights, &self.adam)?;
         Ok(Finished { files: vec![(checkpoint::STATE_FILE.to_owned(), state)], meta })
     }
-}
-
-/// What the optimizer steps of one batch did; sums first, then averages over the steps.
-#[derive(Default)]
-struct Update {
-    stats: LossStats,
-    loss: f64,
-    dense_norm: f64,
-    masked_norm: f64,
-    share: f64,
-    count: f64,
-}
-
-impl Update {
-    fn add(&mut self, stats: LossStats, dense_norm: f64, masked_norm: f64, share: f64) {
-        self.stats.tokens += stats.tokens;
-        self.stats.clipped += stats.clipped;
-        self.stats.entropy += stats.entropy;
-        self.stats.kl += stats.kl;
-        self.loss += stats.loss;
-        self.dense_norm += dense_norm;
-        self.masked_norm += masked_norm;
-        self.share += share;
-        self.count += 1.0;
-    }
-
-    fn averaged(mut self) -> Self {
-        for value in [&mut self.loss, &mut self.dense_norm, &mut self.masked_norm, &mut self.share] {
-            *value /= self.count;
-        }
-        self
-    }
-}
-
-/// Share of the summed absolute gradient that lies inside the mask; 1 when there is no gradient at all.
-fn share(dense: &[Tensor], gathered: &[Tensor]) -> Result<f64, RunError> {
-    let all = absolute_sum(dense)?;
-    Ok(if all == 0.0 { 1.0 } else { absolute_sum(gathered)? / all })
 }
 
 /// Peak memory of this process, host or device, whichever holds the tensors.

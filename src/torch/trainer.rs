@@ -15,7 +15,7 @@ use crate::store::Stage;
 
 use super::failure::RunError;
 use super::setup::{self, SCORES_FILE};
-use super::{directory, fisher, raw, train, warm_start};
+use super::{directory, fisher, from_hub, raw, train, warm_start};
 
 /// Trains on libtorch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +50,7 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     let device = setup::device(&run.config)?;
     let spec = match &run.config.model.source {
         ModelSource::Pretrain(spec) => spec,
-        ModelSource::Hub { .. } => return Err(RunError::NotBuilt { what: "`model.id`" }),
+        ModelSource::Hub { .. } => return from_hub::publish(run, device, cx),
         ModelSource::Directory { path, digest } => return checked(run, path, digest, device, cx).map(Some),
     };
     let task = open_task(&run.config.task)?;
@@ -68,17 +68,15 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
 fn checked(run: &RunSpec, path: &Path, digest: &str, device: Device, cx: &Context) -> Result<(), RunError> {
     let (model, _) = setup::base(run, path, device)?;
     let parameters = &model.weights.parameters;
-    let tensors: Vec<_> =
-        parameters.iter().map(|found| json!({ "name": found.name, "shape": found.shape })).collect();
     let meta = json!({ "model_digest": digest, "parameters": parameters.iter().map(Parameter::elements).sum::<usize>() });
-    let record = format!("{:#}\n", json!({ "tensors": tensors }));
-    cx.store.publish(Stage::Base, &run.stages.base, &[("checked.json", record.as_bytes())], meta)?;
+    let record = format!("{:#}\n", json!({ "tensors": from_hub::tensors(parameters) }));
+    cx.store.publish(Stage::Base, &run.stages.base, &[(from_hub::CHECKED, record.as_bytes())], meta)?;
     Ok(())
 }
 
 fn mask(run: &RunSpec, cx: &Context) -> Result<(), RunError> {
     let device = setup::device(&run.config)?;
-    let folder = setup::base_folder(run, cx.store)?;
+    let folder = setup::base_folder(run, cx)?;
     let (model, _) = setup::base(run, &folder, device)?;
     setup::mask(run, cx.store, &model)?;
     Ok(())
@@ -93,7 +91,7 @@ fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     }
     let device = setup::device(&run.config)?;
     let task = open_task(&run.config.task)?;
-    let folder = setup::base_folder(run, cx.store)?;
+    let folder = setup::base_folder(run, cx)?;
     let (model, chat) = setup::base(run, &folder, device)?;
     (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });
     let progress = |step, message| (cx.events)(Event::Progress { step, message });

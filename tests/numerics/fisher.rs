@@ -24,12 +24,15 @@ fn slope(model: &Model, rollout: &Rollout) -> Vec<Tensor> {
     Tensor::run_backward(&[total], &model.weights.tensors, false, false)
 }
 
+/// The clip of these tests.
+const CLIP: RatioRule = RatioRule::Clip { low: 0.2, high: 0.2, delta: None };
+
 #[test]
 fn batch_is_the_square_of_the_clipped_policy_gradient() {
     let task = task();
     let chat = chat(&task, 40);
     let model = eager_model(&task, &chat);
-    let mut config = config(grpo(RatioRule::Clip { low: 0.2, high: 0.2 }, Normaliser::Token, 0.0, 5));
+    let mut config = config(grpo(CLIP, Normaliser::Token, 0.0, 5));
     let spec = FisherSpec { estimator: FisherEstimator::Batch, episodes: 32, seed: 4 };
     config.sampling = sampling(24);
     // On policy every ratio is 1, so the gradient is the plain policy gradient: sum of -advantage / tokens * slope.
@@ -61,7 +64,7 @@ fn batch_is_the_square_of_the_clipped_policy_gradient() {
 fn sample_is_the_mean_of_per_demonstration_squares() {
     let (task, model) = (task(), model(false, 0.3));
     let chat = chat(&task, 40);
-    let config = config(grpo(RatioRule::Clip { low: 0.2, high: 0.2 }, Normaliser::Token, 0.0, 5));
+    let config = config(grpo(CLIP, Normaliser::Token, 0.0, 5));
     let spec = FisherSpec { estimator: FisherEstimator::Sample, episodes: 6, seed: 4 };
     let mut mean: Vec<Tensor> = model.weights.tensors.iter().map(Tensor::zeros_like).collect();
     for index in 0..6 {
@@ -82,7 +85,7 @@ fn greedy_rollouts_are_scored_at_temperature_one() {
     // With one greedy rollout per prompt, or equal ones, nothing is learnt: the scores are zero, and numbers.
     let (task, model) = (task(), model(true, 0.4));
     let chat = chat(&task, 40);
-    let mut config = config(grpo(RatioRule::Clip { low: 0.2, high: 0.2 }, Normaliser::Token, 0.0, 5));
+    let mut config = config(grpo(CLIP, Normaliser::Token, 0.0, 5));
     config.sampling.temperature = 0.0;
     let spec = FisherSpec { estimator: FisherEstimator::Batch, episodes: 8, seed: 4 };
     let got = fisher(&model, &chat, &task, &config, &spec, &|_, _| {}, &|| false).unwrap().unwrap();

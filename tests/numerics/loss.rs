@@ -3,13 +3,21 @@
 use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
-use tickets::grpo::{Normaliser, RatioRule, token_term, token_weight};
+use tickets::grpo::{GrpoSpec, Level, Normaliser, RatioRule, TokenLogprobs, rollout_terms, token_weight};
 use tickets::torch::{Batch, Item, Model, Rollout, gradients, objective, pack, score};
 
 use super::support::{distance, grpo, model, relative, rollout};
 
-const RULES: [RatioRule; 2] =
-    [RatioRule::Clip { low: 0.2, high: 0.28 }, RatioRule::Mask { low: 0.5, high: 2.0 }];
+const RULES: [RatioRule; 5] = [
+    RatioRule::Clip { low: 0.2, high: 0.28, delta: None },
+    RatioRule::Mask { low: 0.5, high: 2.0, sequence_low: 0.0 },
+    RatioRule::Clip { low: 0.2, high: 0.28, delta: Some(1.4) },
+    RatioRule::Mask { low: 0.5, high: 2.0, sequence_low: 0.3 },
+    RatioRule::Cispo { high: 1.2 },
+];
+const LEVELS: [Level; 2] = [Level::Token, Level::Sequence];
+const NORMALISERS: [Normaliser; 3] =
+    [Normaliser::Token, Normaliser::Sequence, Normaliser::Constant { tokens: 12 }];
 
 /// One and two turns, of lengths from one token up.
 fn rollouts() -> Vec<Rollout> {
@@ -49,54 +57,62 @@ fn terms_and_derivatives_are_those_of_the_scalar_reference() {
     let model = model(true, 0.3);
     let rollouts = rollouts();
     let tokens: usize = rollouts.iter().map(Rollout::length).sum();
-    for normaliser in [Normaliser::Token, Normaliser::Sequence] {
+    for normaliser in NORMALISERS {
         let weights: Vec<f64> = rollouts
             .iter()
             .map(|rollout| token_weight(normaliser, rollout.length(), rollouts.len(), tokens))
             .collect();
-        for rule in RULES {
-            for kl_coef in [0.0, 0.2] {
-                let mut counter = Counter::new(3, "test/logprobs", &[]);
-                let (mut policy, mut base, mut expected) = (Vec::new(), Vec::new(), Vec::new());
-                let (mut loss, mut clipped, mut kl) = (0.0, 0, 0.0);
-                for (rollout, (advantage, weight)) in rollouts.iter().zip(ADVANTAGES.iter().zip(&weights)) {
-                    for t in (0..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
-                        let behavior = rollout.logprobs[t];
-                        // Log-ratios of deviation 0.5 lie on both sides of every bound.
-                        let logprob = behavior + (counter.normal() * 0.5) as f32;
-                        let reference = logprob + (counter.normal() * 0.5) as f32;
-                        let [p, b, r] = [logprob, behavior, reference].map(f64::from);
-                        let term = token_term(p, b, Some(r), *advantage, rule, kl_coef);
-                        loss += weight * term.loss;
-                        clipped += usize::from(term.clipped);
-                        kl += (r - p).exp() - (r - p) - 1.0;
-                        expected.push((weight * term.gradient) as f32);
-                        policy.push(logprob);
-                        base.push(reference);
-                    }
+        let settings = RULES.into_iter().flat_map(|rule| LEVELS.map(|level| (rule, level)));
+        let kls = [(0.0, false), (0.2, false), (0.2, true)];
+        for ((rule, level), (kl_coef, kl_corrected)) in
+            settings.flat_map(|setting| kls.map(|kl| (setting, kl)))
+        {
+            let mut counter = Counter::new(3, "test/logprobs", &[]);
+            let (mut policy, mut bases, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut loss, mut clipped, mut kl) = (0.0, 0, 0.0);
+            for (rollout, (advantage, weight)) in rollouts.iter().zip(ADVANTAGES.iter().zip(&weights)) {
+                let (mut drawn, mut base) = (Vec::new(), Vec::new());
+                for t in (0..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
+                    let behavior = rollout.logprobs[t];
+                    // Log-ratios of deviation 0.5 lie on both sides of every bound.
+                    let logprob = behavior + (counter.normal() * 0.5) as f32;
+                    let reference = logprob + (counter.normal() * 0.5) as f32;
+                    let [p, b, r] = [logprob, behavior, reference].map(f64::from);
+                    drawn.push(TokenLogprobs { policy: p, behavior: b, reference: Some(r) });
+                    kl += (r - p).exp() - (r - p) - 1.0;
+                    policy.push(logprob);
+                    base.push(reference);
                 }
-                let policy = Tensor::from_slice(&policy).set_requires_grad(true);
-                let mut at = 0;
-                let items: Vec<Item<'_>> = (0..rollouts.len())
-                    .map(|i| {
-                        let from = at;
-                        at += rollouts[i].length();
-                        let (advantage, weight) = (ADVANTAGES[i], weights[i]);
-                        Item { rollout: &rollouts[i], advantage, weight, reference: Some(&base[from..at]) }
-                    })
-                    .collect();
-                let packed = pack(&model, &items).unwrap();
-                let (tensor, stats) = objective(&policy, &packed, rule, kl_coef).unwrap();
-                tensor.backward();
-                assert!((stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0), "{} and {loss}", stats.loss);
-                assert!((stats.clipped - clipped as f64).abs() < 0.5, "{} and {clipped}", stats.clipped);
-                assert!(
-                    clipped > 3 && clipped < tokens - 3,
-                    "both kinds of tokens occur: {clipped} of {tokens}"
-                );
-                assert!((stats.kl - kl).abs() < 1e-4, "{} and {kl}", stats.kl);
-                assert!(distance(&policy.grad(), &Tensor::from_slice(&expected)) < 1e-6);
+                for term in rollout_terms(&drawn, *advantage, rule, level, kl_coef, kl_corrected) {
+                    loss += weight * term.loss;
+                    clipped += usize::from(term.clipped);
+                    expected.push((weight * term.gradient) as f32);
+                }
+                bases.push(base);
             }
+            let policy = Tensor::from_slice(&policy).set_requires_grad(true);
+            let items: Vec<Item<'_>> = (0..rollouts.len())
+                .map(|i| {
+                    let (advantage, weight) = (ADVANTAGES[i], weights[i]);
+                    Item { rollout: &rollouts[i], advantage, weight, reference: Some(&bases[i]) }
+                })
+                .collect();
+            let packed = pack(&model, &items).unwrap();
+            let spec = GrpoSpec { level, kl_corrected, ..grpo(rule, normaliser, kl_coef, 7) };
+            let (tensor, stats) = objective(&policy, &packed, &spec).unwrap();
+            tensor.backward();
+            let what = format!("{rule:?} {level:?} {normaliser:?}");
+            assert!(
+                (stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0),
+                "{what}: {} and {loss}",
+                stats.loss
+            );
+            assert!((stats.clipped - clipped as f64).abs() < 0.5, "{what}: {} and {clipped}", stats.clipped);
+            // A rollout's ratio is nearer to one than its tokens'.
+            let both = clipped > 3 && clipped < tokens - 3;
+            assert!(both || level == Level::Sequence, "{what}: {clipped} of {tokens}");
+            assert!((stats.kl - kl).abs() < 1e-4, "{} and {kl}", stats.kl);
+            assert!(distance(&policy.grad(), &Tensor::from_slice(&expected)) < 1e-6, "{what}");
         }
     }
 }
@@ -106,8 +122,8 @@ fn micro_batches_change_nothing_but_rounding() {
     let model = model(false, 0.3);
     let rollouts = near_policy(&model);
     let base: Vec<Vec<f32>> = score(&model, &rollouts, 0.9, 7).unwrap();
-    for normaliser in [Normaliser::Token, Normaliser::Sequence] {
-        for rule in RULES {
+    for normaliser in NORMALISERS {
+        for (rule, level) in RULES.into_iter().flat_map(|rule| LEVELS.map(|level| (rule, level))) {
             let run = |micro_batch| {
                 let batch = Batch {
                     rollouts: &rollouts,
@@ -115,7 +131,8 @@ fn micro_batches_change_nothing_but_rounding() {
                     reference: Some(&base),
                     temperature: 1.1,
                 };
-                gradients(&model, batch, &grpo(rule, normaliser, 0.1, micro_batch)).unwrap()
+                let spec = GrpoSpec { level, kl_corrected: true, ..grpo(rule, normaliser, 0.1, micro_batch) };
+                gradients(&model, batch, &spec).unwrap()
             };
             let (whole, whole_stats) = run(7);
             assert!(whole.iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0));
@@ -170,7 +187,7 @@ fn batches_that_teach_nothing_have_zero_gradients() {
     let model = model(true, 0.3);
     let rollouts = near_policy(&model);
     for rule in RULES {
-        for normaliser in [Normaliser::Token, Normaliser::Sequence] {
+        for normaliser in NORMALISERS {
             let batch =
                 Batch { rollouts: &rollouts, advantages: &[0.0; 7], reference: None, temperature: 1.0 };
             let (gradients, stats) = gradients(&model, batch, &grpo(rule, normaliser, 0.0, 3)).unwrap();
@@ -214,7 +231,12 @@ fn half_precision_gradients_are_summed_in_float32() {
         .collect();
     let run = |model: &Model, micro_batch| {
         let batch = Batch { rollouts: &rollouts, advantages: &ADVANTAGES, reference: None, temperature: 1.0 };
-        let spec = grpo(RatioRule::Mask { low: 0.0, high: 1e9 }, Normaliser::Token, 0.0, micro_batch);
+        let spec = grpo(
+            RatioRule::Mask { low: 0.0, high: 1e9, sequence_low: 0.0 },
+            Normaliser::Token,
+            0.0,
+            micro_batch,
+        );
         gradients(model, batch, &spec).unwrap().0
     };
     let flat = |gradients: Vec<Tensor>| {

@@ -4,13 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
 
 mod chat;
+mod families;
 mod fisher;
+mod loading;
 mod loss;
 mod oracle;
 mod parity;
 mod real_text;
 mod rollouts;
+mod rules;
 mod sampling;
+mod schedules;
+mod steps;
 mod support;
 mod table;
 mod tokens;
+mod trl;

@@ -3,8 +3,13 @@
 use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
-use tickets::data::{Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Tokenizer};
-use tickets::grpo::{Advantage, ClipDomain, GrpoSpec, Normaliser, OptimizerSpec, RatioRule, SamplingSpec};
+use tickets::data::{
+    Architecture, BUILT_IN_SPECIALS, BUILT_IN_TEMPLATE, Chat, ChatTemplate, Family, Tokenizer,
+};
+use tickets::grpo::{
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule,
+};
 use tickets::manifest::{
     DeviceChoice, Dtype, EvalSpec, ExecSpec, ModelSource, ModelSpec, PretrainSpec, Retries, RunConfig,
 };
@@ -21,6 +26,7 @@ pub const VOCABULARY: usize = 280;
 /// A decoder with grouped queries, small enough for hundreds of passes.
 pub fn architecture(tied: bool) -> Architecture {
     Architecture {
+        family: Family::Qwen2,
         vocab_size: VOCABULARY,
         hidden_size: 16,
         intermediate_size: 24,
@@ -28,7 +34,9 @@ pub fn architecture(tied: bool) -> Architecture {
         heads: 4,
         kv_heads: 2,
         head_dim: 4,
+        attention_bias: true,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         rms_eps: 1e-6,
         tied,
         max_positions: 2048,
@@ -119,8 +127,10 @@ pub fn grpo(ratio: RatioRule, normaliser: Normaliser, kl_coef: f64, micro_batch:
         group_size: 4,
         advantage: Advantage::Mean,
         ratio,
+        level: Level::Token,
         normaliser,
         kl_coef,
+        kl_corrected: false,
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch,
@@ -150,9 +160,11 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         grpo,
         optimizer: OptimizerSpec {
             lr: 1e-3,
+            schedule: Schedule::CONSTANT,
             betas: [0.9, 0.999],
             eps: 1e-8,
             weight_decay: 0.01,
+            decay: Decay::Decoupled,
             clip_norm: 0.1,
             clip_domain: ClipDomain::Masked,
         },

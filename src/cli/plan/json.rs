@@ -49,6 +49,7 @@ pub(super) fn print(plan: &Plan, survey: &Survey) -> String {
         "merged": plan.merged,
         "merges": merges.collect::<Vec<_>>(),
         "overrides": overrides.collect::<Vec<_>>(),
+        "undecided": plan.undecided,
         "origins": origins.collect::<Vec<_>>(),
         "outside": outside.collect::<Vec<_>>(),
         "counts": counts,

@@ -168,6 +168,10 @@ fn cautions(out: &mut String, plan: &Plan) {
     for found in plan.manifest.overridden() {
         put(out, format_args!("override: {} = {} ({})", found.key, found.value, found.origin));
     }
+    if let Some(first) = plan.undecided.first() {
+        let many = counted(plan.undecided.len(), "question");
+        put(out, format_args!("the overrides leave {many} of figures and claims open, the first: {first}"));
+    }
 }
 
 fn sources(out: &mut String, plan: &Plan) {

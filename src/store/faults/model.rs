@@ -108,6 +108,8 @@ impl Disk {
                 let node = self.find(from);
                 self.name(to, node);
             }
+            // The store has none: they are made in the cache of downloads, and of those the name is all that counts here.
+            Operation::Symlink(_, link) => self.create(link, Node::File(Bytes::default())),
             Operation::Rename(from, to) | Operation::RenameNew(from, to) => {
                 let node = self.find(from);
                 self.name(to, node);

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::changes_so_far;
 use crate::store::{
-    Asked, Attempt, Checkpoint, Row, RunState, Stage, Store, StoreError, Terms, failure_record, fs, run_task,
+    Asked, Attempt, Checkpoint, NewFolder, Row, RunState, Stage, Store, StoreError, Terms, failure_record,
+    fs, run_task,
 };
 
 /// Something that the store acknowledged, or that was asked of it.
@@ -241,7 +242,9 @@ fn reports(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
     let folder = store.results().join(FOLDER);
     if !fs::exists(&folder) {
         let files = FINAL.map(|(name, bytes)| (name.to_owned(), bytes.to_vec()));
-        fs::write_folder(&folder, &files)?;
+        let new = NewFolder::begin(&folder)?;
+        files.iter().try_for_each(|(name, bytes)| new.add(name, bytes))?;
+        new.publish()?;
         diary.note(Fact::Folder(FOLDER));
     }
     Ok(())

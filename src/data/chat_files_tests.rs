@@ -1,5 +1,7 @@
 //! Chat parts of model directories that cannot be used: what the messages say.
 
+#![expect(clippy::disallowed_methods, reason = "tests break copies of their own")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -166,7 +168,7 @@ fn end_tokens_come_from_all_three_files() {
     assert_eq!(turn.len(), 1, "eos_token alone");
     // Tokens as objects, as older tokenizers have them, and in the older file of special tokens.
     change(&settings, |value| {
-        value["eos_token"] = json!({"content": "<|eot_id|>", "lstrip": false, "special": true})
+        value["eos_token"] = json!({"content": "<|eot_id|>", "lstrip": false, "special": true});
     });
     assert_eq!(ends(), turn);
     change(&settings, |value| value["eos_token"] = Value::Null);

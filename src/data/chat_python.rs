@@ -11,7 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 pub(super) fn add(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("trim", |text: &str, of: Option<&str>| trimmed(text, of, true, true).to_owned());
-    environment.add_filter("tojson", to_json);
+    environment.add_filter("tojson", |value: &Value, options: Kwargs| to_json(value, &options));
     environment.add_test("iterable", |value: &Value| sequence(value) || value.kind() == ValueKind::Iterable);
     environment.add_test("sequence", sequence);
 }
@@ -66,7 +66,7 @@ fn trimmed<'a>(text: &'a str, of: Option<&str>, start: bool, end: bool) -> &'a s
     if end { text.trim_end_matches(out) } else { text }
 }
 
-fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+fn to_json(value: &Value, options: &Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // The only other one that does not change what is written here.
     let _: Option<bool> = options.get("ensure_ascii")?;

@@ -3,7 +3,8 @@
 mod architecture;
 mod chat;
 mod chat_files;
-#[cfg(all(test, feature = "torch"))]
+#[cfg(test)]
+#[cfg(feature = "torch")]
 mod chat_files_tests;
 mod chat_python;
 mod delta;

@@ -52,7 +52,7 @@ fn code_points(family: &Family<'_>, count: &mut Count) {
     for (first, expected) in blocks.iter().zip(expected["ids"].as_array().unwrap()) {
         let first = first.as_u64().unwrap() as u32;
         let points = (first..first + 32).filter_map(char::from_u32);
-        let text: String = points.map(|c| format!("x{c}{c} {c}1{c}'{c}\n")).collect();
+        let text = points.map(|c| format!("x{c}{c} {c}1{c}'{c}\n")).collect::<Vec<_>>().concat();
         let got = family.chat.tokenizer.encode(&text).unwrap();
         count.equal(&got, &ids(expected), || format!("from U+{first:04X}"));
     }

@@ -12,6 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 assert torch.__version__.split("+")[0] == "2.11.0", torch.__version__
 assert transformers.__version__ == "5.23.0", transformers.__version__
+assert tokenizers.__version__ == "0.23.3", tokenizers.__version__
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 OUT = Path(__file__).parent / "torch"

@@ -11,6 +11,7 @@ generation gives fixed completions and its reward function fixed rewards. Nothin
 import shutil
 import tempfile
 
+import tokenizers
 import torch
 import trl
 from datasets import Dataset
@@ -20,6 +21,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 assert trl.__version__ == "1.16.0", trl.__version__
+assert tokenizers.__version__ == "0.23.3", tokenizers.__version__
 
 #      name: (turns, temperature)
 SETS = {"one": (ONE_TURN, 1.0), "turns": (TURNS, 1.0), "warm": (TURNS, 0.7)}

@@ -304,10 +304,6 @@ fn what_is_not_built_yet_plans_and_is_refused_by_name_before_anything_is_begun()
         ("task.episodes = 'python'", "`task.episodes` = \"python\""),
         ("eval.other.seed = 5", "[eval.other]"),
         (&format!("task = {{ dataset = 'owner/names', {commit} }}"), "`task.dataset`"),
-        (
-            &format!("grid = [{{ mask.type = 'full', model.id = 'owner/model', model.{commit} }}]"),
-            "`model.id`",
-        ),
     ] {
         let bench = Bench::new();
         bench.manifest("grid.toml", changes);

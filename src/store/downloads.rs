@@ -57,7 +57,11 @@ impl Growing {
     /// # Errors
     /// When one of the two fails; then the name is as it was.
     pub fn publish(self, path: &Path) -> Result<(), StoreError> {
-        self.file.sync().map_err(|e| StoreError::io("fsync", self.file.path(), e))?;
+        if let Err(error) = self.file.sync() {
+            // Some of its bytes may never reach the disk, and a second try would not say so.
+            let _ = self.file.cut(0);
+            return Err(StoreError::io("fsync", self.file.path(), error));
+        }
         disk::rename(self.file.path(), path).map_err(|e| StoreError::io("write", path, e))?;
         sync_folder(parent(path))
     }

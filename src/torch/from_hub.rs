@@ -39,7 +39,7 @@ pub(super) fn publish(run: &RunSpec, device: Device, cx: &Context) -> Result<Opt
     let tell = std::cell::RefCell::new(|told: Told| match told {
         Told::Begin { bytes } => {
             whole = mebibytes(bytes);
-            (cx.events)(Event::Phase { name: format!("download, of {whole} MiB"), steps: whole });
+            (cx.events)(Event::Phase { name: "download, in MiB:".into(), steps: whole });
         }
         Told::Progress { done, text } => {
             (cx.events)(Event::Progress { step: mebibytes(done).min(whole), message: text });

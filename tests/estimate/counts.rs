@@ -157,13 +157,14 @@ fn shapes_come_from_folders_caches_and_the_table() {
     let table = architecture_in(&known, Some(cache.path())).expect("in the table");
     assert_eq!(table.layers, 24);
     assert_eq!(architecture_in(&unknown, Some(cache.path())), None);
+    let commit = "abc0".repeat(10);
     for id in ["Qwen--Qwen2.5-0.5B", "somebody--something"] {
         let model = cache.path().join(format!("models--{id}"));
         fs::create_dir_all(model.join("refs")).expect("writable");
-        fs::create_dir_all(model.join("snapshots/abc")).expect("writable");
-        write(&model.join("refs/main"), b"abc");
+        fs::create_dir_all(model.join("snapshots").join(&commit)).expect("writable");
+        write(&model.join("refs/main"), commit.as_bytes());
         write(
-            &model.join("snapshots/abc/config.json"),
+            &model.join("snapshots").join(&commit).join("config.json"),
             &fs::read(folder.join("config.json")).expect("committed"),
         );
     }
@@ -171,7 +172,8 @@ fn shapes_come_from_folders_caches_and_the_table() {
     assert_eq!(architecture_in(&known, Some(cache.path())), Some(shape.clone()));
     assert_eq!(architecture_in(&unknown, Some(cache.path())), Some(shape));
     // A file that is no use is as none.
-    write(&cache.path().join("models--Qwen--Qwen2.5-0.5B/snapshots/abc/config.json"), b"{}");
+    let snapshots = cache.path().join("models--Qwen--Qwen2.5-0.5B/snapshots");
+    write(&snapshots.join(&commit).join("config.json"), b"{}");
     assert_eq!(architecture_in(&known, Some(cache.path())), Some(table));
 }
 

@@ -85,6 +85,11 @@ pub fn check(results: &Path, known: &[Fact], power_lost: bool, when: &dyn std::f
             }
             Fact::WillSay(file, text) => said.entry(file).or_default().push(text),
             Fact::Says(file, text) => drop(said.insert(file, vec![text])),
+            Fact::Comes(file, text) => {
+                let found = fs::read_optional(&results.join(file)).unwrap();
+                let fits = found.is_none_or(|found| found == text.as_bytes());
+                assert!(fits || power_lost, "{when:?}: {file} is not whole");
+            }
             Fact::Folder(name) => assert!(fs::exists(&results.join(name)), "{when:?}: {name} vanished"),
         }
     }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::changes_so_far;
 use crate::store::{
-    Asked, Attempt, Checkpoint, NewFolder, Row, RunState, Stage, Store, StoreError, Terms, failure_record,
-    fs, run_task,
+    Asked, Attempt, Checkpoint, Growing, NewFolder, Row, RunState, Stage, Store, StoreError, Terms,
+    failure_record, fs, link_relative, run_task,
 };
 
 /// Something that the store acknowledged, or that was asked of it.
@@ -37,6 +37,8 @@ pub enum Fact {
     WillSay(&'static str, &'static str),
     /// It has it.
     Says(&'static str, &'static str),
+    /// A file may appear, and only with this text. That it outlives the power is not promised: each user of it checks it.
+    Comes(&'static str, &'static str),
     /// A folder was written as a whole.
     Folder(&'static str),
 }
@@ -77,10 +79,12 @@ pub enum Chapter {
     Leased,
     /// Files beside the store.
     Reports,
+    /// A file of a cache that comes piece by piece.
+    Downloads,
 }
 
 impl Chapter {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Artifacts,
         Self::Whole,
         Self::Failing,
@@ -89,6 +93,7 @@ impl Chapter {
         Self::Afresh,
         Self::Leased,
         Self::Reports,
+        Self::Downloads,
     ];
 
     /// Opens the store and does what the chapter says, as far as it was not done before.
@@ -103,6 +108,7 @@ impl Chapter {
             Self::Afresh => afresh(&store, diary),
             Self::Leased => leased(&store, diary),
             Self::Reports => reports(&store, diary),
+            Self::Downloads => downloads(&store, diary),
         }
     }
 }
@@ -248,6 +254,26 @@ fn reports(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
         diary.note(Fact::Folder(FOLDER));
     }
     Ok(())
+}
+
+fn downloads(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
+    let (name, bytes) = ("cache/blobs/b", "what was to come");
+    let whole = store.results().join(name);
+    diary.note(Fact::Comes(name, bytes));
+    // As a digest would say, here and below.
+    if fs::read_optional(&whole)?.as_deref() != Some(bytes.as_bytes()) {
+        fs::remove_file(&whole)?;
+        let path = whole.with_extension("incomplete");
+        let mut growing = Growing::open(&path)?;
+        if !bytes.as_bytes().starts_with(&fs::read(&path)?) {
+            growing.restart()?;
+        }
+        for piece in bytes.as_bytes()[growing.length()? as usize..].chunks(5) {
+            growing.append(piece)?;
+        }
+        growing.publish(&whole)?;
+    }
+    link_relative(Path::new("../blobs/b"), &store.results().join("cache/snapshots/c"))
 }
 
 /// Goes on from where the attempt is, with a checkpoint after every second step.

@@ -47,7 +47,8 @@ const TINY: &str = r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwe
     "max_position_embeddings": 32768, "hidden_act": "silu"}"#;
 
 /// Gives the model a liking for the answer's tags and some letters, whatever it has read: random weights earn nothing, and
-/// equal rewards have no gradient. The first feature of every token is the same but for those it likes.
+/// equal rewards have no gradient. The first feature of every token is the same but for those it likes, and so large that no layer
+/// drowns it.
 fn give_a_liking(folder: &Path) {
     let dir = ModelDir::open(folder).unwrap();
     let chat = dir.chat().unwrap();
@@ -71,7 +72,7 @@ fn give_a_liking(folder: &Path) {
         file.write_all_at(&bytes, at).unwrap();
     };
     for token in 0..dir.architecture.vocab_size {
-        let value = if liked.contains(&(token as u32)) { 2.0 } else { 0.5 };
+        let value = if liked.contains(&(token as u32)) { 10.0 } else { 8.0 };
         put("model.embed_tokens.weight", token * dir.architecture.hidden_size, value);
     }
     put("model.norm.weight", 0, 3.0);
@@ -83,7 +84,9 @@ fn rows_below(folder: &Path, file: &str) -> Vec<serde_json::Map<String, Value>> 
     let mut paths: Vec<String> =
         String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect();
     paths.sort();
-    common::rows(Path::new(paths.last().unwrap()))
+    // With what was measured, which the other tests leave out.
+    let text = fs::read_to_string(paths.last().unwrap()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

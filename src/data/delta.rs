@@ -164,7 +164,7 @@ impl Delta {
     /// How many entries it changes.
     pub fn changed(&self) -> usize {
         let values = self.file.entries().iter().filter(|entry| entry.name.ends_with(".values"));
-        values.map(|entry| entry.elements()).sum()
+        values.map(TensorEntry::elements).sum()
     }
 
     /// The names of the tensors that it changes.

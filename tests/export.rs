@@ -104,6 +104,11 @@ fn a_delta_on_its_base_is_the_exported_directory_to_the_byte() {
             assert!(delta.len() * 4 < whole.len(), "{} of {}", delta.len(), whole.len());
         }
     }
+    // A mask that is gone is made again, though nothing is written to the store.
+    fs::remove_dir_all(bench.results().join(".store/mask")).unwrap();
+    bench.run(&["export", "grid.toml", "random", "--out", "again"]).ends(0);
+    assert_eq!(files(&bench.path("again")), files(&bench.path("random")));
+    assert!(!bench.results().join(".store/mask").exists());
     // One on the other is not what it was made for, nor is a base with a flipped bit.
     let id = ids(&bench, "grid.toml")["random"][..12].to_owned();
     let delta = format!("{id}.delta.safetensors");

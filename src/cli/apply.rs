@@ -64,6 +64,9 @@ impl From<ApplyError> for Failure {
         let hint = match &error {
             ApplyError::Data(error) => error.hint(),
             ApplyError::Store(error) => error.hint(),
+            ApplyError::OtherFile { base, .. } => Some(format!(
+                "take the whole directory of the base, which is called `{base}`: shape, tokenizer and template are part of it"
+            )),
             ApplyError::OtherBase { base, .. } => Some(format!(
                 "its base is called `{base}`; a copy in another type, or of another revision, does not serve"
             )),

@@ -14,7 +14,8 @@ use super::args::LookArgs;
 use super::logprobs::DtypeArg;
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
-use crate::store::{Store, human_bytes, write_file};
+use crate::store::fs::publish_file;
+use crate::store::{Store, human_bytes};
 use crate::torch::{Exported, export_delta, export_model};
 use crate::{manifest, plan};
 
@@ -76,7 +77,7 @@ pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         Format::Hf => {
             let path =
                 args.out.clone().unwrap_or_else(|| if args.base { "base".into() } else { name.into() });
-            let exported = export_model(&run, &store, !args.base, args.dtype.map(Into::into), &path)?;
+            let exported = export_model(&run, &store, !args.base, args.dtype.map(Into::into), &path, &note)?;
             (path, exported)
         }
         Format::Delta => {
@@ -97,10 +98,18 @@ fn delta(run: &RunSpec, store: &Store, path: &Path) -> Result<Exported, Failure>
     if path.symlink_metadata().is_ok() {
         return Err(taken());
     }
-    let (bytes, mut exported) = export_delta(run, store)?;
-    write_file(path, &bytes)?;
+    let (bytes, mut exported) = export_delta(run, store, &note)?;
+    // Another may have written it in the meantime: the first one stays.
+    if !publish_file(path, &bytes)? {
+        return Err(taken());
+    }
     exported.files = vec![format!("{} ({})", path.display(), human_bytes(bytes.len() as u64))];
     Ok(exported)
+}
+
+/// What takes a while is said, beside the result.
+fn note(text: &str) {
+    eprintln!("{text}");
 }
 
 /// The run that the arguments name.

@@ -29,7 +29,7 @@ pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
 pub use model_dir::ModelDir;
 pub use model_files::{
-    ApplyError, Edit, TensorDigests, apply_delta, copy_model, each_tensor, tensors_digest,
+    ApplyError, Edit, TensorDigests, apply_delta, companions, copy_model, each_tensor, tensors_digest,
 };
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};

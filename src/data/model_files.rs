@@ -96,10 +96,23 @@ pub fn tensors_digest(dir: &ModelDir) -> Result<String, DataError> {
     Ok(digests.finish())
 }
 
+/// The files of a model directory beside its weights that a copy has, with their blake3 digests in hex.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn companions(dir: &ModelDir) -> Result<BTreeMap<String, String>, DataError> {
+    let there = COPIED.into_iter().filter(|name| dir.path.join(name).is_file());
+    there.map(|name| Ok((name.to_owned(), digest_of(&dir.path.join(name))?))).collect()
+}
+
+fn digest_of(path: &Path) -> Result<String, DataError> {
+    Ok(blake3::hash(&read(path)?).to_hex().to_string())
+}
+
 /// Makes the bytes of a tensor in a copy, in the copy's type, of its own.
 pub type Edit<'a, E> = dyn FnMut(&TensorEntry, Vec<u8>) -> Result<Vec<u8>, E> + 'a;
 
-/// Writes a copy of a model directory into `folder`, which is not published yet; `dtype` is the type of every tensor instead of
+/// Writes a copy of a model directory, with these [`companions`], into `folder`, which is not published yet; `dtype` is the type of every tensor instead of
 /// its own. Returns its digest and the names of its
 /// files.
 ///
@@ -108,21 +121,20 @@ pub type Edit<'a, E> = dyn FnMut(&TensorEntry, Vec<u8>) -> Result<Vec<u8>, E> + 
 pub fn copy_model<E: From<DataError> + From<StoreError>>(
     dir: &ModelDir,
     folder: &NewFolder,
+    files: &BTreeMap<String, String>,
     dtype: Option<&str>,
     edit: &mut Edit<'_, E>,
 ) -> Result<(String, Vec<String>), E> {
     let mut names = Vec::new();
-    for name in COPIED {
+    for name in files.keys() {
         let path = dir.path.join(name);
-        if path.is_file() {
-            let bytes = read(&path)?;
-            let bytes = match dtype {
-                Some(dtype) if name == "config.json" => with_type(&bytes, &path, dtype)?,
-                _ => bytes,
-            };
-            folder.add(name, &bytes)?;
-            names.push(name.to_owned());
-        }
+        let bytes = read(&path)?;
+        let bytes = match dtype {
+            Some(dtype) if name == "config.json" => with_type(&bytes, &path, dtype)?,
+            _ => bytes,
+        };
+        folder.add(name, &bytes)?;
+        names.push(name.clone());
     }
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut digests = TensorDigests::default();
@@ -180,6 +192,12 @@ pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<V
             base: delta.head.base.clone(),
         });
     }
+    for (name, wanted) in &delta.head.files {
+        let path = dir.path.join(name);
+        if !COPIED.contains(&name.as_str()) || !path.is_file() || digest_of(&path)? != *wanted {
+            return Err(ApplyError::OtherFile { path, base: delta.head.base.clone() });
+        }
+    }
     let folder = NewFolder::begin(out)?;
     let mut unused: BTreeSet<&str> = delta.names().collect();
     let mut edit = |entry: &TensorEntry, mut bytes: Vec<u8>| -> Result<Vec<u8>, ApplyError> {
@@ -189,7 +207,7 @@ pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<V
         }
         Ok(bytes)
     };
-    let (made, names) = copy_model(dir, &folder, None, &mut edit)?;
+    let (made, names) = copy_model(dir, &folder, &delta.head.files, None, &mut edit)?;
     if made != delta.head.result_digest || !unused.is_empty() {
         return Err(ApplyError::OtherResult { found: made, wanted: delta.head.result_digest.clone() });
     }
@@ -215,6 +233,14 @@ pub enum ApplyError {
         found: String,
         /// The base's.
         wanted: String,
+        /// What the base is called.
+        base: String,
+    },
+    /// A file beside the weights is not the base's.
+    #[error("{} is missing, or is not the one that the run's base had", path.display())]
+    OtherFile {
+        /// The file.
+        path: std::path::PathBuf,
         /// What the base is called.
         base: String,
     },
@@ -264,7 +290,7 @@ mod tests {
     fn copied(dir: &ModelDir, to: &Path, dtype: Option<&str>) -> (String, Vec<String>) {
         let folder = NewFolder::begin(to).unwrap();
         let mut edit = |_: &TensorEntry, bytes: Vec<u8>| Ok::<_, ApplyError>(bytes);
-        let made = copy_model(dir, &folder, dtype, &mut edit).unwrap();
+        let made = copy_model(dir, &folder, &companions(dir).unwrap(), dtype, &mut edit).unwrap();
         folder.publish().unwrap();
         made
     }
@@ -327,6 +353,7 @@ mod tests {
             mask: "full".into(),
             run: "1".into(),
             base: "b".into(),
+            files: companions(&dir).unwrap(),
         };
         let out = room.path().join("out");
         let apply = |head: &crate::data::DeltaHead, changes: Vec<(TensorEntry, Change)>| {
@@ -343,6 +370,12 @@ mod tests {
             ApplyError::OtherResult { .. }
         ));
         assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 1, "the delta alone");
+        let files = |name: &str| [(name.to_owned(), "0".to_owned())].into();
+        for name in ["config.json", "generation_config.json", "../config.json"] {
+            let other = crate::data::DeltaHead { files: files(name), ..head.clone() };
+            let error = apply(&other, vec![(entry.clone(), value())]).unwrap_err();
+            assert!(matches!(error, ApplyError::OtherFile { .. }), "{error}");
+        }
         apply(&head, vec![(entry.clone(), value())]).unwrap();
         assert_eq!(tensors_digest(&ModelDir::open(&out).unwrap()).unwrap(), head.result_digest);
     }

@@ -28,7 +28,7 @@ pub use run_spec::{RunId, RunSpec, StageIds};
 pub use select::{matches, selects};
 
 use crate::manifest::{
-    BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, grid,
+    self, BlockResolver, Issue, Key, MOST_ISSUES, Manifest, ManifestError, Resolver, Selection, Value, grid,
     nearest,
 };
 use label::Values;
@@ -116,8 +116,12 @@ pub fn expand(manifest: Manifest) -> Result<Plan, PlanError> {
     let mut undecided = Vec::new();
     if issues.is_empty() {
         issues = select::check(&manifest, &runs);
-        // Who shortens a run by an override does not want the figures that the manifest draws of long ones.
-        if manifest.overridden().iter().any(|found| !found.key.starts_with("exec.")) {
+        // Who shortens a run by an override does not want the figures that the manifest draws of long ones. What is wrong
+        // with the manifest as it is written stays wrong.
+        let overridden = manifest.overridden().iter().any(|found| !found.key.starts_with("exec."));
+        if overridden && !issues.is_empty() {
+            let written = manifest::load_with(&manifest.path.display().to_string(), &[], &[])?;
+            expand(written)?;
             undecided = issues.drain(..).map(|issue| issue.text).collect();
         }
     }

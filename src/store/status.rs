@@ -196,6 +196,17 @@ impl Store {
         self.result(run)?.map(|result| result.read(&format!("{FINAL}/{file}"))).transpose()
     }
 
+    /// Where such a file lies, its digest verified, for what reads it piece by piece; `None` when the run is not done.
+    ///
+    /// # Errors
+    /// As [`Self::final_file`].
+    pub fn final_path(&self, run: &str, file: &str) -> Result<Option<std::path::PathBuf>, StoreError> {
+        let Some(result) = self.result(run)? else { return Ok(None) };
+        let name = format!("{FINAL}/{file}");
+        result.read(&name)?;
+        Ok(Some(result.path(&name)))
+    }
+
     /// The number of the attempt that a sweep would begin next.
     ///
     /// # Errors

@@ -31,6 +31,12 @@ pub enum TorchError {
         /// The quantity, for example `the loss`.
         what: String,
     },
+    /// NaN or infinity where weights that are numbers gave none.
+    #[error("{what} is not a finite number: the weights are too large for the type that is computed in")]
+    Overflow {
+        /// The quantity.
+        what: String,
+    },
     /// A conversation longer than the model's positions.
     #[error("a context of {tokens} tokens exceeds the {limit} positions of the model")]
     ContextTooLong {

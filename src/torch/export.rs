@@ -5,19 +5,20 @@
 
 use std::path::Path;
 
-use tch::{Device, Kind};
+use tch::Kind;
 
 use crate::data::{
-    Change, DeltaHead, ModelDir, TensorDigests, TensorEntry, copy_model, delta_bytes, each_tensor, width,
+    Change, DeltaHead, ModelDir, TensorDigests, TensorEntry, TensorFile, companions, copy_model, delta_bytes,
+    each_tensor, width,
 };
-use crate::execute::Context;
+use crate::execute::{Context, Event};
 use crate::manifest::{Dtype, ModelSource};
 use crate::plan::RunSpec;
 use crate::store::{NewFolder, Store};
 
 use super::failure::RunError;
 use super::trained::{Trained, converted};
-use super::{checkpoint, setup};
+use super::{checkpoint, masks, setup};
 
 /// What was written.
 #[derive(Clone, Debug)]
@@ -45,10 +46,12 @@ pub fn export_model(
     trained: bool,
     dtype: Option<Dtype>,
     out: &Path,
+    note: &dyn Fn(&str),
 ) -> Result<Exported, RunError> {
-    let dir = base(run, store)?;
-    let trained = trained.then(|| final_values(run, store, &dir)).transpose()?;
     let folder = NewFolder::begin(out)?;
+    let state = trained.then(|| final_state(run, store)).transpose()?;
+    let dir = base(run, store, note)?;
+    let trained = state.map(|state| final_values(run, store, &dir, state)).transpose()?;
     let dtype = dtype.map(file_type);
     let (mut changed, mut total, mut rounded) = (0, 0, false);
     let mut edit = |entry: &TensorEntry, bytes: Vec<u8>| -> Result<Vec<u8>, RunError> {
@@ -63,7 +66,7 @@ pub fn export_model(
         }
         Ok(bytes)
     };
-    let (digest, files) = copy_model(&dir, &folder, dtype, &mut edit)?;
+    let (digest, files) = copy_model(&dir, &folder, &companions(&dir)?, dtype, &mut edit)?;
     folder.publish()?;
     Ok(Exported { files, digest, changed, total, rounded })
 }
@@ -72,9 +75,14 @@ pub fn export_model(
 ///
 /// # Errors
 /// As [`export_model`].
-pub fn export_delta(run: &RunSpec, store: &Store) -> Result<(Vec<u8>, Exported), RunError> {
-    let dir = base(run, store)?;
-    let trained = final_values(run, store, &dir)?;
+pub fn export_delta(
+    run: &RunSpec,
+    store: &Store,
+    note: &dyn Fn(&str),
+) -> Result<(Vec<u8>, Exported), RunError> {
+    let state = final_state(run, store)?;
+    let dir = base(run, store, note)?;
+    let trained = final_values(run, store, &dir, state)?;
     let (mut before, mut after) = (TensorDigests::default(), TensorDigests::default());
     let (mut changed, mut total, mut rounded) = (0, 0, false);
     let mut changes: Vec<(TensorEntry, Change)> = Vec::new();
@@ -96,33 +104,42 @@ pub fn export_delta(run: &RunSpec, store: &Store) -> Result<(Vec<u8>, Exported),
         mask: run.stages.mask.clone().unwrap_or_else(|| "full".into()),
         run: run.id.to_string(),
         base: named(run),
+        files: companions(&dir)?,
     };
     let bytes = delta_bytes(&head, changes);
     Ok((bytes, Exported { files: Vec::new(), digest: head.result_digest, changed, total, rounded }))
 }
 
 /// The base's directory, as the plan saw it.
-fn base(run: &RunSpec, store: &Store) -> Result<ModelDir, RunError> {
-    let folder = setup::base_folder(run, &Context { store, events: &|_| {}, stop: &|| false })?;
+fn base(run: &RunSpec, store: &Store, note: &dyn Fn(&str)) -> Result<ModelDir, RunError> {
+    let events = |event: Event| {
+        if let Event::Note(text) = event {
+            note(&text);
+        }
+    };
+    let folder = setup::base_folder(run, &Context { store, events: &events, stop: &|| false })?;
     setup::unchanged(run)?;
     Ok(ModelDir::open(&folder)?)
 }
 
-fn final_values(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Trained, RunError> {
-    let state = store
-        .final_file(run.id.as_str(), checkpoint::STATE_FILE)?
+fn final_state(run: &RunSpec, store: &Store) -> Result<TensorFile, RunError> {
+    let path = store
+        .final_path(run.id.as_str(), checkpoint::STATE_FILE)?
         .ok_or_else(|| RunError::NotFinished { run: run.label.clone() })?;
-    let dtype = run.config.model.dtype;
-    let mask = match run.stages.mask {
-        // A mask that is lost is made again, for which the weights may be needed.
-        Some(_) => setup::mask(run, store, &setup::load(dir, dtype, Device::Cpu)?)?,
-        None => None,
-    };
-    let kind = match dtype {
+    Ok(TensorFile::open(&path)?)
+}
+
+fn final_values(
+    run: &RunSpec,
+    store: &Store,
+    dir: &ModelDir,
+    state: TensorFile,
+) -> Result<Trained, RunError> {
+    let kind = match run.config.model.dtype {
         Dtype::Float32 => Kind::Float,
         Dtype::Bfloat16 => Kind::BFloat16,
     };
-    Ok(Trained::new(state, mask.as_ref(), kind)?)
+    Ok(Trained::new(state, masks::mask_in_memory(run, store, dir)?.as_ref(), kind))
 }
 
 /// Whether values of the run may lose bits in files of this type. In bfloat16 runs rollouts and gradients see rounded

@@ -126,6 +126,7 @@ impl RunError {
             Self::Torch(TorchError::NonFinite { .. }) => {
                 Some("the run diverged: a lower `optimizer.lr` or a `clip_norm` may help".into())
             }
+            Self::Torch(TorchError::Overflow { .. }) => Some("use the type float32 (--dtype float32)".into()),
             Self::Torch(TorchError::ContextTooLong { .. }) => {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())
             }

@@ -43,7 +43,7 @@ pub fn next_token_logprobs(model: &Model, tokens: &[u32]) -> Result<Vec<f64>, To
         logprobs.extend(Vec::<f64>::try_from(&chosen.f_squeeze_dim(1)?)?);
     }
     match logprobs.iter().position(|logprob| !logprob.is_finite()) {
-        Some(at) => Err(TorchError::NonFinite { what: format!("the logprob of token {}", at + 2) }),
+        Some(at) => Err(TorchError::Overflow { what: format!("the logprob of token {}", at + 2) }),
         None => Ok(logprobs),
     }
 }

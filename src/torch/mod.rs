@@ -13,6 +13,7 @@ mod generate;
 mod likelihood;
 mod load;
 mod loss;
+mod masks;
 mod model;
 mod objective;
 mod pretrain;

@@ -29,7 +29,7 @@ use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play};
 use super::take_over::{self, TakenOver};
 use super::update::update;
-use super::{Model, SparseAdamW, TorchError, device, setup};
+use super::{Model, SparseAdamW, TorchError, device, masks, setup};
 
 /// Everything that a step works with.
 pub(super) struct Run<'a> {
@@ -103,7 +103,7 @@ fn steps(
     let task = open_task(&config.task)?;
     let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
-    let mask = setup::mask(spec, cx.store, &model)?;
+    let mask = masks::mask(spec, cx.store, &model)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let taken = TakenOver::of(attempt.resumed(), alone);

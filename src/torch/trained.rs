@@ -4,25 +4,18 @@
 //! file's type differ from the base's. So an entry that never moved keeps the base's bytes, whatever type it was trained in.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use safetensors::SafeTensors;
-use safetensors::tensor::Metadata;
 use tch::{Kind, Tensor};
 
-use crate::data::{Change, DataError, TensorEntry, width};
+use crate::data::{Change, TensorEntry, TensorFile, width};
 use crate::sparsity::Mask;
 
 use super::TorchError;
-use super::checkpoint::STATE_FILE;
 use super::weights::raw;
 
-/// The final values of a run.
+/// The final values of a run, read from its final state tensor by tensor.
 pub struct Trained {
-    state: Vec<u8>,
-    header: Metadata,
-    /// Where the tensors' bytes begin in `state`.
-    start: usize,
+    state: TensorFile,
     /// Sorted flat indices by tensor; `None` when every entry is active.
     active: Option<BTreeMap<String, Vec<i64>>>,
     /// The type that the run computed in.
@@ -30,21 +23,14 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Of the bytes of a final state, the mask that it belongs to, and the type that the run computed in.
-    ///
-    /// # Errors
-    /// When the bytes are no state.
-    pub fn new(state: Vec<u8>, mask: Option<&Mask>, kind: Kind) -> Result<Self, TorchError> {
-        let (size, header) = SafeTensors::read_metadata(&state).map_err(|error| DataError::Weights {
-            path: Path::new(STATE_FILE).into(),
-            what: error.to_string(),
-        })?;
+    /// Of a final state, the mask that it belongs to, and the type that the run computed in.
+    pub fn new(state: TensorFile, mask: Option<&Mask>, kind: Kind) -> Self {
         let active = mask.map(|mask| {
             let lists =
                 mask.indices().iter().map(|list| list.iter().map(|&index| i64::from(index)).collect());
             mask.tensors().iter().map(|tensor| tensor.name.clone()).zip(lists).collect()
         });
-        Ok(Self { state, header, start: 8 + size, active, kind })
+        Self { state, active, kind }
     }
 
     /// What became of a tensor whose bytes in the base are `base`; `None`: nothing that its type can show.
@@ -72,6 +58,11 @@ impl Trained {
         }
         let start = chosen.f_to_kind(self.kind)?.f_to_kind(Kind::Float)?;
         let stored = after.f_to_kind(kind)?;
+        if stored.f_isfinite()?.f_all()?.int64_value(&[]) == 0 {
+            return Err(TorchError::Overflow {
+                what: format!("{}: a trained value in {}", entry.name, entry.dtype),
+            });
+        }
         let differs = bits(&after)?
             .f_ne_tensor(&bits(&start)?)?
             .f_logical_and(&bits(&stored)?.f_ne_tensor(&bits(&chosen)?)?)?;
@@ -80,8 +71,12 @@ impl Trained {
             return Ok(None);
         }
         let width = width(&entry.dtype).unwrap_or(1);
-        if index.is_none() && count * (4 + width) >= base.len() {
-            let whole = stored.f_where_self(&differs, &before)?;
+        if count * (4 + width) >= base.len() {
+            let values = stored.f_where_self(&differs, &chosen)?;
+            let whole = match &index {
+                Some(index) => before.f_index_copy(0, index, &values)?,
+                None => values,
+            };
             return Ok(Some(Change::Whole(raw(&entry.name, &[], &whole)?.bytes)));
         }
         let at = differs.f_nonzero()?.f_squeeze_dim(1)?;
@@ -96,10 +91,9 @@ impl Trained {
 
     /// The final float32 values of a tensor's active entries.
     fn values(&self, name: &str) -> Result<Tensor, TorchError> {
-        let info = self.header.info(&format!("value/{name}")).ok_or_else(|| unknown(name))?;
-        let (from, to) = info.data_offsets;
-        let bytes = self.state.get(self.start + from..self.start + to).ok_or_else(|| unknown(name))?;
-        Ok(Tensor::f_from_data_size(bytes, &[(bytes.len() / 4) as i64], Kind::Float)?)
+        let entry = self.state.entry(&format!("value/{name}")).filter(|entry| entry.dtype == "F32");
+        let bytes = self.state.read(entry.ok_or_else(|| unknown(name))?)?;
+        Ok(Tensor::f_from_data_size(&bytes, &[(bytes.len() / 4) as i64], Kind::Float)?)
     }
 }
 
@@ -152,19 +146,23 @@ mod tests {
     use super::*;
     use crate::data::safetensors::{RawTensor, to_bytes};
     use crate::sparsity::TensorSize;
+    use crate::store::write_file;
 
     fn f32s(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
 
-    fn state(values: &[f32]) -> Vec<u8> {
+    fn state(values: &[f32]) -> TensorFile {
         let tensor = RawTensor {
             name: "value/w".into(),
             dtype: "F32",
             shape: vec![values.len()],
             bytes: f32s(values),
         };
-        to_bytes(&[tensor], &BTreeMap::new())
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        write_file(&path, &to_bytes(&[tensor], &BTreeMap::new())).unwrap();
+        TensorFile::open(&path).unwrap()
     }
 
     fn mask(indices: &[u32], elements: usize) -> Mask {
@@ -190,8 +188,7 @@ mod tests {
     fn only_what_moved_and_shows_is_a_change() {
         // Entries 1, 3 and 5 are active. 1 did not move; 3 moved by less than bfloat16 shows; 5 moved.
         let base = bf16(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-        let trained =
-            Trained::new(state(&[2.0, 4.001, 8.0]), Some(&mask(&[1, 3, 5], 6)), Kind::BFloat16).unwrap();
+        let trained = Trained::new(state(&[2.0, 4.001, 8.0]), Some(&mask(&[1, 3, 5], 6)), Kind::BFloat16);
         let change = trained.change(&entry("BF16", 6), &base).unwrap().unwrap();
         assert_eq!(change, Change::Entries { indices: vec![5], values: bf16(&[8.0]) });
         // In float32 files the small move shows.
@@ -203,19 +200,30 @@ mod tests {
     #[test]
     fn an_entry_that_never_moved_keeps_the_bytes_that_bfloat16_cannot_hold() {
         // The run saw 1.001 as bfloat16, 1.0, and left it there.
-        let base = f32s(&[1.001, 2.0]);
-        let trained = Trained::new(state(&[1.0, 2.5]), Some(&mask(&[0, 1], 2)), Kind::BFloat16).unwrap();
-        let change = trained.change(&entry("F32", 2), &base).unwrap().unwrap();
+        let base = f32s(&[1.001, 2.0, 3.0]);
+        let trained = Trained::new(state(&[1.0, 2.5]), Some(&mask(&[0, 1], 3)), Kind::BFloat16);
+        let change = trained.change(&entry("F32", 3), &base).unwrap().unwrap();
         assert_eq!(change, Change::Entries { indices: vec![1], values: f32s(&[2.5]) });
+        // Where a list of entries would be longer than the tensor, it comes whole, with the same bytes in it.
+        let base = f32s(&[1.001, 2.0]);
+        let trained = Trained::new(state(&[1.0, 2.5]), Some(&mask(&[0, 1], 2)), Kind::BFloat16);
+        let change = trained.change(&entry("F32", 2), &base).unwrap().unwrap();
+        assert_eq!(change, Change::Whole(f32s(&[1.001, 2.5])));
+        // What half precision cannot hold is not written as infinity.
+        let trained = Trained::new(state(&[1e6]), None, Kind::Float);
+        assert!(matches!(
+            trained.change(&entry("F16", 1), &[0, 0]).unwrap_err(),
+            TorchError::Overflow { .. }
+        ));
     }
 
     #[test]
     fn a_full_run_changes_tensors_whole_and_zeros_keep_their_sign() {
         let base = f32s(&[1.0, 0.0, 3.0]);
-        let trained = Trained::new(state(&[2.0, -0.0, 3.0]), None, Kind::Float).unwrap();
+        let trained = Trained::new(state(&[2.0, -0.0, 3.0]), None, Kind::Float);
         let change = trained.change(&entry("F32", 3), &base).unwrap().unwrap();
         assert_eq!(change, Change::Whole(f32s(&[2.0, -0.0, 3.0])));
-        let unmoved = Trained::new(state(&[1.0, 0.0, 3.0]), None, Kind::Float).unwrap();
+        let unmoved = Trained::new(state(&[1.0, 0.0, 3.0]), None, Kind::Float);
         assert_eq!(unmoved.change(&entry("F32", 3), &base).unwrap(), None);
     }
 
@@ -223,7 +231,7 @@ mod tests {
     fn types_are_converted_and_other_models_refused() {
         let (other, bytes) = converted(&entry("BF16", 2), bf16(&[1.5, -2.0]), "F32").unwrap();
         assert_eq!((other.dtype.as_str(), other.length, bytes), ("F32", 8, f32s(&[1.5, -2.0])));
-        let trained = Trained::new(state(&[1.0]), None, Kind::Float).unwrap();
+        let trained = Trained::new(state(&[1.0]), None, Kind::Float);
         let message = trained.change(&entry("F32", 2), &f32s(&[1.0, 2.0])).unwrap_err().to_string();
         assert!(message.contains("not of this model"), "{message}");
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tch::Device;
 
 use crate::data::safetensors::to_bytes;
-use crate::data::{Parameter, open_task};
+use crate::data::{ModelDir, Parameter, open_task};
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
@@ -14,7 +14,8 @@ use crate::sparsity::MaskSpec;
 use crate::store::Stage;
 
 use super::failure::RunError;
-use super::setup::{self, SCORES_FILE};
+use super::masks::{self, SCORES_FILE};
+use super::setup;
 use super::{directory, fisher, from_hub, raw, train, warm_start};
 
 /// Trains on libtorch.
@@ -77,8 +78,9 @@ fn checked(run: &RunSpec, path: &Path, digest: &str, device: Device, cx: &Contex
 fn mask(run: &RunSpec, cx: &Context) -> Result<(), RunError> {
     let device = setup::device(&run.config)?;
     let folder = setup::base_folder(run, cx)?;
-    let (model, _) = setup::base(run, &folder, device)?;
-    setup::mask(run, cx.store, &model)?;
+    setup::unchanged(run)?;
+    let model = setup::load(&ModelDir::open(&folder)?, run.config.model.dtype, device)?;
+    masks::mask(run, cx.store, &model)?;
     Ok(())
 }
 

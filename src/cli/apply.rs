@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::output::{must_be_free, placed};
 use crate::data::{ApplyError, Delta, ModelDir, apply_delta};
 use crate::exit::{Code, Failure};
 
@@ -40,7 +41,8 @@ pub fn apply(args: &ApplyArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     let delta = Delta::open(&args.delta)?;
     let dir = ModelDir::open(&args.base)?;
     let target = args.out.clone().unwrap_or_else(|| beside(&args.delta));
-    let files = apply_delta(&delta, &dir, &target)?;
+    must_be_free(&target)?;
+    let files = apply_delta(&delta, &dir, &target).map_err(|error| placed(error.into(), &target))?;
     let (changed, digest) = (delta.changed(), &delta.head.result_digest);
     let text = if args.json {
         json!({ "out": target, "files": files, "digest": digest, "changed": changed, "run": delta.head.run })

@@ -12,11 +12,12 @@ use serde_json::json;
 
 use super::args::LookArgs;
 use super::logprobs::DtypeArg;
+use super::output::{must_be_free, placed};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
 use crate::store::fs::publish_file;
-use crate::store::{Store, human_bytes};
-use crate::torch::{Exported, export_delta, export_model};
+use crate::store::{RunState, Store, human_bytes};
+use crate::torch::{Exported, RunError, export_delta, export_model};
 use crate::{manifest, plan};
 
 /// Arguments of `tickets export`.
@@ -31,7 +32,7 @@ pub struct ExportArgs {
     /// The run: the beginning of its id, or its label in the manifest
     #[arg(value_name = "RUN")]
     pub second: Option<String>,
-    /// The same as the second argument
+    /// The same as the second argument, beside a manifest
     #[arg(long, value_name = "RUN", conflicts_with_all = ["second", "base"])]
     pub run: Option<String>,
     /// Write the base model that the manifest's first run starts from
@@ -77,7 +78,10 @@ pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         Format::Hf => {
             let path =
                 args.out.clone().unwrap_or_else(|| if args.base { "base".into() } else { name.into() });
-            let exported = export_model(&run, &store, !args.base, args.dtype.map(Into::into), &path, &note)?;
+            must_be_free(&path)?;
+            let dtype = args.dtype.map(Into::into);
+            let exported = export_model(&run, &store, !args.base, dtype, &path, &note)
+                .map_err(|error| placed(explained(error, &run, &store), &path))?;
             (path, exported)
         }
         Format::Delta => {
@@ -91,20 +95,37 @@ pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
 }
 
 fn delta(run: &RunSpec, store: &Store, path: &Path) -> Result<Exported, Failure> {
-    let taken = || {
-        let hint = "remove it, or name another by --out";
-        Failure::new(Code::Environment, format!("{} exists", path.display()), Some(hint.into()))
-    };
-    if path.symlink_metadata().is_ok() {
-        return Err(taken());
-    }
-    let (bytes, mut exported) = export_delta(run, store, &note)?;
+    must_be_free(path)?;
+    let (bytes, mut exported) =
+        export_delta(run, store, &note).map_err(|error| explained(error, run, store))?;
     // Another may have written it in the meantime: the first one stays.
-    if !publish_file(path, &bytes)? {
-        return Err(taken());
+    if !publish_file(path, &bytes).map_err(|error| placed(error.into(), path))? {
+        must_be_free(path)?;
     }
     exported.files = vec![format!("{} ({})", path.display(), human_bytes(bytes.len() as u64))];
     Ok(exported)
+}
+
+/// A label may have come to mean another run than the one that is finished: after a change of the manifest, or of what it names.
+fn explained(error: RunError, run: &RunSpec, store: &Store) -> Failure {
+    let unfinished = matches!(error, RunError::NotFinished { .. } | RunError::NoArtifact { .. });
+    let failure = Failure::from(error);
+    let finished = |id: &&String| matches!(store.run_state(id), Ok(RunState::Done));
+    let records = store.records().unwrap_or_default();
+    let alike = records
+        .iter()
+        .filter(|(id, record)| record["label"] == run.label.as_str() && **id != run.id.as_str());
+    let others: Vec<&str> = alike.map(|(id, _)| id).filter(finished).filter_map(|id| id.get(..12)).collect();
+    if !unfinished || others.is_empty() {
+        return failure;
+    }
+    let hint = format!(
+        "{} is run {:.12} now; finished runs of this label are {}: the manifest, or what it names, was changed since",
+        run.label,
+        run.id.as_str(),
+        others.join(", ")
+    );
+    Failure { hint: Some(hint), ..failure }
 }
 
 /// What takes a while is said, beside the result.

@@ -23,6 +23,7 @@ pub mod gc;
 pub mod logprobs;
 #[cfg(feature = "torch")]
 pub mod model;
+mod output;
 pub mod plan;
 #[cfg(feature = "tables")]
 pub mod report;

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::logprobs::DtypeArg;
-use crate::data::{ModelDir, Parameter, each_tensor, tensors_digest};
+use super::output::{must_be_free, must_have_room, placed};
+use crate::data::{Architecture, ModelDir, Parameter, each_tensor, tensors_digest};
 use crate::exit::{Code, Failure};
 use crate::store::human_bytes;
 use crate::task::{
@@ -87,6 +88,11 @@ fn random(args: &RandomArgs) -> Result<String, Failure> {
             Failure::new(Code::Environment, format!("read {}: {error}", args.config), Some(hint))
         })?,
     };
+    must_be_free(&args.out)?;
+    let shape = Architecture::from_config_json(&config, &args.config)?;
+    let elements: usize = shape.parameters().iter().map(Parameter::elements).sum();
+    let width = if args.dtype == DtypeArg::Float32 { 4 } else { 2 };
+    must_have_room(&args.out, elements as u64 * width)?;
     let task = Task::new(&texts(), NameSource::Shipped)?;
     let model = RandomModel {
         config: &config,
@@ -95,8 +101,7 @@ fn random(args: &RandomArgs) -> Result<String, Failure> {
         dtype: args.dtype.into(),
         task: (!args.no_tokenizer).then_some(&task),
     };
-    let shape = write_random(&model, &args.out)?;
-    let elements: usize = shape.parameters().iter().map(Parameter::elements).sum();
+    write_random(&model, &args.out).map_err(|error| placed(error.into(), &args.out))?;
     Ok(format!("{}: {elements} random parameters, seed {}\n", args.out.display(), args.seed))
 }
 

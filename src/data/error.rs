@@ -48,6 +48,16 @@ pub enum DataError {
         /// The first of its `architectures`.
         class: String,
     },
+    /// A supported family with something in it that is not computed here.
+    #[error("use {path}: {what}, in a model of the architecture `{class}`")]
+    UnsupportedFeature {
+        /// The file.
+        path: String,
+        /// What it is, with its key.
+        what: String,
+        /// The architecture.
+        class: &'static str,
+    },
     /// A tensor of the model is missing, unknown, at the wrong place, of the wrong shape or type, or holds no numbers.
     #[error("load tensor {tensor} from {}: {what}", path.display())]
     Tensor {
@@ -180,6 +190,9 @@ impl DataError {
                 Some("take the file that was published or saved together with the weights".into())
             }
             Self::UnsupportedModel { .. } => Some("take a model of one of these families".into()),
+            Self::UnsupportedFeature { .. } => {
+                Some(format!("take a model without it; what is computed are plain models of {}", supported()))
+            }
             Self::Names { .. } => Some(
                 "a JSONL file has one object a line, {\"names\": [\"...\", ...]}; a Parquet file has a column \
                  `names` of lists of strings"

@@ -24,12 +24,21 @@ impl Architecture {
         let value: Value = serde_json::from_slice(text).map_err(|e| bad(format!("it is not JSON: {e}")))?;
         let Value::Object(keys) = value else { return Err(bad("it is not a JSON object".into())) };
         let family = family(&keys, path)?;
-        shape(family, &keys).map_err(bad)
+        shape(family, &keys).map_err(|what| {
+            if what.contains("not supported") {
+                DataError::UnsupportedFeature { path: path.into(), what, class: family.class() }
+            } else {
+                bad(what)
+            }
+        })
     }
 }
 
 fn family(keys: &Map<String, Value>, path: &str) -> Result<Family, DataError> {
     let model_type = keys.get("model_type").and_then(Value::as_str);
+    if keys.get("model_type").is_none() {
+        return Err(DataError::ModelConfig { path: path.into(), what: "key `model_type` is missing".into() });
+    }
     let class = keys.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     Family::ALL
         .into_iter()

@@ -38,12 +38,12 @@ pub struct RandomModel<'a> {
     pub task: Option<&'a Task>,
 }
 
-/// Writes the directory `out`, which must not exist. Returns the shape.
+/// Writes the directory `out`, which must not exist.
 ///
 /// # Errors
 /// When the configuration is not of a supported model, its vocabulary is too small for the tokenizer, or the directory
 /// cannot be written; nothing is visible then.
-pub fn write_random(model: &RandomModel<'_>, out: &Path) -> Result<Architecture, RunError> {
+pub fn write_random(model: &RandomModel<'_>, out: &Path) -> Result<(), RunError> {
     let architecture = Architecture::from_config_json(model.config, model.name)?;
     let tokenizer = model.task.map(|task| trained(&architecture, task, model.seed)).transpose()?;
     let folder = NewFolder::begin(out)?;
@@ -91,8 +91,7 @@ pub fn write_random(model: &RandomModel<'_>, out: &Path) -> Result<Architecture,
         file.append(&raw(&parameter.name, &parameter.shape, &tensor)?.bytes)?;
     }
     file.finish()?;
-    folder.publish()?;
-    Ok(architecture)
+    Ok(folder.publish()?)
 }
 
 fn trained(architecture: &Architecture, task: &Task, seed: u64) -> Result<Tokenizer, TorchError> {

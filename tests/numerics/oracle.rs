@@ -83,7 +83,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Our logits of a case's input, its last `keep` positions.
-fn logits(model: &Model, input: &Value) -> Tensor {
+pub fn logits(model: &Model, input: &Value) -> Tensor {
     let _guard = tch::no_grad_guard();
     let row = |key: &str| Tensor::from_slice(&integers(&input[key])).unsqueeze(0);
     let (tokens, positions) = (row("tokens"), row("positions"));

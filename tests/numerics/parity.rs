@@ -127,7 +127,8 @@ fn twenty_steps_of_adamw_are_those_of_torch() {
             total += 1;
         }
     }
-    println!("{equal} of {total} equal to the bit");
+    let unequal = (total - equal) as f64 / total as f64;
+    row("20 steps of sparse AdamW: share that is unequal in its bits", "torch 2.11.0", total, unequal, 0.05);
     row("20 steps of sparse AdamW: values and moments, relative", "torch 2.11.0", total, worst, 1e-6);
 }
 

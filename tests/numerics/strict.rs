@@ -2,8 +2,9 @@
 
 use std::panic::catch_unwind;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::oracle::{json, logits, model, tensors};
 use super::steps::apart;
 use super::support::{distance, relative};
 use super::table::{larger, largest, row};
@@ -50,4 +51,20 @@ fn differences_are_the_largest() {
         row("nothing", "nothing", 1, 2.0, 1.0);
         0.0
     }));
+}
+
+#[test]
+fn a_model_that_is_a_little_wrong_is_beyond_the_bounds() {
+    // Some cases agree with transformers to the bit, so what a small error does is shown beside it.
+    let name = "families/qwen2_gqa3";
+    let (right, wrong) = (model(name, Kind::Float), model(name, Kind::Float));
+    let expected = tensors(&format!("{name}/expected.safetensors"));
+    let input = &json(&format!("{name}/inputs.json"))["inputs"][0];
+    tch::no_grad(|| {
+        let places = wrong.weights.parameters.iter().zip(&wrong.weights.tensors);
+        let (_, norm) = places.into_iter().find(|(parameter, _)| parameter.name.contains("norm")).unwrap();
+        let _ = norm.get(0).g_mul_scalar_(1.01);
+    });
+    assert!(distance(&logits(&right, input), &expected["0/float32"]) <= 1e-4);
+    assert!(distance(&logits(&wrong, input), &expected["0/float32"]) > 1e-4);
 }

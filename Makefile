@@ -75,8 +75,9 @@ test-gpu: ## the tests that need a GPU; fails without one
 	@TICKETS_REQUIRE_CUDA=1 CUBLAS_WORKSPACE_CONFIG=:4096:8 \
 	    scripts/env.sh cargo test --release --locked --test gpu --test gpu_runs -- --test-threads=1 --nocapture
 
-oracles: ## remake the fixtures of tests/oracles with transformers, torch and trl (installed once), say what moved
+oracles: ## remake the fixtures of tests/oracles (transformers, torch, trl are installed once), say what moved, load exports
 	@scripts/oracles.sh tests/oracles/remake.py $(ARGS)
+	@$(if $(ARGS),,scripts/env.sh python3 scripts/parity.py --exports)
 
 parity: ## compare with the references, write the table of docs/parity.md; REAL=1: real vocabularies and templates too
 	@scripts/env.sh python3 scripts/parity.py $(if $(REAL),--real)

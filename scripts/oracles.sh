@@ -2,6 +2,7 @@
 # Runs a Python script of tests/oracles with the packages of tests/oracles/requirements.txt.
 #
 #   scripts/oracles.sh tests/oracles/remake.py [ARGUMENTS]
+#   scripts/oracles.sh --python       # prints the Python, and makes nothing: status 3 where there is none yet
 #
 # The Python is the one that ORACLE_PYTHON names, if it has those versions; else that of a virtual environment in the cache
 # folder (`TICKETS_CACHE`, else `XDG_CACHE_HOME/tickets`, else `~/.cache/tickets`), which is made once: some gigabytes.
@@ -32,11 +33,12 @@ for line in open(sys.argv[1], encoding="utf-8"):
 PY
 }
 
-# Prints the Python of the environment in the cache. What is prepared gets its name in one step.
+# The environment in the cache.
+cache="${TICKETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tickets}"
+folder="$cache/oracles-$(cksum <"$requirements" | cut -d' ' -f1)"
+
+# Prints its Python, and makes it where there is none. What is prepared gets its mark in one step.
 cached() {
-    local cache folder scratch
-    cache="${TICKETS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tickets}"
-    folder="$cache/oracles-$(cksum <"$requirements" | cut -d' ' -f1)"
     if [ ! -e "$folder/complete" ]; then
         command -v python3 >/dev/null 2>&1 || fail "\`python3\` is not on PATH" "install Python 3.10 or newer, with pip and venv"
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
@@ -61,6 +63,8 @@ cached() {
 if [ -n "${ORACLE_PYTHON:-}" ]; then
     python="$ORACLE_PYTHON"
     command -v "$python" >/dev/null 2>&1 || fail "ORACLE_PYTHON is \`$python\`, which cannot be run" "name a Python, or unset it"
+elif [ "${1:-}" = --python ] && [ ! -e "$folder/complete" ]; then
+    exit 3
 else
     python="$(cached)"
 fi
@@ -68,6 +72,11 @@ missing="$(lacks "$python")"
 if [ -n "$missing" ]; then
     echo "$missing" >&2
     fail "$python lacks the packages above" "$python -m pip install -r tests/oracles/requirements.txt, or unset ORACLE_PYTHON"
+fi
+
+if [ "${1:-}" = --python ]; then
+    command -v "$python"
+    exit
 fi
 
 # No network, no GPU, one thread, no bars: the same on every run.

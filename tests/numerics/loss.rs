@@ -7,6 +7,7 @@ use tickets::grpo::{GrpoSpec, Level, Normaliser, RatioRule, TokenLogprobs, rollo
 use tickets::torch::{Batch, Item, Model, Rollout, gradients, objective, pack, score};
 
 use super::support::{distance, grpo, model, relative, rollout};
+use super::table::{larger, row};
 
 const RULES: [RatioRule; 5] = [
     RatioRule::Clip { low: 0.2, high: 0.28, delta: None },
@@ -56,6 +57,7 @@ fn near_policy(model: &Model) -> Vec<Rollout> {
 fn terms_and_derivatives_are_those_of_the_scalar_reference() {
     let model = model(true, 0.3);
     let rollouts = rollouts();
+    let (mut cases, mut off) = (0, [0.0f64; 2]);
     let tokens: usize = rollouts.iter().map(Rollout::length).sum();
     for normaliser in NORMALISERS {
         let weights: Vec<f64> = rollouts
@@ -102,19 +104,19 @@ fn terms_and_derivatives_are_those_of_the_scalar_reference() {
             let (tensor, stats) = objective(&policy, &packed, &spec).unwrap();
             tensor.backward();
             let what = format!("{rule:?} {level:?} {normaliser:?}");
-            assert!(
-                (stats.loss - loss).abs() < 1e-6 * loss.abs().max(1.0),
-                "{what}: {} and {loss}",
-                stats.loss
-            );
+            cases += 1;
+            off[0] = larger(off[0], (stats.loss - loss).abs() / loss.abs().max(1.0));
             assert!((stats.clipped - clipped as f64).abs() < 0.5, "{what}: {} and {clipped}", stats.clipped);
             // A rollout's ratio is nearer to one than its tokens'.
             let both = clipped > 3 && clipped < tokens - 3;
             assert!(both || level == Level::Sequence, "{what}: {clipped} of {tokens}");
             assert!((stats.kl - kl).abs() < 1e-4, "{} and {kl}", stats.kl);
-            assert!(distance(&policy.grad(), &Tensor::from_slice(&expected)) < 1e-6, "{what}");
+            off[1] = larger(off[1], distance(&policy.grad(), &Tensor::from_slice(&expected)));
         }
     }
+    let against = "the formulas of single tokens, float64";
+    row("loss, every rule, level, normaliser and KL", against, cases, off[0], 1e-6);
+    row("derivatives by logprobs, every rule, level, normaliser and KL", against, cases, off[1], 1e-6);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use tickets::data::safetensors::parse;
 use tickets::grpo::{Normaliser, RatioRule};
 use tickets::torch::{Batch, Model, Rollout, Weights, gradients};
 
-use super::support::{distance, grpo};
-use super::table::row;
+use super::support::{distance, grpo, share};
+use super::table::{larger, row};
 
 /// What the models are compared with.
 pub const TRANSFORMERS: &str = "transformers 5.23.0";
@@ -83,7 +83,7 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Our logits of a case's input, its last `keep` positions.
-fn logits(model: &Model, input: &Value) -> Tensor {
+pub fn logits(model: &Model, input: &Value) -> Tensor {
     let _guard = tch::no_grad_guard();
     let row = |key: &str| Tensor::from_slice(&integers(&input[key])).unsqueeze(0);
     let (tokens, positions) = (row("tokens"), row("positions"));
@@ -115,9 +115,9 @@ impl Off {
         let inputs = inputs.as_array().unwrap();
         for (i, input) in inputs.iter().enumerate() {
             let (wide, narrow) = (&expected[&format!("{i}/float32")], &expected[&format!("{i}/bfloat16")]);
-            worst = worst.max(distance(&logits(&model, input), wide));
-            off_half = off_half.max(distance(&logits(&half, input), narrow));
-            rounding = rounding.max(distance(narrow, wide));
+            worst = larger(worst, distance(&logits(&model, input), wide));
+            off_half = larger(off_half, distance(&logits(&half, input), narrow));
+            rounding = larger(rounding, distance(narrow, wide));
         }
         println!("{name}: float32 {worst:.1e}, bfloat16 {off_half:.1e} (rounding {rounding:.1e})");
         assert!(rounding > 1e-3, "{name}: bfloat16 is in use");
@@ -127,8 +127,8 @@ impl Off {
     /// The worst of two, on all cases of both.
     pub fn and(self, other: Self) -> Self {
         Self {
-            wide: self.wide.max(other.wide),
-            half: self.half.max(other.half),
+            wide: larger(self.wide, other.wide),
+            half: larger(self.half, other.half),
             cases: self.cases + other.cases,
         }
     }
@@ -165,11 +165,12 @@ fn fixed_rollout(value: &Value) -> (Rollout, Vec<f32>) {
     (Rollout { tokens, drawn, logprobs, answers: Vec::new(), truncated: 0, reward: 0.0 }, base)
 }
 
-/// Gradients of loss cases against autograd's in `FOLDERgradients_INDEX.safetensors`: how many tensors were compared, and
-/// the worst difference of one, relative to its largest entry.
-pub fn gradients_differ(cases: &Value, folder: &str) -> (usize, f64) {
-    let (mut compared, mut worst) = (0, 0.0f64);
+/// Gradients of loss cases against autograd's in `FOLDERgradients_INDEX.safetensors`: of each case how many tensors were
+/// compared, and the worst difference of one, relative to its largest entry.
+pub fn gradients_differ(cases: &Value, folder: &str) -> Vec<(usize, f64)> {
+    let mut found = Vec::new();
     for (i, case) in cases.as_array().unwrap().iter().enumerate() {
+        let (mut compared, mut worst) = (0, 0.0f64);
         let model = model(case["model"].as_str().unwrap(), Kind::Float);
         let (rollouts, base): (Vec<Rollout>, Vec<Vec<f32>>) =
             case["rollouts"].as_array().unwrap().iter().map(fixed_rollout).unzip();
@@ -199,10 +200,11 @@ pub fn gradients_differ(cases: &Value, folder: &str) -> (usize, f64) {
                 let expected = &expected[&parameter.name];
                 // The key bias moves all scores of a query alike but for the rotation, so its gradient is a small
                 // difference of large terms.
-                worst = worst.max(distance(gradient, expected) / expected.abs().max().double_value(&[]));
+                worst = larger(worst, share(gradient, expected));
                 compared += 1;
             }
         }
+        found.push((compared, worst));
     }
-    (compared, worst)
+    found
 }

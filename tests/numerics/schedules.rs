@@ -3,7 +3,7 @@
 use tickets::grpo::{Schedule, Shape};
 
 use super::oracle::numbers;
-use super::table::row;
+use super::table::{larger, row};
 
 /// What tests/oracles/schedule_cases.py wrote.
 const CASES: &str = include_str!("../oracles/schedules.json");
@@ -27,7 +27,7 @@ fn rates_are_those_of_transformers_and_torch() {
             for (step, expected) in (0..).zip(expected) {
                 // torch multiplies the last rate by a factor, so its rounding grows with the steps.
                 let got = lr * schedule.share(step, whole("steps"));
-                worst = worst.max((got - expected).abs() / lr);
+                worst = larger(worst, (got - expected).abs() / lr);
                 count += 1;
             }
         }

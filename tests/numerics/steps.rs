@@ -15,7 +15,7 @@ use tickets::torch::{Batch, Model, Rollout, SparseAdamW, device, update};
 
 use super::oracle::{integers, numbers};
 use super::rules::{Flat, json as fixture, model, rollouts, spec};
-use super::table::row;
+use super::table::{larger, largest, row};
 
 /// What training gave, step by step, and the model.
 struct Trained {
@@ -108,10 +108,14 @@ fn all() -> (Value, Flat, Vec<Trained>) {
     (said, flat, trained)
 }
 
-/// The largest difference of two lists, each relative to the larger of the reference and `least`.
-fn apart(got: &[f64], expected: &[f64], least: f64) -> f64 {
+/// The largest difference of two lists, each relative to the larger of the reference and `least`. Fails when one is not finite.
+pub fn apart(got: &[f64], expected: &[f64], least: f64) -> f64 {
     assert_eq!(got.len(), expected.len());
-    got.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(least)).fold(0.0, f64::max)
+    let share = |(a, b): (&f64, &f64)| {
+        assert!(a.is_finite() && b.is_finite(), "{a} and {b}");
+        (a - b).abs() / b.abs().max(least)
+    };
+    largest(got.iter().zip(expected).map(share))
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn twenty_steps_are_those_of_torch() {
     let against = "torch 2.11.0, AdamW on masked gradients";
     let (said, flat, trained) = all();
     let untrained = model();
-    let (mut moved, mut outside) = (0, 0);
+    let (mut moved, mut outside, mut touched) = (0, 0, 0);
     let mut worst = [0.0f64; 4];
     for (i, (case, trained)) in said["cases"].as_array().unwrap().iter().zip(&trained).enumerate() {
         let lr = case["lr"].as_f64().unwrap();
@@ -140,10 +144,10 @@ fn twenty_steps_are_those_of_torch() {
                     .is_none_or(|mask| mask.indices()[t].binary_search(&(entry as u32)).is_ok());
                 if active {
                     moved += 1;
-                    off[3] = off[3].max(f64::from((got[entry] - expected[entry]).abs()) / lr);
+                    off[3] = larger(off[3], f64::from((got[entry] - expected[entry]).abs()) / lr);
                 } else {
                     outside += 1;
-                    assert_eq!(got[entry].to_bits(), base[entry].to_bits(), "case {i}, tensor {t}, {entry}");
+                    touched += usize::from(got[entry].to_bits() != base[entry].to_bits());
                 }
             }
         }
@@ -151,7 +155,7 @@ fn twenty_steps_are_those_of_torch() {
             "case {i}: losses {:.1e}, rates {:.1e}, norms {:.1e}, weights {:.1e} lr",
             off[0], off[1], off[2], off[3]
         );
-        worst.iter_mut().zip(off).for_each(|(worst, off)| *worst = worst.max(off));
+        worst.iter_mut().zip(off).for_each(|(worst, off)| *worst = larger(*worst, off));
     }
     let steps = trained.iter().map(|trained| trained.losses.len()).sum();
     row("loss of each of 20 steps", against, steps, worst[0], 1e-5);
@@ -160,7 +164,8 @@ fn twenty_steps_are_those_of_torch() {
     // AdamW divides the mean gradient by its own size, so that an entry whose gradient is little more than rounding moves by
     // up to the rate in a direction that rounding decides: the unit is the rate, of which twenty steps take at most twenty.
     row("weights after 20 steps, in learning rates", against, moved, worst[3], 1e-2);
-    row("weights outside the mask after 20 steps", "the base, bit for bit", outside, 0.0, 0.0);
+    let what = "weights outside the mask after 20 steps (unequal in their bits)";
+    row(what, "the base", outside, touched as f64, 0.0);
 }
 
 fn golden() -> PathBuf {
@@ -196,6 +201,7 @@ fn losses_are_the_golden_ones() {
         std::fs::write(golden(), format!("[\n{}\n]\n", lines.join(",\n"))).unwrap();
     }
     assert!(!entries.is_empty(), "tests/golden/losses.json is gone");
+    let mut worst = 0.0f64;
     for entry in &entries {
         let (own, equal) = (entry["class"] == class, entry["losses"] == got);
         let advice = "UPDATE_GOLDEN=1 cargo test --release --test numerics -- golden";
@@ -208,14 +214,22 @@ fn losses_are_the_golden_ones() {
             texts.map(|text| text.as_str().unwrap().parse().unwrap()).collect()
         };
         let off = apart(&list(&got), &list(&entry["losses"]), 1.0);
-        // As far as from torch: rounding of other kernels, twenty steps on.
-        assert!(off <= 1e-5, "losses are off by {off:e} from those of {}", entry["class"]);
+        worst = larger(worst, off);
         println!(
             "golden losses of {}: {}",
             entry["class"],
             if equal { "equal to the bit".into() } else { format!("off by {off:.1e}") }
         );
     }
+    // As far as from torch: rounding of other kernels, twenty steps on.
+    let cases = entries.len() * trained.iter().map(|trained| trained.losses.len()).sum::<usize>();
+    row(
+        "loss of each of 20 steps, all classes of golden ones",
+        "tests/golden/losses.json",
+        cases,
+        worst,
+        1e-5,
+    );
     if !entries.iter().any(|entry| entry["class"] == class) {
         eprintln!(
             "NOT COMPARED TO THE BIT: tests/golden/losses.json has no entry of this class, {class}. To add one from a commit that \

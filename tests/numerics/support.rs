@@ -20,6 +20,8 @@ use tickets::task::{
 };
 use tickets::torch::{Model, Rollout, Weights};
 
+use super::table::{larger, largest};
+
 /// Size of the vocabulary: 256 bytes, the special tokens, the markers, and a few merges.
 pub const VOCABULARY: usize = 280;
 
@@ -206,20 +208,23 @@ pub fn rollout(spans: &[(bool, usize)], counter: &mut Counter, behavior: f64) ->
     made
 }
 
-/// The largest absolute difference.
+/// The largest absolute difference. Fails when an entry of either is not finite.
 pub fn distance(left: &Tensor, right: &Tensor) -> f64 {
     assert_eq!(left.size(), right.size());
     if left.numel() == 0 {
         return 0.0;
     }
-    (left.to_kind(Kind::Double) - right.to_kind(Kind::Double)).abs().max().double_value(&[])
+    // A difference is finite exactly where both sides are, and the largest of torch is NaN where one is.
+    larger(0.0, (left.to_kind(Kind::Double) - right.to_kind(Kind::Double)).abs().max().double_value(&[]))
 }
 
 /// The largest difference of a list of tensors, each relative to the largest entry of its right-hand tensor.
 pub fn relative(left: &[Tensor], right: &[Tensor]) -> f64 {
     assert_eq!(left.len(), right.len());
-    left.iter()
-        .zip(right)
-        .map(|(left, right)| distance(left, right) / right.abs().max().double_value(&[]).max(1e-12))
-        .fold(0.0, f64::max)
+    largest(left.iter().zip(right).map(|(left, right)| share(left, right)))
+}
+
+/// The largest difference, relative to the largest entry of the right-hand tensor.
+pub fn share(left: &Tensor, right: &Tensor) -> f64 {
+    distance(left, right) / right.abs().max().double_value(&[]).max(1e-12)
 }

@@ -7,7 +7,7 @@ use tickets::torch::{Batch, gradients};
 
 use super::oracle::numbers;
 use super::rules::{Flat, json, model, rollouts, spec, worst};
-use super::table::row;
+use super::table::{larger, row};
 
 /// A case of TRL in our words.
 fn in_our_words(case: &Value, longest: &Value) -> Value {
@@ -61,8 +61,8 @@ fn losses_and_gradients_are_those_of_trl() {
             let words = in_our_words(case, &fixture["longest"]);
             let (got, stats) = gradients(&model, batch, &spec(&words, micro_batch)).unwrap();
             row.0 += 1;
-            row.1 = row.1.max((stats.loss - case["loss"].as_f64().unwrap()).abs());
-            row.2 = row.2.max(worst(&got, &expected, &model));
+            row.1 = larger(row.1, (stats.loss - case["loss"].as_f64().unwrap()).abs());
+            row.2 = larger(row.2, worst(&got, &expected, &model));
         }
     }
     assert!(rows.len() >= 12, "{rows:?}");
@@ -77,7 +77,7 @@ fn clip_shares_are_those_of_trl() {
     let fixture = json("trl.json");
     let model = model();
     let advantages = numbers(&fixture["advantages"]);
-    let (mut cases, mut seen) = (0, 0);
+    let (mut cases, mut seen, mut off) = (0, 0, 0.0f64);
     for case in fixture["cases"].as_array().unwrap() {
         // TRL's share counts a sequence once and not by its tokens, leaves CISPO's cut of bad tokens out, and knows no bound of its
         // own for delta.
@@ -91,11 +91,12 @@ fn clip_shares_are_those_of_trl() {
         let words = in_our_words(case, &fixture["longest"]);
         let (_, stats) = gradients(&model, batch, &spec(&words, 6)).unwrap();
         let (share, expected) = (stats.clipped / stats.tokens as f64, case["clipped"].as_f64().unwrap());
-        assert!((share - expected).abs() < 1e-6, "{case}: {share} and {expected}");
+        off = larger(off, (share - expected).abs());
         seen += usize::from(expected > 0.0);
         cases += 1;
     }
     assert!(cases >= 15 && seen == cases, "{seen} of {cases}");
+    row("share of tokens that the bounds cut", "TRL 1.16.0", cases, off, 1e-6);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn advantages_are_those_of_trl() {
         let expected = numbers(&case["advantages"]);
         assert_eq!(got.len(), expected.len());
         for (got, expected) in got.iter().zip(&expected) {
-            worst = worst.max((got - expected).abs());
+            worst = larger(worst, (got - expected).abs());
             count += 1;
         }
     }
@@ -130,8 +131,8 @@ fn the_form_of_prime_rl_is_its_formula() {
             let batch = Batch { rollouts: &rollouts, advantages: &advantages, reference: None, temperature };
             let (got, stats) = gradients(&model, batch, &spec(case, micro_batch)).unwrap();
             assert_eq!(stats.clipped > 0.0, i > 0, "case {i}: {} dropped", stats.clipped);
-            loss = loss.max((stats.loss - case["loss"].as_f64().unwrap()).abs());
-            gradient = gradient.max(worst(&got, &expected.case(i, &model), &model));
+            loss = larger(loss, (stats.loss - case["loss"].as_f64().unwrap()).abs());
+            gradient = larger(gradient, worst(&got, &expected.case(i, &model), &model));
             count += 1;
         }
     }

@@ -145,6 +145,10 @@ fn a_model_without_a_commit_is_refused_with_the_line_to_add() {
         .ends(4)
         .names(&[&format!("{COMMIT} in the cache"), &line]);
     assert_eq!(site.hub.requests(), []);
+    // A hub in trouble is asked once.
+    site.hub.acts(|_, _| Act::Status(502, ""));
+    site.run(&["sweep", "m.toml"], &[]).ends(4).names(&[&format!("{COMMIT} in the cache")]);
+    assert_eq!(site.hub.requests().len(), 1);
     site.hub.acts(|_, _| Act::Status(401, ""));
     site.run(&["sweep", "m.toml"], &[]).ends(7).names(&["refuses (401)", "HF_TOKEN"]);
     assert!(!site.bench.results().exists(), "nothing was begun");

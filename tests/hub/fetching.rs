@@ -80,6 +80,23 @@ fn what_is_no_model_is_said() {
 }
 
 #[test]
+fn a_file_that_cannot_be_checked_is_said_and_not_marked_as_absent() {
+    for name in ["generation_config.json", "config.json", "model.safetensors"] {
+        let hub = Hub::chat();
+        hub.put("generation_config.json", "{}");
+        hub.acts_on("?blobs=true", move |_| Act::NoDigest(name));
+        let cache = Cache::new(&hub);
+        let said = cache.fails();
+        assert!(said.contains(&format!("no digest or no size of {name}")), "{said}");
+        assert_eq!(hub.requests().len(), 1, "nothing is fetched in vain");
+        // Python's tools believe these marks.
+        assert!(!cache.repository().join(".no_exist").exists());
+        hub.acts(|_, _| Act::Serve);
+        assert_eq!(cache.fetch().expect("fetched").files.len(), 6);
+    }
+}
+
+#[test]
 fn a_cache_that_python_filled_is_used_without_a_request() {
     let hub = Hub::chat();
     hub.put("generation_config.json", "{}");

@@ -108,14 +108,13 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     };
     let fetcher = Fetcher { settings, client, repo, layout: &layout, watch };
     let unusable = |what| HubError::Unusable { repo: repo.clone().into(), what };
-    let names: Vec<&str> = there.keys().map(String::as_str).collect();
-    if let Some(name) = NEEDED.into_iter().find(|name| !there.contains_key(*name)) {
+    if let Some(name) = NEEDED.into_iter().find(|name| !there.has(name)) {
         return Err(unusable(format!("it has no {name}")));
     }
-    let weights = weights_or_index(|name| there.contains_key(name), &names).map_err(unusable)?;
-    let mut first: Vec<&Remote> =
-        [&NEEDED[..], &OPTIONAL[..]].concat().iter().filter_map(|n| there.get(*n)).collect();
-    first.extend(there.get(weights));
+    let weights = weights_or_index(|name| there.has(name), &there.names()).map_err(unusable)?;
+    let wanted = [&NEEDED[..], &OPTIONAL[..], &[weights]].concat();
+    let first: Vec<Option<&Remote>> = wanted.iter().map(|name| there.get(name)).collect::<Result<_, _>>()?;
+    let first: Vec<&Remote> = first.into_iter().flatten().collect();
     fetcher.get(&first)?;
     let mut files: Vec<String> = first.iter().map(|file| file.name.clone()).collect();
     if weights == INDEX {
@@ -123,14 +122,13 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
         let text = std::fs::read(&path).map_err(|source| HubError::Read { path, source })?;
         let named = shards(&text).map_err(unusable)?;
         let found = named.iter().map(|name| {
-            there
-                .get(name)
-                .ok_or_else(|| unusable(format!("{INDEX} names {name}, which the commit does not have")))
+            let missing = || unusable(format!("{INDEX} names {name}, which the commit does not have"));
+            there.get(name)?.ok_or_else(missing)
         });
         fetcher.get(&found.collect::<Result<Vec<_>, _>>()?)?;
         files.extend(named);
     }
-    for name in OPTIONAL.into_iter().filter(|name| !there.contains_key(*name)) {
+    for name in OPTIONAL.into_iter().filter(|name| !there.has(name)) {
         // It only spares a request the next time.
         let _ = store::write_file(&layout.absent(name), b"");
     }

@@ -180,12 +180,14 @@ fn a_cache_that_changed_is_an_error_and_one_that_was_emptied_is_filled() {
     site.hub.requests();
     // A file more, which would change what the model is told.
     let snapshot = site.repository().join("snapshots").join(COMMIT);
-    let more = snapshot.join("generation_config.json");
-    fs::write(&more, r#"{"eos_token_id": 3}"#).expect("writable");
-    site.run(&["work", "m.toml", "--set", "seed=7"], &[])
-        .ends(6)
-        .names(&["generation_config.json has changed"]);
-    fs::remove_file(&more).expect("there");
+    for name in ["generation_config.json", "special_tokens_map.json"] {
+        let more = snapshot.join(name);
+        fs::write(&more, r#"{"eos_token_id": 3}"#).expect("writable");
+        site.run(&["work", "m.toml", "--set", "seed=7"], &[])
+            .ends(6)
+            .names(&[&format!("{name} has changed")]);
+        fs::remove_file(&more).expect("there");
+    }
     // A file of another content, by way of the link.
     let config = fs::canonicalize(snapshot.join("config.json")).expect("a link");
     let text = fs::read_to_string(&config).expect("readable");

@@ -112,8 +112,8 @@ pub enum HubError {
         /// What it is.
         found: String,
     },
-    /// A file of the cache is not what its name says.
-    #[error("{} is damaged: it has the {method} {found}, and its name says {expected}", path.display())]
+    /// A file of the cache is not what the commit says, or its own name.
+    #[error("{} is damaged: it has the {method} {found}, and {expected} is expected", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

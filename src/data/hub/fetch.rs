@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Remote, Tries};
 use super::digest::BlobName;
-use super::files::{Found, INDEX, NEEDED, OPTIONAL, look, shards, weights_or_index};
+use super::files::{Found, look, shards, weights_or_index};
 use super::http::Fault;
-use super::layout::{Layout, Pinned};
+use super::layout::{Layout, Listed, Pinned};
 use super::{HubError, Settings};
+use crate::model_folder::{INDEX, NEEDED, OPTIONAL};
 use crate::store::{self, Growing, Guard, free_space, human_bytes, link_relative, take_guard};
 
 /// Bytes after which a download that breaks off again is one that gets on.
@@ -66,11 +67,11 @@ pub struct Snapshot {
 /// Brings the files of a model here and checks them. Without a request where the cache has all of them.
 ///
 /// # Errors
-/// When something is missing that cannot be had, or is not what its name says.
+/// When something is missing that cannot be had, or is not what the commit or its name says.
 pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapshot, HubError> {
     let layout = Layout::new(&settings.cache, repo);
     let listed = layout.listed();
-    let unlisted = |name: &str| listed.as_ref().is_some_and(|names| !names.iter().any(|known| known == name));
+    let unlisted = |name: &str| listed.as_ref().is_some_and(|files| !files.contains_key(name));
     let found = look(&layout.snapshot(), |name| layout.absent(name).is_file() || unlisted(name));
     let snapshot = |mut files: Vec<String>| {
         files.sort();
@@ -79,7 +80,7 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     let not_known = found.unknown.join(", ");
     let mut serves = false;
     if found.missing.is_empty() {
-        match damaged(&layout, &found, watch)? {
+        match damaged(&layout, &listed.unwrap_or_default(), &found, watch)? {
             None if found.unknown.is_empty() => return Ok(snapshot(found.present)),
             None if settings.offline => {
                 let note =
@@ -135,11 +136,18 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     Ok(snapshot(files))
 }
 
-/// The first file of the cache that is not what its blob's name says.
-fn damaged(layout: &Layout, found: &Found, watch: Watch) -> Result<Option<HubError>, HubError> {
+/// The first file of the cache that is not the commit's, or where the cache has no list of those, not what the name of its
+/// blob says.
+fn damaged(
+    layout: &Layout,
+    listed: &Listed,
+    found: &Found,
+    watch: Watch,
+) -> Result<Option<HubError>, HubError> {
     for name in &found.present {
         // A file that is no link has no name to be checked by: the record of its first use is what it is compared with.
-        let Some(blob) = layout.blob_of(name) else { continue };
+        let of_the_commit = listed.get(name).cloned().flatten();
+        let Some(blob) = of_the_commit.or_else(|| layout.blob_of(name)) else { continue };
         let path = layout.file(name);
         let is = named(&path, &blob, watch.stop)?;
         if is != blob {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use error::HubError;
 #[cfg(feature = "torch")]
 pub use fetch::{Snapshot, Told, Watch, digests, fetch};
-pub use layout::{Kind, Pinned};
+pub use layout::{Kind, Pinned, is_snapshot};
 pub use proxies::Proxies;
 pub use settings::{Settings, cache_folder};
 

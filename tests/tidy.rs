@@ -13,6 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("exit", &[]),
     // What a result came about with: this program and this machine. It knows no run.
     ("provenance", &[]),
+    // Names of files, for those who hash them and those who read them.
+    ("model_folder", &[]),
     // Pure maths and rules: no files, no clock, no tensors.
     ("task", &[]),
     ("grpo", &[]),
@@ -21,11 +23,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Bytes on disk; it knows masks and scores as values.
     ("store", &["sparsity"]),
     // Text to a valid configuration. Never the store's results: planning reads the manifest alone.
-    ("manifest", &["task", "grpo", "sparsity", "store"]),
+    ("manifest", &["model_folder", "task", "grpo", "sparsity", "store"]),
     // A plan exists before there is a results folder, so it does not know the store.
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
     // Files of models and datasets to plain values.
-    ("data", &["store", "task", "sparsity"]),
+    ("data", &["model_folder", "store", "task", "sparsity"]),
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.
     ("estimate", &["manifest", "data", "task", "grpo", "sparsity"]),
     // Order, resume, isolation; it knows no tensor.

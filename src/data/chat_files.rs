@@ -11,6 +11,9 @@ use super::error::read;
 use super::{ChatTemplate, DataError};
 #[cfg(feature = "torch")]
 use super::{Message, Tokenizer};
+use crate::model_folder::{CHAT_TEMPLATE, SPECIAL_TOKENS, TOKENIZER_CONFIG};
+#[cfg(feature = "torch")]
+use crate::model_folder::{CONFIG, GENERATION, TOKENIZER, other_tokenizer};
 
 impl ChatTemplate {
     /// The template of a model directory, from where transformers takes it: `chat_template.jinja` first, else the key
@@ -21,7 +24,7 @@ impl ChatTemplate {
     pub fn read(dir: &Path) -> Result<Self, DataError> {
         let settings = settings(dir)?;
         let (bos, eos) = (special(&settings, "bos_token"), special(&settings, "eos_token"));
-        let file = dir.join("chat_template.jinja");
+        let file = dir.join(CHAT_TEMPLATE);
         if file.is_file() {
             let path = file.display().to_string();
             let source = String::from_utf8(read(&file)?).map_err(|_| DataError::ChatTemplate {
@@ -40,14 +43,14 @@ impl ChatTemplate {
             _ => None,
         };
         let source = source.ok_or_else(|| DataError::NoChatTemplate { dir: dir.into() })?;
-        Self::new(source, &dir.join("tokenizer_config.json").display().to_string(), &bos, &eos)
+        Self::new(source, &dir.join(TOKENIZER_CONFIG).display().to_string(), &bos, &eos)
     }
 }
 
 /// `tokenizer_config.json`; special tokens that only the older `special_tokens_map.json` has are taken from there.
 fn settings(dir: &Path) -> Result<Value, DataError> {
-    let mut settings = json(dir, "tokenizer_config.json")?.unwrap_or(Value::Null);
-    let older = json(dir, "special_tokens_map.json")?.unwrap_or(Value::Null);
+    let mut settings = json(dir, TOKENIZER_CONFIG)?.unwrap_or(Value::Null);
+    let older = json(dir, SPECIAL_TOKENS)?.unwrap_or(Value::Null);
     for key in ["bos_token", "eos_token"] {
         if settings[key].is_null() && (settings.is_object() || settings.is_null()) && !older[key].is_null() {
             settings[key] = older[key].clone();
@@ -92,9 +95,9 @@ impl Chat {
     /// # Errors
     /// When a part is missing or broken, an id exceeds the embedding, or the parts contradict each other.
     pub fn read(dir: &Path, rows: usize) -> Result<Self, DataError> {
-        let file = dir.join("tokenizer.json");
+        let file = dir.join(TOKENIZER);
         if !file.is_file() {
-            return Err(DataError::NoTokenizer { dir: dir.into(), found: other_tokenizer(dir) });
+            return Err(DataError::NoTokenizer { dir: dir.into(), found: other_tokenizer(dir).into() });
         }
         let tokenizer = Tokenizer::from_json(&read(&file)?, &file.display().to_string())?;
         if tokenizer.vocab_size() > rows {
@@ -183,21 +186,6 @@ fn unusable(tokenizer: &Tokenizer, what: String) -> DataError {
     DataError::Tokenizer { action: "use", path: tokenizer.path().to_owned(), what }
 }
 
-/// What is there in place of a `tokenizer.json`, as the end of a sentence.
-#[cfg(feature = "torch")]
-fn other_tokenizer(dir: &Path) -> String {
-    let there = |name: &str| dir.join(name).is_file();
-    if there("tokenizer.model") {
-        ", only tokenizer.model (of SentencePiece or tiktoken), which is not read".into()
-    } else if there("vocab.json") && there("merges.txt") {
-        ", only the older vocab.json and merges.txt, which are not read".into()
-    } else if there("vocab.txt") {
-        ", only vocab.txt (of WordPiece), which is not read".into()
-    } else {
-        String::new()
-    }
-}
-
 /// The tokens that end an answer: `eos_token` of `tokenizer_config.json` and the `eos_token_id` of
 /// `generation_config.json` and `config.json` together, ascending.
 #[cfg(feature = "torch")]
@@ -213,7 +201,7 @@ fn end_tokens(dir: &Path, tokenizer: &Tokenizer, rows: usize) -> Result<Vec<u32>
             unusable(tokenizer, what)
         })?);
     }
-    for name in ["generation_config.json", "config.json"] {
+    for name in [GENERATION, CONFIG] {
         let value = json(dir, name)?.map_or(Value::Null, |value| value["eos_token_id"].clone());
         let ids = match value {
             Value::Null => continue,

@@ -9,29 +9,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::error::read;
+use super::hub::is_snapshot;
 use super::safetensors::header;
 use super::tensor_file::{TensorEntry, TensorFile, width};
 use super::{DataError, ModelDir};
+use crate::model_folder::{CONFIG, INDEX, NEEDED, OPTIONAL, WEIGHTS};
 use crate::store::{NewFolder, StoreError};
 
-/// Files beside the weights that are copied where they are there.
-const COPIED: [&str; 12] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "vocab.json",
-    "merges.txt",
-    "LICENSE",
-    "NOTICE",
-];
-
-/// The index of sharded weights.
-const INDEX: &str = "model.safetensors.index.json";
+/// Files that decide nothing, copied along from a folder of the user's own. Those of a hub's cache were never compared with
+/// anything, so they stay there.
+const ALONG: [&str; 6] =
+    ["added_tokens.json", "chat_template.json", "vocab.json", "merges.txt", "LICENSE", "NOTICE"];
 
 /// Digest of a set of tensors: of names, types, shapes and bytes, whatever files they lie in and in whatever order.
 #[derive(Debug, Default)]
@@ -101,7 +89,9 @@ pub fn tensors_digest(dir: &ModelDir) -> Result<String, DataError> {
 /// # Errors
 /// When one cannot be read.
 pub fn companions(dir: &ModelDir) -> Result<BTreeMap<String, String>, DataError> {
-    let there = COPIED.into_iter().filter(|name| dir.path.join(name).is_file());
+    let along = if is_snapshot(&dir.path) { &[][..] } else { &ALONG };
+    let names = NEEDED.iter().chain(&OPTIONAL).chain(along).copied();
+    let there = names.filter(|name| dir.path.join(name).is_file());
     there.map(|name| Ok((name.to_owned(), digest_of(&dir.path.join(name))?))).collect()
 }
 
@@ -130,7 +120,7 @@ pub fn copy_model<E: From<DataError> + From<StoreError>>(
         let path = dir.path.join(name);
         let bytes = read(&path)?;
         let bytes = match dtype {
-            Some(dtype) if name == "config.json" => with_type(&bytes, &path, dtype)?,
+            Some(dtype) if name == CONFIG => with_type(&bytes, &path, dtype)?,
             _ => bytes,
         };
         folder.add(name, &bytes)?;
@@ -168,7 +158,7 @@ pub fn copy_model<E: From<DataError> + From<StoreError>>(
         out.finish()?;
         names.push(name);
     }
-    if dir.path.join(INDEX).is_file() && !dir.path.join("model.safetensors").is_file() {
+    if dir.path.join(INDEX).is_file() && !dir.path.join(WEIGHTS).is_file() {
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         folder.add(INDEX, format!("{index:#}\n").as_bytes())?;
         names.push(INDEX.to_owned());
@@ -192,11 +182,18 @@ pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<V
             base: delta.head.base.clone(),
         });
     }
+    let mut files = delta.head.files.clone();
     for (name, wanted) in &delta.head.files {
         let path = dir.path.join(name);
-        if !COPIED.contains(&name.as_str()) || !path.is_file() || digest_of(&path)? != *wanted {
+        let known = NEEDED.iter().chain(&OPTIONAL).chain(&ALONG).any(|known| *known == name.as_str());
+        if known && path.is_file() && digest_of(&path)? == *wanted {
+            continue;
+        }
+        // No number depends on what only comes along.
+        if !ALONG.contains(&name.as_str()) {
             return Err(ApplyError::OtherFile { path, base: delta.head.base.clone() });
         }
+        files.remove(name);
     }
     let folder = NewFolder::begin(out)?;
     let mut unused: BTreeSet<&str> = delta.names().collect();
@@ -207,7 +204,7 @@ pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<V
         }
         Ok(bytes)
     };
-    let (made, names) = copy_model(dir, &folder, &delta.head.files, None, &mut edit)?;
+    let (made, names) = copy_model(dir, &folder, &files, None, &mut edit)?;
     if made != delta.head.result_digest || !unused.is_empty() {
         return Err(ApplyError::OtherResult { found: made, wanted: delta.head.result_digest.clone() });
     }
@@ -314,6 +311,31 @@ mod tests {
         for name in names {
             let bytes = |folder: &str| read(&room.path().join(folder).join(&name)).unwrap();
             assert_eq!(bytes("copy"), bytes("again"), "{name}");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's own folder")]
+    fn of_a_hub_s_cache_only_what_is_compared_is_copied() {
+        let (dir, room) = (sharded(), tempfile::tempdir().unwrap());
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let own = room.path().join("own").join(commit);
+        let snapshot = room.path().join("snapshots").join(commit);
+        for (folder, expected) in [
+            (own, &["LICENSE", "vocab.json", "special_tokens_map.json"][..]),
+            (snapshot, &["special_tokens_map.json"]),
+        ] {
+            std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+            let (_, plain) = copied(&dir, &folder, None);
+            for name in ["LICENSE", "vocab.json", "special_tokens_map.json"] {
+                std::fs::write(folder.join(name), "{}").unwrap();
+            }
+            let base = ModelDir::open(&folder).unwrap();
+            let (_, names) = copied(&base, &folder.with_file_name("copy"), None);
+            let more: Vec<&String> = names.iter().filter(|name| !plain.contains(name)).collect();
+            let mut expected = expected.to_vec();
+            expected.sort_unstable();
+            assert_eq!(more, expected, "{}", folder.display());
         }
     }
 

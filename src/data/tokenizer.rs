@@ -17,16 +17,19 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the text of a `tokenizer.json`; `path` names it in errors.
+    /// Reads the text of a `tokenizer.json`; `path` names it in errors. Truncation and padding that are written in it are
+    /// switched off, as transformers does with each call that does not ask for them.
     ///
     /// # Errors
     /// When the text is not a tokenizer.
     pub fn from_json(text: &[u8], path: &str) -> Result<Self, DataError> {
-        let backend = Backend::from_bytes(text).map_err(|error| DataError::Tokenizer {
+        let bad = |error: tokenizers::Error| DataError::Tokenizer {
             action: "read",
             path: path.into(),
             what: error.to_string(),
-        })?;
+        };
+        let mut backend = Backend::from_bytes(text).map_err(bad)?;
+        backend.with_truncation(None).map_err(bad)?.with_padding(None);
         Ok(Self { backend, path: path.into() })
     }
 
@@ -165,6 +168,27 @@ mod tests {
         assert_eq!(first, trained().to_json().unwrap());
         let again = Tokenizer::from_json(first.as_bytes(), "t").unwrap();
         assert_eq!(again.encode("Carla, Anna").unwrap(), trained().encode("Carla, Anna").unwrap());
+    }
+
+    #[test]
+    fn truncation_and_padding_of_the_file_are_not_applied() {
+        let plain = trained();
+        let mut value: serde_json::Value = serde_json::from_str(&plain.to_json().unwrap()).unwrap();
+        value["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+        });
+        value["padding"] = serde_json::json!({
+            "strategy": { "Fixed": 32 }, "direction": "Left", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "<|pad|>"
+        });
+        let text = value.to_string();
+        // The file is understood: read as it is, it gives 32 tokens, most of them padding.
+        let as_written = Backend::from_bytes(&text).unwrap().encode("Carla, Anna, Bert", false).unwrap();
+        assert_eq!(as_written.get_ids().len(), 32);
+        let tokenizer = Tokenizer::from_json(text.as_bytes(), "t").unwrap();
+        for text in ["Carla, Anna, Bert, Sort the names: Zoë", "a"] {
+            assert_eq!(tokenizer.encode(text).unwrap(), plain.encode(text).unwrap(), "{text}");
+        }
     }
 
     #[test]

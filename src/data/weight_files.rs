@@ -4,16 +4,15 @@
 //! returns, so before the first number is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::error::read;
 use super::tensor_file::{TensorEntry, TensorFile};
 use super::{DataError, ModelDir, Parameter};
+use crate::model_folder::{INDEX, WEIGHTS};
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 const HEAD: &str = "lm_head.weight";
 
 /// Type of the stored numbers.
@@ -64,7 +63,7 @@ pub struct Places {
 /// # Errors
 /// When there are none, only pickled ones, or the index is wrong.
 pub(super) fn weight_files(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String, PathBuf>), DataError> {
-    let single = dir.join(SINGLE);
+    let single = dir.join(WEIGHTS);
     if single.is_file() {
         return Ok((vec![single], BTreeMap::new()));
     }
@@ -73,35 +72,46 @@ pub(super) fn weight_files(dir: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String,
         let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth"];
         return Err(match pickled.into_iter().find(|name| dir.join(name).is_file()) {
             Some(file) => DataError::Pickled { dir: dir.into(), file: file.into() },
-            None => DataError::Missing { dir: dir.into(), what: format!("{SINGLE} or {INDEX}") },
+            None => DataError::Missing { dir: dir.into(), what: format!("{WEIGHTS} or {INDEX}") },
         });
     }
     let bad = |what: String| DataError::WeightIndex { path: index.clone(), what };
-    let value: Value =
-        serde_json::from_slice(&read(&index)?).map_err(|e| bad(format!("it is not JSON: {e}")))?;
-    let map = value.get("weight_map").ok_or_else(|| bad("key `weight_map` is missing".into()))?;
-    let map = map.as_object().ok_or_else(|| bad("key `weight_map` is not an object".into()))?;
     let mut placed = BTreeMap::new();
-    for (tensor, shard) in map {
-        let name =
-            shard.as_str().ok_or_else(|| bad(format!("the file of {tensor} is {shard}, not a name")))?;
-        let mut parts = Path::new(name).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            return Err(bad(format!("the file of {tensor} is \"{name}\", not a file of this folder")));
-        }
-        let path = dir.join(name);
+    for (tensor, name) in weight_map(&read(&index)?).map_err(bad)? {
+        let path = dir.join(&name);
         if !path.is_file() {
             return Err(bad(format!("it puts {tensor} into {name}, which is not there")));
         }
-        placed.insert(tensor.clone(), path);
+        placed.insert(tensor, path);
     }
     let mut files: Vec<PathBuf> = placed.values().cloned().collect();
     files.sort_unstable();
     files.dedup();
-    if files.is_empty() {
-        return Err(bad("key `weight_map` is empty".into()));
-    }
     Ok((files, placed))
+}
+
+/// Which file the text of an index puts each tensor into: at least one, and all of them beside it.
+///
+/// # Errors
+/// When it is not an index, or names something else: what is wrong.
+pub(super) fn weight_map(index: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    let value: Value = serde_json::from_slice(index).map_err(|e| format!("it is not JSON: {e}"))?;
+    let map = value.get("weight_map").ok_or("key `weight_map` is missing")?;
+    let map = map.as_object().filter(|map| !map.is_empty());
+    let map = map.ok_or("key `weight_map` is empty, or is not an object")?;
+    let named = |(tensor, shard): (&String, &Value)| match shard.as_str() {
+        Some(name) if is_shard(name) => Ok((tensor.clone(), name.to_owned())),
+        Some(name) => {
+            Err(format!("the file of {tensor} is \"{name}\", not a safetensors file of this folder"))
+        }
+        None => Err(format!("the file of {tensor} is {shard}, not a name")),
+    };
+    map.iter().map(named).collect()
+}
+
+/// Whether a name is that of a safetensors file in the folder itself.
+fn is_shard(name: &str) -> bool {
+    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
 }
 
 /// Finds every parameter of a model in its files.

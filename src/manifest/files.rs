@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::ManifestError;
+use crate::model_folder::{NEEDED, OPTIONAL, TOKENIZER, other_tokenizer};
 
 /// The largest manifest that is read.
 const LIMIT: u64 = 1 << 20;
@@ -108,15 +109,6 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The files of a model folder that decide what the model is. The generation config says which tokens end an answer.
-const MODEL_FILES: [&str; 5] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-];
-
 /// blake3 over the sorted names, sizes and bytes of a Hugging Face folder's model files, in hex.
 ///
 /// Other files (README, images, optimizer states) do not count.
@@ -135,15 +127,16 @@ pub fn model_digest(folder: &Path) -> io::Result<String> {
     for entry in std::fs::read_dir(folder)? {
         if let Ok(name) = entry?.file_name().into_string() {
             let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-            if weights || MODEL_FILES.contains(&name.as_str()) {
+            if weights || NEEDED.contains(&name.as_str()) || OPTIONAL.contains(&name.as_str()) {
                 names.push(name);
             }
         }
     }
     names.sort();
-    for needed in ["config.json", "tokenizer.json"] {
+    for needed in NEEDED {
         if !names.iter().any(|name| name == needed) {
-            return Err(missing(needed));
+            let instead = if needed == TOKENIZER { other_tokenizer(folder) } else { "" };
+            return Err(missing(&format!("{needed}{instead}")));
         }
     }
     if !names.iter().any(|name| name.ends_with(".safetensors")) {
@@ -181,19 +174,26 @@ mod tests {
         let digest = || model_digest(folder.path());
         assert!(digest().expect_err("nothing there").to_string().contains("has no config.json"));
         write("config.json", "{}");
+        assert!(digest().expect_err("no tokenizer").to_string().ends_with("has no tokenizer.json"));
+        write("vocab.json", "{}");
+        write("merges.txt", "");
+        let said = digest().expect_err("an older tokenizer").to_string();
+        assert!(said.contains("has no tokenizer.json, only the older vocab.json and merges.txt"), "{said}");
         write("tokenizer.json", "{}");
         assert!(digest().expect_err("no weights").to_string().contains("safetensors"));
         write("model.safetensors", "weights");
         let first = digest().expect("complete");
         write("README.md", "hello");
         assert_eq!(digest().expect("complete"), first);
-        // Which tokens end an answer moves every reward.
-        write("generation_config.json", "{\"eos_token_id\": 2}");
-        let ended = digest().expect("complete");
-        assert_ne!(ended, first);
-        write("generation_config.json", "{\"eos_token_id\": 3}");
-        assert_ne!(digest().expect("complete"), ended);
-        std::fs::remove_file(folder.path().join("generation_config.json")).expect("removed");
+        // Which tokens end an answer moves every reward, and so does the template.
+        for name in OPTIONAL {
+            write(name, "{\"eos_token_id\": 2}");
+            let ended = digest().expect("complete");
+            assert_ne!(ended, first, "{name}");
+            write(name, "{\"eos_token_id\": 3}");
+            assert_ne!(digest().expect("complete"), ended, "{name}");
+            std::fs::remove_file(folder.path().join(name)).expect("removed");
+        }
         write("model.safetensors", "weightz");
         let second = digest().expect("complete");
         assert_ne!(second, first);

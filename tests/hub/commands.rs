@@ -145,6 +145,10 @@ fn a_model_without_a_commit_is_refused_with_the_line_to_add() {
         .ends(4)
         .names(&[&format!("{COMMIT} in the cache"), &line]);
     assert_eq!(site.hub.requests(), []);
+    // A hub in trouble is asked once.
+    site.hub.acts(|_, _| Act::Status(502, ""));
+    site.run(&["sweep", "m.toml"], &[]).ends(4).names(&[&format!("{COMMIT} in the cache")]);
+    assert_eq!(site.hub.requests().len(), 1);
     site.hub.acts(|_, _| Act::Status(401, ""));
     site.run(&["sweep", "m.toml"], &[]).ends(7).names(&["refuses (401)", "HF_TOKEN"]);
     assert!(!site.bench.results().exists(), "nothing was begun");
@@ -176,12 +180,14 @@ fn a_cache_that_changed_is_an_error_and_one_that_was_emptied_is_filled() {
     site.hub.requests();
     // A file more, which would change what the model is told.
     let snapshot = site.repository().join("snapshots").join(COMMIT);
-    let more = snapshot.join("generation_config.json");
-    fs::write(&more, r#"{"eos_token_id": 3}"#).expect("writable");
-    site.run(&["work", "m.toml", "--set", "seed=7"], &[])
-        .ends(6)
-        .names(&["generation_config.json has changed"]);
-    fs::remove_file(&more).expect("there");
+    for name in ["generation_config.json", "special_tokens_map.json"] {
+        let more = snapshot.join(name);
+        fs::write(&more, r#"{"eos_token_id": 3}"#).expect("writable");
+        site.run(&["work", "m.toml", "--set", "seed=7"], &[])
+            .ends(6)
+            .names(&[&format!("{name} has changed")]);
+        fs::remove_file(&more).expect("there");
+    }
     // A file of another content, by way of the link.
     let config = fs::canonicalize(snapshot.join("config.json")).expect("a link");
     let text = fs::read_to_string(&config).expect("readable");

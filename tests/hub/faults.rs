@@ -248,11 +248,34 @@ fn a_proxy_is_gone_through_unless_the_hub_is_excepted() {
 }
 
 #[test]
+fn a_proxy_that_is_none_is_named_without_its_password() {
+    let hub = Hub::chat();
+    let cache = Cache::new(&hub);
+    for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        let settings = Settings::from_variables(&|name| match name {
+            "HF_ENDPOINT" => Some(hub.endpoint.clone().into()),
+            "HF_HUB_CACHE" => Some(cache.path().into()),
+            name if name == variable => Some("http://user:secret@no proxy:x".into()),
+            _ => None,
+        });
+        let error = fetch(&settings.expect("settings"), &pinned(), Watch::NOBODY).expect_err("no address");
+        let said = format!("{error} {error:?} {}", error.hint().expect("advice"));
+        assert!(said.contains(&format!("{variable}=")) && said.contains("no proxy:x"), "{said}");
+        assert!(!said.contains("secret") && !said.contains("user"), "{said}");
+        assert_eq!(hub.requests(), []);
+    }
+}
+
+#[test]
 fn redirects_in_a_circle_end() {
     let hub = Hub::chat();
     let cache = Cache::new(&hub);
-    hub.acts_on("config.json", |_| Act::Redirect("config.json".into()));
-    assert!(cache.fails().contains("on and on"));
+    hub.acts(|request, _| match request.path.contains("/config.json") {
+        true => Act::Redirect("config.json?X-Signature=secret".into()),
+        false => Act::Serve,
+    });
+    let said = cache.fails();
+    assert!(said.contains("/config.json: it leads on and on") && !said.contains("secret"), "{said}");
 }
 
 #[test]

@@ -76,26 +76,46 @@ fn what_is_no_model_is_said() {
     let hub = Hub::chat();
     hub.remove("model.safetensors");
     hub.put("model.safetensors.index.json", r#"{"weight_map": {"a": "../../../evil.safetensors"}}"#);
-    assert!(Cache::new(&hub).fails().contains("no safetensors file beside it"));
+    assert!(Cache::new(&hub).fails().contains("not a safetensors file of this folder"));
+}
+
+#[test]
+fn a_file_that_cannot_be_checked_is_said_and_not_marked_as_absent() {
+    for name in ["generation_config.json", "config.json", "model.safetensors"] {
+        let hub = Hub::chat();
+        hub.put("generation_config.json", "{}");
+        hub.acts_on("?blobs=true", move |_| Act::NoDigest(name));
+        let cache = Cache::new(&hub);
+        let said = cache.fails();
+        assert!(said.contains(&format!("no digest or no size of {name}")), "{said}");
+        assert_eq!(hub.requests().len(), 1, "nothing is fetched in vain");
+        // Python's tools believe these marks.
+        assert!(!cache.repository().join(".no_exist").exists());
+        hub.acts(|_, _| Act::Serve);
+        assert_eq!(cache.fetch().expect("fetched").files.len(), 6);
+    }
 }
 
 #[test]
 fn a_cache_that_python_filled_is_used_without_a_request() {
     let hub = Hub::chat();
-    hub.put("generation_config.json", "{}");
+    let optional = ["generation_config.json", "special_tokens_map.json"];
+    for name in optional {
+        hub.put(name, "{}");
+    }
     let cache = Cache::new(&hub);
     // As `snapshot_download` leaves it: blobs, links, `refs/main`, and nothing about files that do not exist.
     fs::create_dir_all(cache.repository().join("refs")).expect("writable");
     fs::write(cache.repository().join("refs/main"), COMMIT).expect("writable");
     fs::create_dir_all(cache.repository().join("blobs")).expect("writable");
     fs::create_dir_all(cache.file("")).expect("writable");
-    for name in FILES.into_iter().chain(["generation_config.json"]) {
+    for name in FILES.into_iter().chain(optional) {
         let blob = cache.blob(name, &hub.file(name));
         fs::write(&blob, hub.file(name)).expect("writable");
         let target = std::path::Path::new("../../blobs").join(blob.file_name().expect("a name"));
         std::os::unix::fs::symlink(target, cache.file(name)).expect("writable");
     }
-    assert_eq!(cache.fetch().expect("there").files.len(), 6);
+    assert_eq!(cache.fetch().expect("there").files.len(), 7);
     assert_eq!(hub.requests(), []);
     // A file less than the commit has is noticed where the hub can be asked, and said where it cannot.
     fs::remove_file(cache.file("generation_config.json")).expect("there");
@@ -104,7 +124,7 @@ fn a_cache_that_python_filled_is_used_without_a_request() {
     let told = std::cell::RefCell::new(Vec::new());
     let tell = |what| told.borrow_mut().push(what);
     let found = fetch(&offline, &pinned(), Watch { stop: &|| false, tell: &tell });
-    assert_eq!(found.expect("used").files, FILES);
+    assert_eq!(found.expect("used").files.len(), 6);
     let told = told.into_inner();
     assert!(matches!(&told[..], [Told::Note(note)] if note.contains("generation_config.json")), "{told:?}");
     assert_eq!(hub.requests(), []);
@@ -114,14 +134,16 @@ fn a_cache_that_python_filled_is_used_without_a_request() {
     let told = std::cell::RefCell::new(Vec::new());
     let tell = |what| told.borrow_mut().push(what);
     let found = fetch(&away, &pinned(), Watch { stop: &|| false, tell: &tell });
-    assert_eq!(found.expect("used").files, FILES);
+    assert_eq!(found.expect("used").files.len(), 6);
     let told = told.into_inner();
     assert!(matches!(&told[..], [Told::Note(note)] if note.contains("no connection")), "{told:?}");
-    assert_eq!(cache.fetch().expect("there").files.len(), 6);
+    assert_eq!(cache.fetch().expect("there").files.len(), 7);
     // The blob was there, so only the list was asked for.
     assert_eq!(hub.requests().len(), 1);
     // Newer versions of Python's library leave the list of a commit's files.
-    fs::remove_file(cache.file("generation_config.json")).expect("there");
+    for name in optional {
+        fs::remove_file(cache.file(name)).expect("there");
+    }
     fs::create_dir_all(cache.repository().join("trees")).expect("writable");
     let names: serde_json::Map<_, _> =
         FILES.iter().map(|name| ((*name).into(), serde_json::json!({}))).collect();
@@ -129,6 +151,48 @@ fn a_cache_that_python_filled_is_used_without_a_request() {
     fs::write(cache.repository().join(format!("trees/{COMMIT}.json")), tree.to_string()).expect("writable");
     assert_eq!(cache.fetch().expect("there").files, FILES);
     assert_eq!(hub.requests(), []);
+}
+
+#[test]
+fn a_link_to_another_blob_is_put_right_where_the_commit_s_list_is_at_hand() {
+    let hub = Hub::chat();
+    let mut cache = Cache::new(&hub);
+    let other = "{}\n";
+    let astray = |cache: &Cache| {
+        let blob = cache.blob("config.json", other.as_bytes());
+        fs::write(&blob, other).expect("writable");
+        fs::remove_file(cache.file("config.json")).expect("there");
+        let target = std::path::Path::new("../../blobs").join(blob.file_name().expect("a name"));
+        std::os::unix::fs::symlink(target, cache.file("config.json")).expect("writable");
+    };
+    cache.fetch().expect("fetched");
+    // The hub's list, which is asked for because nothing is known of an optional file.
+    astray(&cache);
+    fs::remove_dir_all(cache.repository().join(".no_exist")).expect("there");
+    cache.fetch().expect("fetched again");
+    cache.holds_all_of(&hub);
+    // The list that Python's library left, without a request.
+    let entry = |name: &str| {
+        let (git, bytes) = (crate::server::git(&hub.file(name)), hub.file(name));
+        let mut entry = serde_json::json!({ "size": bytes.len(), "blob_id": git });
+        if crate::server::is_large(name) {
+            (entry["blob_id"], entry["lfs_sha256"]) = ("0".repeat(40).into(), sha256(&bytes).into());
+        }
+        (name.to_owned(), entry)
+    };
+    let files: serde_json::Map<_, _> = FILES.into_iter().map(entry).collect();
+    let tree = serde_json::json!({ "format_version": 1, "files": files }).to_string();
+    fs::create_dir_all(cache.repository().join("trees")).expect("writable");
+    fs::write(cache.repository().join(format!("trees/{COMMIT}.json")), tree).expect("writable");
+    hub.requests();
+    cache.settings.offline = true;
+    cache.fetch().expect("as it should be");
+    astray(&cache);
+    let said = cache.fails();
+    assert!(said.contains("config.json is damaged") && hub.requests().is_empty(), "{said}");
+    cache.settings.offline = false;
+    cache.fetch().expect("fetched again");
+    cache.holds_all_of(&hub);
 }
 
 #[test]

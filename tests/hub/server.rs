@@ -48,6 +48,8 @@ pub enum Act {
     OtherRange,
     /// Something that is no answer of a hub.
     NoJson,
+    /// The list of files, without a digest of this one.
+    NoDigest(&'static str),
 }
 
 type Rule = Box<dyn Fn(&Request, usize) -> Act + Send>;
@@ -173,7 +175,9 @@ impl Hub {
         let api = format!("/api/models/{ID}/revision/");
         let body = match request.path.strip_prefix(&api) {
             Some(_) if matches!(act, Act::NoJson) => b"<html>log in</html>".to_vec(),
-            Some(rest) if rest.starts_with("main") || rest.starts_with(COMMIT) => self.listing(),
+            Some(rest) if rest.starts_with("main") || rest.starts_with(COMMIT) => {
+                self.listing(if let Act::NoDigest(name) = act { name } else { "" })
+            }
             _ => {
                 let name = request.path.rsplit('/').next().unwrap_or_default();
                 let known = request.path.contains(&format!("/{ID}/resolve/{COMMIT}/"))
@@ -218,10 +222,13 @@ impl Hub {
         }
     }
 
-    fn listing(&self) -> Vec<u8> {
+    fn listing(&self, without_digest: &str) -> Vec<u8> {
         let files = self.files.lock().expect("no panic");
         let sibling = |(name, bytes): (&String, &Vec<u8>)| -> Value {
             let size = bytes.len();
+            if name == without_digest {
+                return json!({ "rfilename": name });
+            }
             let mut file = json!({ "rfilename": name, "size": size, "blobId": git(bytes) });
             if is_large(name) {
                 file["lfs"] = json!({ "sha256": sha256(bytes), "size": size, "pointerSize": 127 });

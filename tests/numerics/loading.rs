@@ -243,8 +243,8 @@ fn indices_that_do_not_fit_their_shards_are_refused() {
     };
     says(&with("c.safetensors"), &["index.json", first, "c.safetensors, which is not there", "again"]);
     says(&with("b.safetensors"), &["b.safetensors", first, "it is in", "a.safetensors"]);
-    for outside in ["../model.safetensors", "/etc/passwd", "sub/a.safetensors", "", ".."] {
-        says(&with(outside), &["index.json", first, "not a file of this folder"]);
+    for outside in ["../model.safetensors", "/etc/passwd", "sub/a.safetensors", "", "..", "a.bin"] {
+        says(&with(outside), &["index.json", first, "not a safetensors file of this folder"]);
     }
     let lost = shards(&shape, &raw, |map| {
         map.insert("model.ghost".into(), "a.safetensors".into());

@@ -9,16 +9,48 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::digest::BlobName;
+use super::error::shown;
 use super::http::{Answer, Fault, Head, Http};
 use super::layout::{Kind, Pinned, is_commit};
 use super::{HubError, Settings};
 
-/// How often something is tried.
-const TRIES: u32 = 5;
 /// The longest pause between two tries, unless the hub asks for a longer one.
 const LONGEST: Duration = Duration::from_secs(8);
 /// Bytes of a list of files, at most.
 const LIST: usize = 64 << 20;
+
+/// The files of a commit.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    url: String,
+    /// By name; `None` is a file of which too little is said to check it.
+    files: BTreeMap<String, Option<Remote>>,
+}
+
+impl Listing {
+    /// Whether the commit has a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> Vec<&str> {
+        self.files.keys().map(String::as_str).collect()
+    }
+
+    /// A file, where the commit has it.
+    ///
+    /// # Errors
+    /// When it has it, and it could not be checked.
+    pub fn get(&self, name: &str) -> Result<Option<&Remote>, HubError> {
+        let what = || format!("it gives no digest or no size of {name}, which could not be checked");
+        match self.files.get(name) {
+            Some(None) => Err(HubError::Answer { url: shown(&self.url), what: what() }),
+            Some(file) => Ok(file.as_ref()),
+            None => Ok(None),
+        }
+    }
+}
 
 /// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,25 +79,24 @@ impl Client {
         Ok(Self { http: Http::new(settings)?, settings: settings.clone() })
     }
 
-    /// The files of a commit, by name.
+    /// The files of a commit.
     ///
     /// # Errors
     /// When there is no such repository or commit, it may not be seen, or the hub cannot be reached.
-    pub fn files(
-        &self,
-        repo: &Pinned,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<BTreeMap<String, Remote>, HubError> {
+    pub fn files(&self, repo: &Pinned, stop: &dyn Fn() -> bool) -> Result<Listing, HubError> {
         let url = format!("{}?blobs=true", self.revision(repo.kind, &repo.id, &repo.commit));
         let what = format!("repository {}, or no commit {} in it", repo.id, repo.commit);
         let value = self.json(&url, &repo.id, &what, stop)?;
-        let bad = |what: String| HubError::Answer { url: url.clone(), what };
+        let bad = |what: String| HubError::Answer { url: shown(&url), what };
         if value["sha"].as_str().is_some_and(|sha| sha != repo.commit) {
             return Err(bad(format!("it speaks of another commit, {}", value["sha"])));
         }
         let list = value["siblings"].as_array().ok_or_else(|| bad("it is no list of files".into()))?;
-        // A file that is described otherwise than is known here is one that is not known.
-        Ok(list.iter().filter_map(remote).map(|file| (file.name.clone(), file)).collect())
+        // A name is kept whatever is said of it: what the list names is not absent.
+        let named = |file: &Value| Some((file["rfilename"].as_str()?.to_owned(), remote(file)));
+        let files: Option<_> = list.iter().map(named).collect();
+        let files = files.ok_or_else(|| bad("it lists a file without a name".into()))?;
+        Ok(Listing { url, files })
     }
 
     /// The commit that `main` is now.
@@ -76,7 +107,7 @@ impl Client {
         let url = self.revision(kind, id, "main");
         let value = self.json(&url, id, &format!("repository {id}"), stop)?;
         let commit = value["sha"].as_str().filter(|sha| is_commit(sha)).map(str::to_owned);
-        commit.ok_or_else(|| HubError::Answer { url, what: "it names no commit".into() })
+        commit.ok_or_else(|| HubError::Answer { url: shown(&url), what: "it names no commit".into() })
     }
 
     fn revision(&self, kind: Kind, id: &str, revision: &str) -> String {
@@ -126,7 +157,7 @@ impl Client {
             };
             match once() {
                 Ok(text) => {
-                    let bad = |e| HubError::Answer { url: url.into(), what: format!("it is not JSON: {e}") };
+                    let bad = |e| HubError::Answer { url: shown(url), what: format!("it is not JSON: {e}") };
                     return serde_json::from_slice(&text).map_err(bad);
                 }
                 Err(fault) => tries.after(fault, url, 0, stop)?,
@@ -136,7 +167,7 @@ impl Client {
 
     /// What a status means.
     fn judge(&self, head: &Head, url: &str, id: &str, what: &str) -> Result<(), Fault> {
-        let url = url.split('?').next().unwrap_or(url).to_owned();
+        let url = shown(url);
         let says = head.says().map(|says| format!(": {says}")).unwrap_or_default();
         Err(match head.status {
             200 | 206 => return Ok(()),
@@ -157,8 +188,11 @@ impl Client {
 fn remote(value: &Value) -> Option<Remote> {
     let name = value["rfilename"].as_str()?.to_owned();
     let large = &value["lfs"];
-    let digest =
-        large["sha256"].as_str().or_else(|| large["oid"].as_str()).or_else(|| value["blobId"].as_str());
+    // git's name of a large file is that of the pointer that git keeps in its place.
+    let digest = match large {
+        Value::Null => value["blobId"].as_str(),
+        _ => large["sha256"].as_str().or_else(|| large["oid"].as_str()),
+    };
     let size = large["size"].as_u64().or_else(|| value["size"].as_u64())?;
     Some(Remote { name, blob: BlobName::parse(digest?.trim_start_matches("sha256:"))?, size })
 }
@@ -173,6 +207,7 @@ fn encoded(name: &str) -> String {
 #[derive(Debug)]
 pub struct Tries {
     made: u32,
+    most: u32,
     pause: Duration,
     first: Duration,
 }
@@ -180,7 +215,7 @@ pub struct Tries {
 impl Tries {
     /// None so far.
     pub fn new(settings: &Settings) -> Self {
-        Self { made: 0, pause: settings.retry_after, first: settings.retry_after }
+        Self { made: 0, most: settings.tries, pause: settings.retry_after, first: settings.retry_after }
     }
 
     /// Something was achieved: counting begins anew.
@@ -204,9 +239,8 @@ impl Tries {
             Fault::Lasting(error) => return Err(error),
         };
         self.made += 1;
-        if self.made >= TRIES {
-            let url = url.split('?').next().unwrap_or(url).to_owned();
-            return Err(HubError::Trouble { url, what, tries: self.made, kept });
+        if self.made >= self.most {
+            return Err(HubError::Trouble { url: shown(url), what, tries: self.made, kept });
         }
         let (since, pause) = (Instant::now(), asked.unwrap_or(self.pause));
         while since.elapsed() < pause {
@@ -234,9 +268,12 @@ mod tests {
             json!({ "rfilename": "m", "blobId": git, "size": 9, "lfs": { "sha256": sha, "size": 9 } });
         assert_eq!(remote(&small).unwrap().blob, BlobName::Git(git.clone()));
         assert_eq!(remote(&large).unwrap().blob, BlobName::Sha256(sha));
-        for bad in
-            [json!({}), json!({ "rfilename": "x", "blobId": "../x", "size": 1 }), json!({ "rfilename": "x" })]
-        {
+        for bad in [
+            json!({}),
+            json!({ "rfilename": "x", "blobId": "../x", "size": 1 }),
+            json!({ "rfilename": "x" }),
+            json!({ "rfilename": "x", "blobId": git, "size": 3, "lfs": { "size": 9 } }),
+        ] {
             assert_eq!(remote(&bad), None, "{bad}");
         }
         assert_eq!(encoded("a b#c%.safetensors"), "a%20b%23c%25.safetensors");

@@ -6,6 +6,16 @@ use super::Pinned;
 use crate::exit::{Code, Failure};
 use crate::store::{StoreError, human_bytes};
 
+/// An address without what opens something: a name and password before the host, a signature in the query.
+pub(super) fn shown(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    format!("{scheme}{host}{path}")
+}
+
 /// A repository that cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,8 +112,8 @@ pub enum HubError {
         /// What it is.
         found: String,
     },
-    /// A file of the cache is not what its name says.
-    #[error("{} is damaged: it has the {method} {found}, and its name says {expected}", path.display())]
+    /// A file of the cache is not what the commit says, or its own name.
+    #[error("{} is damaged: it has the {method} {found}, and {expected} is expected", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -248,5 +258,22 @@ impl From<HubError> for Failure {
             _ => Code::Environment,
         };
         Self::new(code, error, hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (address, expected) in [
+            ("https://h:1/a/b?X-Amz-Signature=s#x", "https://h:1/a/b"),
+            ("https://user:pass@h/a@b", "https://h/a@b"),
+            ("https://token@h", "https://h"),
+            ("huggingface.co", "huggingface.co"),
+        ] {
+            assert_eq!(shown(address), expected);
+        }
     }
 }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Remote, Tries};
 use super::digest::BlobName;
-use super::files::{Found, INDEX, NEEDED, OPTIONAL, look, shards, weights_or_index};
+use super::files::{Found, look, shards, weights_or_index};
 use super::http::Fault;
-use super::layout::{Layout, Pinned};
+use super::layout::{Layout, Listed, Pinned};
 use super::{HubError, Settings};
+use crate::model_folder::{INDEX, NEEDED, OPTIONAL};
 use crate::store::{self, Growing, Guard, free_space, human_bytes, link_relative, take_guard};
 
 /// Bytes after which a download that breaks off again is one that gets on.
@@ -66,11 +67,11 @@ pub struct Snapshot {
 /// Brings the files of a model here and checks them. Without a request where the cache has all of them.
 ///
 /// # Errors
-/// When something is missing that cannot be had, or is not what its name says.
+/// When something is missing that cannot be had, or is not what the commit or its name says.
 pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapshot, HubError> {
     let layout = Layout::new(&settings.cache, repo);
     let listed = layout.listed();
-    let unlisted = |name: &str| listed.as_ref().is_some_and(|names| !names.iter().any(|known| known == name));
+    let unlisted = |name: &str| listed.as_ref().is_some_and(|files| !files.contains_key(name));
     let found = look(&layout.snapshot(), |name| layout.absent(name).is_file() || unlisted(name));
     let snapshot = |mut files: Vec<String>| {
         files.sort();
@@ -79,7 +80,7 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     let not_known = found.unknown.join(", ");
     let mut serves = false;
     if found.missing.is_empty() {
-        match damaged(&layout, &found, watch)? {
+        match damaged(&layout, &listed.unwrap_or_default(), &found, watch)? {
             None if found.unknown.is_empty() => return Ok(snapshot(found.present)),
             None if settings.offline => {
                 let note =
@@ -108,14 +109,13 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
     };
     let fetcher = Fetcher { settings, client, repo, layout: &layout, watch };
     let unusable = |what| HubError::Unusable { repo: repo.clone().into(), what };
-    let names: Vec<&str> = there.keys().map(String::as_str).collect();
-    if let Some(name) = NEEDED.into_iter().find(|name| !there.contains_key(*name)) {
+    if let Some(name) = NEEDED.into_iter().find(|name| !there.has(name)) {
         return Err(unusable(format!("it has no {name}")));
     }
-    let weights = weights_or_index(|name| there.contains_key(name), &names).map_err(unusable)?;
-    let mut first: Vec<&Remote> =
-        [&NEEDED[..], &OPTIONAL[..]].concat().iter().filter_map(|n| there.get(*n)).collect();
-    first.extend(there.get(weights));
+    let weights = weights_or_index(|name| there.has(name), &there.names()).map_err(unusable)?;
+    let wanted = [&NEEDED[..], &OPTIONAL[..], &[weights]].concat();
+    let first: Vec<Option<&Remote>> = wanted.iter().map(|name| there.get(name)).collect::<Result<_, _>>()?;
+    let first: Vec<&Remote> = first.into_iter().flatten().collect();
     fetcher.get(&first)?;
     let mut files: Vec<String> = first.iter().map(|file| file.name.clone()).collect();
     if weights == INDEX {
@@ -123,25 +123,31 @@ pub fn fetch(settings: &Settings, repo: &Pinned, watch: Watch) -> Result<Snapsho
         let text = std::fs::read(&path).map_err(|source| HubError::Read { path, source })?;
         let named = shards(&text).map_err(unusable)?;
         let found = named.iter().map(|name| {
-            there
-                .get(name)
-                .ok_or_else(|| unusable(format!("{INDEX} names {name}, which the commit does not have")))
+            let missing = || unusable(format!("{INDEX} names {name}, which the commit does not have"));
+            there.get(name)?.ok_or_else(missing)
         });
         fetcher.get(&found.collect::<Result<Vec<_>, _>>()?)?;
         files.extend(named);
     }
-    for name in OPTIONAL.into_iter().filter(|name| !there.contains_key(*name)) {
+    for name in OPTIONAL.into_iter().filter(|name| !there.has(name)) {
         // It only spares a request the next time.
         let _ = store::write_file(&layout.absent(name), b"");
     }
     Ok(snapshot(files))
 }
 
-/// The first file of the cache that is not what its blob's name says.
-fn damaged(layout: &Layout, found: &Found, watch: Watch) -> Result<Option<HubError>, HubError> {
+/// The first file of the cache that is not the commit's, or where the cache has no list of those, not what the name of its
+/// blob says.
+fn damaged(
+    layout: &Layout,
+    listed: &Listed,
+    found: &Found,
+    watch: Watch,
+) -> Result<Option<HubError>, HubError> {
     for name in &found.present {
         // A file that is no link has no name to be checked by: the record of its first use is what it is compared with.
-        let Some(blob) = layout.blob_of(name) else { continue };
+        let of_the_commit = listed.get(name).cloned().flatten();
+        let Some(blob) = of_the_commit.or_else(|| layout.blob_of(name)) else { continue };
         let path = layout.file(name);
         let is = named(&path, &blob, watch.stop)?;
         if is != blob {

@@ -5,16 +5,8 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
-/// Files that a model cannot do without, weights aside.
-pub const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
-/// Files that a model may have.
-pub const OPTIONAL: [&str; 3] = ["generation_config.json", "tokenizer_config.json", "chat_template.jinja"];
-/// The weights in one file.
-pub const WEIGHTS: &str = "model.safetensors";
-/// The list of files of weights in several.
-pub const INDEX: &str = "model.safetensors.index.json";
+use crate::data::weight_files::weight_map;
+use crate::model_folder::{INDEX, NEEDED, OPTIONAL, WEIGHTS};
 
 /// The file of weights or the index that a commit has.
 ///
@@ -39,23 +31,11 @@ pub fn weights_or_index(has: impl Fn(&str) -> bool, names: &[&str]) -> Result<&'
 /// # Errors
 /// When it is not an index, or names something that is not a file beside it.
 pub fn shards(index: &[u8]) -> Result<Vec<String>, String> {
-    let value: Value = serde_json::from_slice(index).map_err(|e| format!("{INDEX} is not JSON: {e}"))?;
-    let map = value["weight_map"].as_object().ok_or(format!("{INDEX} has no `weight_map`"))?;
-    let mut names: Vec<String> = Vec::new();
-    for name in map.values() {
-        match name.as_str() {
-            Some(name) if is_plain(name) && name.ends_with(".safetensors") => names.push(name.to_owned()),
-            _ => return Err(format!("{INDEX} names {name}, which is no safetensors file beside it")),
-        }
-    }
+    let mut names: Vec<String> =
+        weight_map(index).map_err(|what| format!("{INDEX}: {what}"))?.into_values().collect();
     names.sort();
     names.dedup();
-    if names.is_empty() { Err(format!("{INDEX} names no files")) } else { Ok(names) }
-}
-
-/// Whether a name is that of a file in the folder itself.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0', ':'])
+    Ok(names)
 }
 
 /// What a folder of the cache has of a model.

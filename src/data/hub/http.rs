@@ -13,6 +13,7 @@ use ureq::http::HeaderMap;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy, config::AutoHeaderValue};
 
+use super::error::shown;
 use super::{HubError, Settings};
 
 /// Redirects that are followed.
@@ -210,9 +211,9 @@ impl Http {
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(&url);
             if let Some(proxy) = self.settings.proxies.of(&url) {
-                let Ok(proxy) = Proxy::new(proxy) else {
-                    let (name, value) = ("HTTPS_PROXY", proxy.to_owned());
-                    let what = "it is no address of a proxy (nor HTTP_PROXY or ALL_PROXY)";
+                let Ok(proxy) = Proxy::new(&proxy.address) else {
+                    let (name, value) = (proxy.variable, proxy.shown());
+                    let what = "it is no address of a proxy";
                     return drop(to.send(Piece::Failed(HubError::Setting { name, value, what }.into())));
                 };
                 request = request.config().proxy(Some(proxy)).build();
@@ -231,13 +232,10 @@ impl Http {
             let head = Head { status: parts.status.as_u16(), headers: parts.headers };
             let moved = matches!(head.status, 301 | 302 | 303 | 307 | 308);
             if let Some(location) = head.header("location").filter(|_| moved) {
-                let next = joined(&url, location);
-                if url.starts_with("https://") && !next.starts_with("https://") {
-                    let what = format!("it leads to {next}, which is not encrypted");
-                    let error = HubError::Answer { url, what };
-                    return drop(to.send(Piece::Failed(error.into())));
-                }
-                url = next;
+                url = match redirected(&url, location) {
+                    Ok(next) => next,
+                    Err(error) => return drop(to.send(Piece::Failed(error.into()))),
+                };
                 if to.send(Piece::Redirected).is_err() {
                     return;
                 }
@@ -261,7 +259,7 @@ impl Http {
             }
         }
         let what = format!("it leads on and on, through more than {REDIRECTS} redirects");
-        drop(to.send(Piece::Failed(HubError::Answer { url, what }.into())));
+        drop(to.send(Piece::Failed(HubError::Answer { url: shown(&url), what }.into())));
     }
 
     fn fault(&self, url: &str, error: ureq::Error) -> Fault {
@@ -276,8 +274,7 @@ impl Http {
         // A certificate that does not serve now does not serve in a moment.
         if what.contains("certificate") || what.contains("Certificate") {
             let what = format!("{what} (REQUESTS_CA_BUNDLE names certificates to trust)");
-            let url = url.split('?').next().unwrap_or(url).to_owned();
-            return HubError::Trouble { url, what, tries: 1, kept: 0 }.into();
+            return HubError::Trouble { url: shown(url), what, tries: 1, kept: 0 }.into();
         }
         Fault::Passing(what, None)
     }
@@ -313,6 +310,16 @@ fn origin(url: &str) -> String {
     let scheme = scheme.to_lowercase();
     let standard = if scheme == "https" { ":443" } else { ":80" };
     format!("{scheme}://{}", authority.strip_suffix(standard).unwrap_or(&authority))
+}
+
+/// The address that a redirect leads to, which is as encrypted as the one that it comes from.
+fn redirected(url: &str, location: &str) -> Result<String, HubError> {
+    let next = joined(url, location);
+    if url.starts_with("https://") && !next.starts_with("https://") {
+        let what = format!("it leads to {}, which is not encrypted", shown(&next));
+        return Err(HubError::Answer { url: shown(url), what });
+    }
+    Ok(next)
 }
 
 /// Where a redirect leads.
@@ -364,5 +371,8 @@ mod tests {
             assert_eq!(joined(from, location), expected);
         }
         assert_eq!(joined("https://h", "/y"), "https://h/y");
+        assert_eq!(redirected(from, "/y?z").unwrap(), "https://h:1/y?z");
+        let said = redirected("https://h/a?sig=secret", "http://x/y?sig=secret").unwrap_err().to_string();
+        assert!(said.contains("http://x/y,") && !said.contains("secret"), "{said}");
     }
 }

@@ -89,6 +89,10 @@ impl Layout {
     }
 }
 
+/// Files of a commit by name, with the names of their blobs where those are known.
+#[cfg(feature = "torch")]
+pub type Listed = std::collections::BTreeMap<String, Option<BlobName>>;
+
 #[cfg(feature = "torch")]
 impl Layout {
     /// A file of the commit: as a rule a link to a blob.
@@ -121,12 +125,16 @@ impl Layout {
         self.repository().join(".no_exist").join(&self.commit).join(name)
     }
 
-    /// The names of all files of the commit, where Python's library left them.
-    pub fn listed(&self) -> Option<Vec<String>> {
+    /// All files of the commit, where Python's library left the list.
+    pub fn listed(&self) -> Option<Listed> {
         let path = self.repository().join("trees").join(format!("{}.json", self.commit));
         let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
         let files = value["files"].as_object().filter(|_| value["format_version"] == 1)?;
-        Some(files.keys().cloned().collect())
+        let blob = |file: &serde_json::Value| {
+            let large = &file["lfs_sha256"];
+            BlobName::parse(if large.is_null() { &file["blob_id"] } else { large }.as_str()?)
+        };
+        Some(files.iter().map(|(name, file)| (name.clone(), blob(file))).collect())
     }
 
     /// The blob that a file of the commit links to, by its name.
@@ -134,6 +142,14 @@ impl Layout {
         let target = crate::store::fs::link_target(&self.file(name))?;
         BlobName::parse(Path::new(&target).file_name()?.to_str()?)
     }
+}
+
+/// Whether a folder is that of a commit in a cache.
+pub fn is_snapshot(folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let name = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
+    name(&folder).is_some_and(|name| is_commit(&name))
+        && folder.parent().and_then(name).is_some_and(|name| name == "snapshots")
 }
 
 /// Whether a text is a full commit hash.

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use error::HubError;
 #[cfg(feature = "torch")]
 pub use fetch::{Snapshot, Told, Watch, digests, fetch};
-pub use layout::{Kind, Pinned};
+pub use layout::{Kind, Pinned, is_snapshot};
 pub use proxies::Proxies;
 pub use settings::{Settings, cache_folder};
 
@@ -66,7 +66,9 @@ pub fn unpinned(id: &str) -> HubError {
     let id = id.to_owned();
     #[cfg(feature = "torch")]
     if !settings.offline {
-        let asked = client::Client::new(&settings).and_then(|hub| hub.main(Kind::Model, &id, &|| false));
+        // Somebody waits for the answer to a mistake: what is not to be had at once is done without.
+        let once = Settings { tries: 1, ..settings.clone() };
+        let asked = client::Client::new(&once).and_then(|hub| hub.main(Kind::Model, &id, &|| false));
         match asked {
             Ok(commit) => return HubError::Unpinned { id, main: Some((commit, "now")) },
             Err(error @ (HubError::Refused { .. } | HubError::NotFound { .. })) => return error,

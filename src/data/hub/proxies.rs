@@ -5,25 +5,55 @@
 
 use super::settings::{Variables, set};
 
+/// A proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// Its address, perhaps with a name and a password.
+    pub address: String,
+}
+
+impl Named {
+    /// The address without a name and password, also where it is no proper one.
+    pub fn shown(&self) -> String {
+        let Some((before, host)) = self.address.rsplit_once('@') else { return self.address.clone() };
+        match before.split_once("://") {
+            Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                format!("{scheme}://{host}")
+            }
+            _ => host.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Named {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}={:?}", self.variable, self.shown())
+    }
+}
+
 /// The proxies of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    plain: Option<String>,
-    encrypted: Option<String>,
+    plain: Option<Named>,
+    encrypted: Option<Named>,
     without: Vec<String>,
 }
 
 impl Proxies {
     /// As some variables say.
     pub(super) fn from_variables(variable: Variables) -> Self {
-        let either = |name: &str| {
-            let found = set(variable, name).or_else(|| set(variable, &name.to_uppercase()));
-            found.map(|value| value.to_string_lossy().into_owned())
+        let first = |names: &[&'static str]| {
+            names.iter().find_map(|name| {
+                let address = set(variable, name)?.to_string_lossy().into_owned();
+                Some(Named { variable: name, address })
+            })
         };
-        let without = either("no_proxy").unwrap_or_default();
+        let without = first(&["no_proxy", "NO_PROXY"]).map(|found| found.address).unwrap_or_default();
         Self {
-            plain: either("http_proxy").or_else(|| either("all_proxy")),
-            encrypted: either("https_proxy").or_else(|| either("all_proxy")),
+            plain: first(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+            encrypted: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
             without: without
                 .split(',')
                 .map(|name| name.trim().to_lowercase())
@@ -34,7 +64,7 @@ impl Proxies {
 
     /// The proxy for an address.
     #[cfg(feature = "torch")]
-    pub(super) fn of(&self, url: &str) -> Option<&str> {
+    pub(super) fn of(&self, url: &str) -> Option<&Named> {
         let (scheme, rest) = url.split_once("://")?;
         let proxy = if scheme.eq_ignore_ascii_case("https") { &self.encrypted } else { &self.plain };
         let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?.to_lowercase();
@@ -42,7 +72,7 @@ impl Proxies {
             Some(six) => six.split(']').next()?,
             None => authority.split(':').next()?,
         };
-        proxy.as_deref().filter(|_| !self.without.iter().any(|name| covers(name, host, &authority)))
+        proxy.as_ref().filter(|_| !self.without.iter().any(|name| covers(name, host, &authority)))
     }
 }
 
@@ -66,14 +96,34 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_not_shown() {
+        for (address, shown) in [
+            ("http://user:se/cr@et@h:1", "http://h:1"),
+            ("user:secret@h:1", "h:1"),
+            ("http://user:x://secret@h", "http://h"),
+            ("user:secret://x@h", "h"),
+            ("http://h:1/", "http://h:1/"),
+        ] {
+            let proxies = from(&[("all_proxy", address)]);
+            assert_eq!(proxies.of("http://h").map(Named::shown).as_deref(), Some(shown), "{address}");
+            assert!(!format!("{proxies:?}").contains("user"), "{proxies:?}");
+        }
+    }
+
+    #[test]
     fn a_proxy_is_chosen_by_the_scheme() {
-        let both =
-            from(&[("HTTPS_PROXY", "http://s"), ("http_proxy", "http://p"), ("ALL_PROXY", "http://a")]);
-        assert_eq!(both.of("https://h/x"), Some("http://s"));
-        assert_eq!(both.of("http://h/x"), Some("http://p"));
-        assert_eq!(from(&[("all_proxy", "http://a")]).of("https://h"), Some("http://a"));
-        assert_eq!(from(&[("https_proxy", "l"), ("HTTPS_PROXY", "u")]).of("https://h"), Some("l"));
-        assert_eq!(from(&[("HTTPS_PROXY", "")]).of("https://h"), None);
+        let address =
+            |proxies: Proxies, url| proxies.of(url).map(|found| (found.variable, found.address.clone()));
+        let is = |variables: &[(&str, &str)], url, expected: Option<(&'static str, &str)>| {
+            let expected = expected.map(|(name, value)| (name, value.to_owned()));
+            assert_eq!(address(from(variables), url), expected);
+        };
+        let all = [("HTTPS_PROXY", "http://s"), ("http_proxy", "http://p"), ("ALL_PROXY", "http://a")];
+        is(&all, "https://h/x", Some(("HTTPS_PROXY", "http://s")));
+        is(&all, "http://h/x", Some(("http_proxy", "http://p")));
+        is(&[("all_proxy", "http://a")], "https://h", Some(("all_proxy", "http://a")));
+        is(&[("https_proxy", "l"), ("HTTPS_PROXY", "u")], "https://h", Some(("https_proxy", "l")));
+        is(&[("HTTPS_PROXY", "")], "https://h", None);
     }
 
     #[test]

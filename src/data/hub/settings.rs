@@ -8,12 +8,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::error::shown;
 use super::{HubError, Proxies};
 
 /// Where to ask when nothing is said.
 const ENDPOINT: &str = "https://huggingface.co";
 /// Seconds of silence after which a request is given up, when nothing is said.
 const PATIENCE: u64 = 10;
+/// The most that may be said.
+const MOST_PATIENCE: u64 = 604_800;
+/// How often something is tried.
+const TRIES: u32 = 5;
 
 /// How a hub is reached and where its files are kept.
 #[derive(Clone)]
@@ -30,6 +35,8 @@ pub struct Settings {
     pub answer_within: Duration,
     /// How long an answer that has begun may pause.
     pub pause_within: Duration,
+    /// How often something is tried.
+    pub tries: u32,
     /// The pause before the second try; each further one is twice as long.
     pub retry_after: Duration,
     /// What requests go through.
@@ -71,15 +78,16 @@ impl Settings {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
             let what = "it must begin with https:// or http://";
-            return Err(HubError::Setting { name: "HF_ENDPOINT", value: endpoint, what });
+            return Err(HubError::Setting { name: "HF_ENDPOINT", value: shown(&endpoint), what });
         }
         let seconds = |name| match text(name) {
             None => Ok(Duration::from_secs(PATIENCE)),
             Some(value) => match value.trim().parse::<u64>() {
                 Ok(0) => Ok(Duration::from_secs(PATIENCE)),
-                Ok(seconds) => Ok(Duration::from_secs(seconds)),
-                Err(_) => {
-                    Err(HubError::Setting { name, value, what: "it must be a whole number of seconds" })
+                Ok(seconds) if seconds <= MOST_PATIENCE => Ok(Duration::from_secs(seconds)),
+                _ => {
+                    let what = "it must be a whole number of seconds, 604800 (a week) at most";
+                    Err(HubError::Setting { name, value, what })
                 }
             },
         };
@@ -91,6 +99,7 @@ impl Settings {
             offline: is_true(text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE"))),
             answer_within: seconds("HF_HUB_ETAG_TIMEOUT")?,
             pause_within: seconds("HF_HUB_DOWNLOAD_TIMEOUT")?,
+            tries: TRIES,
             retry_after: Duration::from_millis(500),
             proxies: Proxies::from_variables(variable),
             certificates: ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
@@ -215,7 +224,12 @@ mod tests {
         let settings = from(&[home, ("HF_HUB_ETAG_TIMEOUT", "3"), ("HF_ENDPOINT", "http://h/")]).unwrap();
         assert_eq!((settings.answer_within.as_secs(), settings.pause_within.as_secs()), (3, 10));
         assert_eq!(settings.endpoint, "http://h");
-        for (name, value) in [("HF_HUB_DOWNLOAD_TIMEOUT", "soon"), ("HF_ENDPOINT", "huggingface.co")] {
+        for (name, value) in [
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "soon"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "18446744073709551615"),
+            ("HF_HUB_ETAG_TIMEOUT", "604801"),
+            ("HF_ENDPOINT", "huggingface.co"),
+        ] {
             let said = from(&[home, (name, value)]).unwrap_err().to_string();
             assert!(said.contains(name) && said.contains(value), "{said}");
         }

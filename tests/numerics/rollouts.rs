@@ -10,8 +10,9 @@ use super::support::{chat, episodes, model, sampling, task};
 
 const DRAWS: Draws = Draws { seed: 5, stream: "train", step: 4 };
 
-/// Batched products sum in another order; with logits of size 10 a logprob is off by at most a few 1e-6.
-const ROUNDING: f32 = 1e-5;
+/// Batched products sum in another order; with logits of size 10 a logprob is off by a few 1e-6, and by 1.4e-5 without vector
+/// instructions.
+const ROUNDING: f32 = 2e-5;
 
 fn same(left: &[f32], right: &[f32], tolerance: f32) {
     assert_eq!(left.len(), right.len());

@@ -122,7 +122,7 @@ fn other_architectures_are_refused_by_both_names() {
     }
     let message = refusal(&QWEN3.replace("Qwen3ForCausalLM", "Qwen3ForSequenceClassification"));
     assert!(message.contains("Qwen3ForSequenceClassification"), "{message}");
-    assert!(refusal(r#"{"hidden_size":4}"#).contains("(none)"));
+    assert!(refusal(r#"{"hidden_size":4}"#).contains("`model_type` is missing"));
     assert!(refusal("[]").contains("not a JSON object"));
 }
 

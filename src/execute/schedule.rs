@@ -132,7 +132,11 @@ impl<'a> Schedule<'a> {
         self.summary.interrupted =
             told > 0 || self.graph.nodes.iter().any(|node| node.status == Status::Paused);
         for node in &self.graph.nodes {
-            if node.task.stage == WorkStage::Run && node.status == Status::Waiting {
+            let label = &node.task.label;
+            // A run is not begun when a stage that it needs was stopped.
+            let begun = self.summary.paused.iter().any(|(paused, _)| paused == label);
+            let waits = node.status == Status::Waiting || (node.status == Status::Paused && !begun);
+            if node.task.stage == WorkStage::Run && waits {
                 let others = || self.graph.whose_trajectory(node);
                 match node.elsewhere.clone().or_else(others) {
                     Some(holder) => self.summary.held.push((node.task.label.clone(), holder)),

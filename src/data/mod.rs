@@ -1,5 +1,6 @@
 //! Data from outside: model directories, tokenizers, chat templates, name lists. Files in, plain values out.
 
+mod apply;
 mod architecture;
 mod chat;
 mod chat_files;
@@ -21,6 +22,7 @@ mod tensor_file;
 mod tokenizer;
 mod weight_files;
 
+pub use apply::{ApplyError, apply_delta};
 pub use architecture::{Architecture, Family, Parameter, RopeScaling};
 pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
 #[cfg(feature = "torch")]
@@ -28,9 +30,7 @@ pub use chat_files::Chat;
 pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
 pub use model_dir::ModelDir;
-pub use model_files::{
-    ApplyError, Edit, TensorDigests, apply_delta, companions, copy_model, each_tensor, tensors_digest,
-};
+pub use model_files::{Edit, TensorDigests, companions, copy_model, each_tensor, tensors_digest};
 pub use names::read_names;
 pub use task::{OpenTaskError, open_task};
 pub use tensor_file::{TensorEntry, TensorFile, width};

@@ -3,7 +3,7 @@
 //! The copy has the base's files, types and order, `format: pt`, and no tensor that transformers makes by itself (a tied
 //! head, rotary frequencies). Equal tensors give equal bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::store::{NewFolder, StoreError};
 
 /// Files that decide nothing, copied along from a folder of the user's own. Those of a hub's cache were never compared with
 /// anything, so they stay there.
-const ALONG: [&str; 6] =
+pub(super) const ALONG: [&str; 6] =
     ["added_tokens.json", "chat_template.json", "vocab.json", "merges.txt", "LICENSE", "NOTICE"];
 
 /// Digest of a set of tensors: of names, types, shapes and bytes, whatever files they lie in and in whatever order.
@@ -95,7 +95,7 @@ pub fn companions(dir: &ModelDir) -> Result<BTreeMap<String, String>, DataError>
     there.map(|name| Ok((name.to_owned(), digest_of(&dir.path.join(name))?))).collect()
 }
 
-fn digest_of(path: &Path) -> Result<String, DataError> {
+pub(super) fn digest_of(path: &Path) -> Result<String, DataError> {
     Ok(blake3::hash(&read(path)?).to_hex().to_string())
 }
 
@@ -167,90 +167,6 @@ pub fn copy_model<E: From<DataError> + From<StoreError>>(
     Ok((digests.finish(), names))
 }
 
-/// Makes what a delta says of a base: a complete copy of the base's directory. Returns the names of its files.
-///
-/// # Errors
-/// When the base is another one, either is damaged, the delta speaks of tensors that the base has not, or the copy cannot be
-/// written; nothing is visible then.
-pub fn apply_delta(delta: &super::Delta, dir: &ModelDir, out: &Path) -> Result<Vec<String>, ApplyError> {
-    let found = tensors_digest(dir)?;
-    if found != delta.head.base_digest {
-        return Err(ApplyError::OtherBase {
-            dir: dir.path.clone(),
-            found,
-            wanted: delta.head.base_digest.clone(),
-            base: delta.head.base.clone(),
-        });
-    }
-    let mut files = delta.head.files.clone();
-    for (name, wanted) in &delta.head.files {
-        let path = dir.path.join(name);
-        let known = NEEDED.iter().chain(&OPTIONAL).chain(&ALONG).any(|known| *known == name.as_str());
-        if known && path.is_file() && digest_of(&path)? == *wanted {
-            continue;
-        }
-        // No number depends on what only comes along.
-        if !ALONG.contains(&name.as_str()) {
-            return Err(ApplyError::OtherFile { path, base: delta.head.base.clone() });
-        }
-        files.remove(name);
-    }
-    let folder = NewFolder::begin(out)?;
-    let mut unused: BTreeSet<&str> = delta.names().collect();
-    let mut edit = |entry: &TensorEntry, mut bytes: Vec<u8>| -> Result<Vec<u8>, ApplyError> {
-        unused.remove(entry.name.as_str());
-        if let (Some(change), Some(width)) = (delta.change(entry)?, width(&entry.dtype)) {
-            change.apply(width, &mut bytes);
-        }
-        Ok(bytes)
-    };
-    let (made, names) = copy_model(dir, &folder, &files, None, &mut edit)?;
-    if made != delta.head.result_digest || !unused.is_empty() {
-        return Err(ApplyError::OtherResult { found: made, wanted: delta.head.result_digest.clone() });
-    }
-    folder.publish()?;
-    Ok(names)
-}
-
-/// Why a delta was not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The delta, or a file of the base.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The new folder.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The delta was made from other weights.
-    #[error("{} is not the base of this delta: its tensors have the digest {found}, the delta was made from {wanted}", dir.display())]
-    OtherBase {
-        /// The directory.
-        dir: std::path::PathBuf,
-        /// Its digest.
-        found: String,
-        /// The base's.
-        wanted: String,
-        /// What the base is called.
-        base: String,
-    },
-    /// A file beside the weights is not the base's.
-    #[error("{} is missing, or is not the one that the run's base had", path.display())]
-    OtherFile {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What the base is called.
-        base: String,
-    },
-    /// What came out is not what was exported.
-    #[error("the result has the digest {found}, the delta promises {wanted}: nothing was written")]
-    OtherResult {
-        /// Its digest.
-        found: String,
-        /// The promised one.
-        wanted: String,
-    },
-}
-
 fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
@@ -275,18 +191,17 @@ fn with_type(bytes: &[u8], path: &Path, dtype: &str) -> Result<Vec<u8>, DataErro
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::data::{Change, Delta, delta_bytes};
 
     /// A sharded directory with a tied head that transformers wrote.
-    fn sharded() -> ModelDir {
+    pub(in crate::data) fn sharded() -> ModelDir {
         ModelDir::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles/torch/tied_gqa4")).unwrap()
     }
 
     fn copied(dir: &ModelDir, to: &Path, dtype: Option<&str>) -> (String, Vec<String>) {
         let folder = NewFolder::begin(to).unwrap();
-        let mut edit = |_: &TensorEntry, bytes: Vec<u8>| Ok::<_, ApplyError>(bytes);
+        let mut edit = |_: &TensorEntry, bytes: Vec<u8>| Ok::<_, crate::data::ApplyError>(bytes);
         let made = copy_model(dir, &folder, &companions(dir).unwrap(), dtype, &mut edit).unwrap();
         folder.publish().unwrap();
         made
@@ -352,53 +267,5 @@ mod tests {
             serde_json::from_slice::<Value>(&config).unwrap(),
             json!({ "torch_dtype": "float32", "a": 1 })
         );
-    }
-
-    #[test]
-    fn a_delta_that_is_not_used_up_or_promises_other_bytes_writes_nothing() {
-        let (dir, room) = (sharded(), tempfile::tempdir().unwrap());
-        let file = TensorFile::open(&dir.weights[0]).unwrap();
-        let entry = file.entries()[0].clone();
-        let value = || Change::Entries { indices: vec![0], values: vec![7; width(&entry.dtype).unwrap()] };
-        let mut after = TensorDigests::default();
-        each_tensor(&dir, |tensor, mut bytes| {
-            if tensor.name == entry.name {
-                value().apply(width(&entry.dtype).unwrap(), &mut bytes);
-            }
-            after.add_entry(tensor, &bytes);
-            Ok::<_, DataError>(())
-        })
-        .unwrap();
-        let head = crate::data::DeltaHead {
-            base_digest: tensors_digest(&dir).unwrap(),
-            result_digest: after.finish(),
-            mask: "full".into(),
-            run: "1".into(),
-            base: "b".into(),
-            files: companions(&dir).unwrap(),
-        };
-        let out = room.path().join("out");
-        let apply = |head: &crate::data::DeltaHead, changes: Vec<(TensorEntry, Change)>| {
-            let path = room.path().join("d");
-            crate::store::write_file(&path, &delta_bytes(head, changes)).unwrap();
-            apply_delta(&Delta::open(&path).unwrap(), &dir, &out)
-        };
-        let stranger = TensorEntry { name: "model.stranger".into(), ..entry.clone() };
-        let error = apply(&head, vec![(entry.clone(), value()), (stranger, value())]).unwrap_err();
-        assert!(matches!(error, ApplyError::OtherResult { .. }), "{error}");
-        let other = crate::data::DeltaHead { result_digest: "0".into(), ..head.clone() };
-        assert!(matches!(
-            apply(&other, vec![(entry.clone(), value())]).unwrap_err(),
-            ApplyError::OtherResult { .. }
-        ));
-        assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 1, "the delta alone");
-        let files = |name: &str| [(name.to_owned(), "0".to_owned())].into();
-        for name in ["config.json", "generation_config.json", "../config.json"] {
-            let other = crate::data::DeltaHead { files: files(name), ..head.clone() };
-            let error = apply(&other, vec![(entry.clone(), value())]).unwrap_err();
-            assert!(matches!(error, ApplyError::OtherFile { .. }), "{error}");
-        }
-        apply(&head, vec![(entry.clone(), value())]).unwrap();
-        assert_eq!(tensors_digest(&ModelDir::open(&out).unwrap()).unwrap(), head.result_digest);
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::LookArgs;
 use super::logprobs::DtypeArg;
-use super::output::{must_be_free, placed};
+use super::output::{must_be_free, placed, taken};
 use crate::exit::{Code, Failure};
 use crate::plan::{Plan, RunSpec};
 use crate::store::fs::publish_file;
@@ -100,7 +100,7 @@ fn delta(run: &RunSpec, store: &Store, path: &Path) -> Result<Exported, Failure>
         export_delta(run, store, &note).map_err(|error| explained(error, run, store))?;
     // Another may have written it in the meantime: the first one stays.
     if !publish_file(path, &bytes).map_err(|error| placed(error.into(), path))? {
-        must_be_free(path)?;
+        return Err(taken(path));
     }
     exported.files = vec![format!("{} ({})", path.display(), human_bytes(bytes.len() as u64))];
     Ok(exported)
@@ -110,13 +110,16 @@ fn delta(run: &RunSpec, store: &Store, path: &Path) -> Result<Exported, Failure>
 fn explained(error: RunError, run: &RunSpec, store: &Store) -> Failure {
     let unfinished = matches!(error, RunError::NotFinished { .. } | RunError::NoArtifact { .. });
     let failure = Failure::from(error);
+    if !unfinished {
+        return failure;
+    }
     let finished = |id: &&String| matches!(store.run_state(id), Ok(RunState::Done));
     let records = store.records().unwrap_or_default();
     let alike = records
         .iter()
         .filter(|(id, record)| record["label"] == run.label.as_str() && **id != run.id.as_str());
     let others: Vec<&str> = alike.map(|(id, _)| id).filter(finished).filter_map(|id| id.get(..12)).collect();
-    if !unfinished || others.is_empty() {
+    if others.is_empty() {
         return failure;
     }
     let hint = format!(

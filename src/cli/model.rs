@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::logprobs::DtypeArg;
 use super::output::{must_be_free, must_have_room, placed};
-use crate::data::{Architecture, ModelDir, Parameter, each_tensor, tensors_digest};
+use crate::data::{Architecture, ModelDir, Parameter, TensorDigests, each_tensor};
 use crate::exit::{Code, Failure};
 use crate::store::human_bytes;
 use crate::task::{
@@ -125,17 +125,18 @@ fn texts() -> TaskSpec {
 fn show(args: &ShowArgs) -> Result<String, Failure> {
     let dir = ModelDir::open(&args.dir)?;
     crate::data::places(&dir)?;
-    let mut types: BTreeMap<String, usize> = BTreeMap::new();
-    let mut bytes = 0;
+    let (mut types, mut bytes) = (BTreeMap::<String, usize>::new(), 0);
+    let mut digests = TensorDigests::default();
     each_tensor(&dir, |entry, data| {
         *types.entry(entry.dtype.clone()).or_default() += 1;
         bytes += data.len() as u64;
+        digests.add_entry(entry, &data);
         Ok::<_, Failure>(())
     })?;
+    let digest = digests.finish();
     let shape = &dir.architecture;
     let parameters = shape.parameters();
     let elements: usize = parameters.iter().map(Parameter::elements).sum();
-    let digest = tensors_digest(&dir)?;
     let chat = dir.chat();
     let tokens = chat.as_ref().ok().map(|chat| chat.tokenizer.vocab_size());
     let files: Vec<Value> = dir.weights.iter().map(|path| json!(name(path))).collect();

@@ -12,11 +12,13 @@ const ELSEWHERE: &str =
 
 /// Refuses a place that is taken.
 pub fn must_be_free(path: &Path) -> Result<(), Failure> {
-    if path.symlink_metadata().is_ok() {
-        let hint = "remove it, or name another by --out";
-        return Err(Failure::new(Code::Environment, format!("{} exists", path.display()), Some(hint.into())));
-    }
-    Ok(())
+    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { Ok(()) }
+}
+
+/// That something is there already.
+pub fn taken(path: &Path) -> Failure {
+    let hint = "remove it, or name another by --out";
+    Failure::new(Code::Environment, format!("{} exists", path.display()), Some(hint.into()))
 }
 
 /// Refuses a place that is too small for so many bytes, before they are made.

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sparsity::TensorSize;
+
 /// A family of decoders: which switches its shape has, and what its files call themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -169,6 +171,12 @@ impl Architecture {
             config.extend(rest);
         }
         config
+    }
+
+    /// [`Architecture::parameters`] as masks speak of them.
+    pub fn sizes(&self) -> Vec<TensorSize> {
+        let size = |parameter: Parameter| TensorSize { name: parameter.name, shape: parameter.shape };
+        self.parameters().into_iter().map(size).collect()
     }
 
     /// All unique parameters in study order; a tied head is the embedding and is not listed.

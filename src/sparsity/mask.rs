@@ -5,13 +5,20 @@
 
 use super::SparsityError;
 
-/// Name and element count of a tensor that a mask speaks of.
+/// Name and shape of a tensor that a mask speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSize {
     /// Parameter name, for example `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
+    /// Shape, `[out, in]` for matrices.
+    pub shape: Vec<usize>,
+}
+
+impl TensorSize {
     /// Number of elements.
-    pub elements: usize,
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 /// The trained entries of a model.
@@ -57,12 +64,12 @@ impl Mask {
                 return Err(SparsityError::Unsorted { tensor: tensor.name.clone(), index: pair[1] });
             }
             if let Some(&last) = list.last()
-                && last as usize >= tensor.elements
+                && last as usize >= tensor.elements()
             {
                 return Err(SparsityError::OutOfRange {
                     tensor: tensor.name.clone(),
                     index: last,
-                    elements: tensor.elements,
+                    elements: tensor.elements(),
                 });
             }
         }
@@ -86,7 +93,7 @@ impl Mask {
 
     /// All entries.
     pub fn total(&self) -> usize {
-        self.tensors.iter().map(|tensor| tensor.elements).sum()
+        self.tensors.iter().map(TensorSize::elements).sum()
     }
 
     /// Trained share, `active / total`.
@@ -129,7 +136,10 @@ mod tests {
     use super::*;
 
     fn tensors() -> Vec<TensorSize> {
-        vec![TensorSize { name: "a".into(), elements: 6 }, TensorSize { name: "b".into(), elements: 4 }]
+        vec![
+            TensorSize { name: "a".into(), shape: vec![2, 3] },
+            TensorSize { name: "b".into(), shape: vec![4] },
+        ]
     }
 
     #[test]
@@ -158,7 +168,7 @@ mod tests {
             assert!(matches!(Mask::new(tensors(), vec![bad, vec![]]), Err(SparsityError::Unsorted { .. })));
         }
         assert!(matches!(Mask::new(tensors(), vec![vec![]]), Err(SparsityError::TensorCount { .. })));
-        let other = vec![TensorSize { name: "a".into(), elements: 6 }];
+        let other = vec![TensorSize { name: "a".into(), shape: vec![6] }];
         let (a, b) =
             (Mask::new(tensors(), vec![vec![], vec![]]).unwrap(), Mask::new(other, vec![vec![]]).unwrap());
         assert!(matches!(a.overlap(&b), Err(SparsityError::DifferentModels)));

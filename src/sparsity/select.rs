@@ -45,9 +45,9 @@ pub fn random(tensors: &[TensorSize], sparsity: f64, seed: u64, rng: MaskRng) ->
     }
     let mut indices = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let elements = u32::try_from(tensor.elements)
+        let elements = u32::try_from(tensor.elements())
             .map_err(|_| SparsityError::TooLarge { tensor: tensor.name.clone() })?;
-        let kept = kept_count(tensor.elements, sparsity, Rounding::Floor)?;
+        let kept = kept_count(tensor.elements(), sparsity, Rounding::Floor)?;
         let mut counter = Counter::new(seed, &format!("mask/{}", tensor.name), &[]);
         indices.push(sample(elements, kept as u32, &mut counter));
     }
@@ -91,10 +91,10 @@ pub fn top_k(
         return Err(SparsityError::TensorCount { expected: tensors.len(), got: scores.len() });
     }
     for (tensor, values) in tensors.iter().zip(scores) {
-        if tensor.elements != values.len() {
+        if tensor.elements() != values.len() {
             return Err(SparsityError::ScoreCount {
                 tensor: tensor.name.clone(),
-                expected: tensor.elements,
+                expected: tensor.elements(),
                 got: values.len(),
             });
         }
@@ -102,7 +102,7 @@ pub fn top_k(
             return Err(SparsityError::NonFiniteScore { tensor: tensor.name.clone(), index });
         }
     }
-    let total = tensors.iter().map(|tensor| tensor.elements).sum();
+    let total = tensors.iter().map(TensorSize::elements).sum();
     let kept = kept_count(total, sparsity, rounding)?;
     if kept == 0 {
         return Err(SparsityError::NothingKept { sparsity });
@@ -142,7 +142,7 @@ mod tests {
         sizes
             .iter()
             .enumerate()
-            .map(|(i, &elements)| TensorSize { name: format!("t{i}"), elements })
+            .map(|(i, &elements)| TensorSize { name: format!("t{i}"), shape: vec![elements] })
             .collect()
     }
 

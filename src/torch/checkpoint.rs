@@ -141,7 +141,7 @@ mod tests {
         let inside = i64::from(mask.indices()[1][0]);
         let _ = flat.get(inside).fill_(3.0);
         assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);
-        let free = (0..mask.tensors()[1].elements as u32)
+        let free = (0..mask.tensors()[1].elements() as u32)
             .find(|i| mask.indices()[1].binary_search(i).is_err())
             .unwrap();
         let value = f64::try_from(flat.get(i64::from(free))).unwrap() as f32;

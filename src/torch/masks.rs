@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tch::{Device, Kind};
 
+use crate::data::ModelDir;
 use crate::data::safetensors::{RawTensor, parse, to_bytes};
-use crate::data::{ModelDir, Parameter};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
 use crate::store::{Stage, Store};
@@ -43,8 +43,7 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
 /// As [`mask`].
 pub fn mask_in_memory(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Option<Mask>, RunError> {
     let Some(id) = &run.stages.mask else { return Ok(None) };
-    let size = |parameter: Parameter| TensorSize { elements: parameter.elements(), name: parameter.name };
-    let sizes: Vec<TensorSize> = dir.architecture.parameters().into_iter().map(size).collect();
+    let sizes = dir.architecture.sizes();
     if let Some(mask) = stored(id, store, &sizes)? {
         return Ok(Some(mask));
     }

@@ -166,7 +166,8 @@ mod tests {
     }
 
     fn mask(indices: &[u32], elements: usize) -> Mask {
-        Mask::new(vec![TensorSize { name: "w".into(), elements }], vec![indices.to_vec()]).unwrap()
+        Mask::new(vec![TensorSize { name: "w".into(), shape: vec![elements] }], vec![indices.to_vec()])
+            .unwrap()
     }
 
     fn entry(dtype: &str, elements: usize) -> TensorEntry {

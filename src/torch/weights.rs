@@ -66,12 +66,9 @@ impl Weights {
         Ok(Self { architecture: architecture.clone(), parameters, tensors })
     }
 
-    /// Names and element counts, as masks need them.
+    /// Names and shapes, as masks need them.
     pub fn sizes(&self) -> Vec<TensorSize> {
-        self.parameters
-            .iter()
-            .map(|parameter| TensorSize { name: parameter.name.clone(), elements: parameter.elements() })
-            .collect()
+        self.architecture.sizes()
     }
 
     /// All tensors as little-endian bytes, in study order.

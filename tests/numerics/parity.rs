@@ -74,7 +74,7 @@ fn gradient_entry(tensor: i64, index: i64, step: i64) -> f32 {
 fn adamw(kind: Kind) -> (tickets::torch::Model, BTreeMap<String, Tensor>) {
     let model = model("tied_gqa1", kind);
     let sizes = model.weights.sizes();
-    let every_third = sizes.iter().map(|size| (1..size.elements as u32).step_by(3).collect()).collect();
+    let every_third = sizes.iter().map(|size| (1..size.elements() as u32).step_by(3).collect()).collect();
     let mask = Mask::new(sizes, every_third).unwrap();
     let spec = OptimizerSpec {
         lr: 3e-3,

@@ -24,8 +24,8 @@ impl TensorSize {
 /// The trained entries of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    tensors: Vec<TensorSize>,
-    indices: Vec<Vec<u32>>,
+    pub(super) tensors: Vec<TensorSize>,
+    pub(super) indices: Vec<Vec<u32>>,
 }
 
 /// How two masks overlap.

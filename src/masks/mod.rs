@@ -6,13 +6,19 @@
 mod bools;
 mod error;
 mod indices;
+mod make;
+mod numbers;
 mod order;
 mod read;
 #[cfg(test)]
 mod read_tests;
+mod scores;
 mod shapes;
 mod write;
 
 pub use error::{IndexFault, MasksError};
+pub use make::{Made, make, name};
+pub use numbers::Numbers;
 pub use read::{Form, MaskFile, parse, read};
+pub use scores::Streamed;
 pub use write::to_bytes;

@@ -54,7 +54,11 @@ pub fn choose<S: Scores + ?Sized>(
         Control::None => mask,
         Control::Complement => {
             let mut others = mask.complement();
-            others.retain(&may);
+            for (i, indices) in others.indices.iter_mut().enumerate() {
+                if !may.contains(&i) {
+                    *indices = Vec::new();
+                }
+            }
             others
         }
         Control::Permuted { seed } => permuted(&mask, *seed)?,
@@ -67,7 +71,6 @@ pub fn choose<S: Scores + ?Sized>(
 
 /// Why nothing is left, as the end of a sentence.
 fn why(spec: &Sparse) -> String {
-    let MaskSpec::Sparse(_) = MaskSpec::Sparse(spec.clone()) else { return String::new() };
     let choice = match &spec.criterion {
         Criterion::Random { choice, .. } | Criterion::Scored { choice, .. } => choice,
         Criterion::Layers { .. } => return "these layers have no such modules".into(),

@@ -9,7 +9,6 @@ pub mod numpy;
 mod part;
 mod pools;
 mod rank;
-mod sets;
 mod spec;
 
 pub use choose::{choose, random, top_k};

@@ -15,4 +15,5 @@ mod write;
 
 pub use error::{IndexFault, MasksError};
 pub use read::{Form, MaskFile, parse, read};
+pub use shapes::to_text as shapes_text;
 pub use write::to_bytes;

@@ -67,8 +67,11 @@ pub enum SparsityError {
         index: usize,
     },
     /// Masks of different models have no overlap.
-    #[error("compare two masks: they belong to models with different tensors")]
-    DifferentModels,
+    #[error("compare two masks: they belong to different models: {difference}")]
+    DifferentModels {
+        /// The first difference.
+        difference: String,
+    },
     /// Planned, not built.
     #[error("draw a mask with `mask.rng = \"numpy\"`: this generator is not built yet; use \"chacha\"")]
     NumpyNotBuilt,

@@ -4,10 +4,12 @@ mod error;
 mod mask;
 mod part;
 mod select;
+mod sets;
 mod spec;
 
 pub use error::SparsityError;
 pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
 pub use part::{ModuleKind, layer_of};
 pub use select::{kept_count, random, top_k};
+pub use sets::same_model;
 pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};

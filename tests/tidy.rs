@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Masks as files. Built without tensors, so that they can be looked at anywhere.
     ("masks", &["store", "data", "sparsity"]),
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.
-    ("estimate", &["manifest", "data", "task", "grpo", "sparsity"]),
+    ("estimate", &["manifest", "data", "masks", "task", "grpo", "sparsity"]),
     // Order, resume, isolation; it knows no tensor.
     ("execute", &["plan", "manifest", "store", "provenance"]),
     // Every tensor, and the trainer that the executor runs.

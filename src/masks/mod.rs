@@ -21,4 +21,5 @@ pub use make::{Made, make, name};
 pub use numbers::Numbers;
 pub use read::{Form, MaskFile, parse, read};
 pub use scores::Streamed;
+pub use shapes::to_text as shapes_text;
 pub use write::to_bytes;

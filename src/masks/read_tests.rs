@@ -215,7 +215,7 @@ fn a_wrong_index_is_named_with_its_place() {
     let name = "model.embed_tokens.weight";
     for (list, position, what, advice) in [
         (vec![0, 6], 1, "index 6 is out of range: the parameter has 6 entries", "of another model"),
-        (vec![0, 1, -2147483648], 2, "index -2147483648 is negative", "does not fit int32"),
+        (vec![0, 1, -2_147_483_648], 2, "index -2147483648 is negative", "does not fit int32"),
         (vec![0, 4, 4], 2, "index 4 is there twice", "unique"),
         (vec![5, 3], 1, "index 3 comes after 5", "ascending"),
     ] {

@@ -75,8 +75,11 @@ pub enum SparsityError {
         index: usize,
     },
     /// Masks of different models have no overlap.
-    #[error("compare two masks: they belong to models with different tensors")]
-    DifferentModels,
+    #[error("compare two masks: they belong to different models: {difference}")]
+    DifferentModels {
+        /// The first difference.
+        difference: String,
+    },
     /// There are not so many entries.
     #[error("draw {kept} distinct entries: the tensor has {elements} elements")]
     TooManyKept {

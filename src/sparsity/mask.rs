@@ -3,7 +3,7 @@
 //! Invariant: tensors stand in the model's order (study order, see `data::Architecture::parameters`), indices are
 //! strictly ascending and below the tensor's element count. Flat index = row-major in the `[out, in]` layout.
 
-use super::SparsityError;
+use super::{SparsityError, same_model};
 
 /// Name and shape of a tensor that a mask speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,16 +110,15 @@ impl Mask {
     /// # Errors
     /// When the masks are of different models.
     pub fn overlap(&self, other: &Self) -> Result<Overlap, SparsityError> {
-        if self.tensors != other.tensors {
-            return Err(SparsityError::DifferentModels);
-        }
+        same_model(&self.tensors, &other.tensors)?;
         let intersection = self.indices.iter().zip(&other.indices).map(|(a, b)| common(a, b)).sum::<u64>();
         let union = (self.active() + other.active()) as u64 - intersection;
         Ok(Overlap { intersection, union })
     }
 }
 
-fn common(a: &[u32], b: &[u32]) -> u64 {
+/// How many numbers two ascending lists have in common.
+pub(super) fn common(a: &[u32], b: &[u32]) -> u64 {
     let (mut i, mut j, mut count) = (0, 0, 0);
     while i < a.len() && j < b.len() {
         match a[i].cmp(&b[j]) {
@@ -177,7 +176,7 @@ mod tests {
         let other = vec![TensorSize { name: "a".into(), shape: vec![6] }];
         let (a, b) =
             (Mask::new(tensors(), vec![vec![], vec![]]).unwrap(), Mask::new(other, vec![vec![]]).unwrap());
-        assert!(matches!(a.overlap(&b), Err(SparsityError::DifferentModels)));
+        assert!(matches!(a.overlap(&b), Err(SparsityError::DifferentModels { .. })));
     }
 
     #[test]

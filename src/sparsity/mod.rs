@@ -9,6 +9,7 @@ pub mod numpy;
 mod part;
 mod pools;
 mod rank;
+mod sets;
 mod spec;
 
 pub use choose::{choose, random, top_k};
@@ -17,6 +18,7 @@ pub use error::SparsityError;
 pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
 pub use part::{ModuleKind, layer_of};
 pub use rank::{Scores, TIES, TIES_LOW};
+pub use sets::same_model;
 pub use spec::{
     Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec, Modules, Rounding,
     Scope, Score, Side, Sparse, Unit,

@@ -9,7 +9,7 @@
 use tch::{Kind, Tensor};
 
 use crate::grpo::{Decay, OptimizerSpec};
-use crate::sparsity::Mask;
+use crate::sparsity::{Mask, same_model};
 
 use super::{TorchError, Weights};
 
@@ -56,8 +56,8 @@ impl SparseAdamW {
     /// # Errors
     /// When memory runs out or the mask belongs to another model.
     pub fn new(weights: &Weights, mask: Option<&Mask>, spec: &OptimizerSpec) -> Result<Self, TorchError> {
-        if mask.is_some_and(|mask| mask.tensors() != weights.sizes()) {
-            return Err(crate::sparsity::SparsityError::DifferentModels.into());
+        if let Some(mask) = mask {
+            same_model(mask.tensors(), &weights.sizes())?;
         }
         let _guard = tch::no_grad_guard();
         let mut active = Vec::with_capacity(weights.tensors.len());

@@ -69,7 +69,12 @@ pub enum SparsityError {
     /// Masks of different models have no overlap.
     #[error("compare two masks: they belong to models with different tensors")]
     DifferentModels,
-    /// Planned, not built.
-    #[error("draw a mask with `mask.rng = \"numpy\"`: this generator is not built yet; use \"chacha\"")]
-    NumpyNotBuilt,
+    /// There are not so many entries.
+    #[error("draw {kept} distinct entries: the tensor has {elements} elements")]
+    TooManyKept {
+        /// Entries asked for.
+        kept: u64,
+        /// Elements of the tensor.
+        elements: u64,
+    },
 }

@@ -2,6 +2,7 @@
 
 mod error;
 mod mask;
+pub mod numpy;
 mod part;
 mod select;
 mod spec;

@@ -2,6 +2,7 @@
 
 use crate::counter::Counter;
 
+use super::numpy::Generator;
 use super::{Mask, MaskRng, Rounding, SparsityError, TensorSize};
 
 /// How many of `elements` entries a mask of this sparsity keeps.
@@ -35,19 +36,24 @@ pub fn kept_count(elements: usize, sparsity: f64, rounding: Rounding) -> Result<
 /// A uniform draw without replacement of `floor(elements * kept)` entries from every tensor.
 ///
 /// `rng = "chacha"`: one stream per tensor **name**, so that a tensor's draw does not depend on the others. Source
-/// of the draw: Floyd's sampling algorithm (Bentley and Floyd, CACM 1987).
+/// of the draw: Floyd's sampling algorithm (Bentley and Floyd, CACM 1987). `rng = "numpy"`: one generator for all tensors
+/// in their order, as the study drew its masks.
 ///
 /// # Errors
-/// When `rng` is not built yet, a tensor is too large for 32-bit indices, or nothing at all is kept.
+/// When a tensor is too large for 32-bit indices, or nothing at all is kept.
 pub fn random(tensors: &[TensorSize], sparsity: f64, seed: u64, rng: MaskRng) -> Result<Mask, SparsityError> {
-    if rng != MaskRng::Chacha {
-        return Err(SparsityError::NumpyNotBuilt);
-    }
+    let mut numpy = (rng == MaskRng::Numpy).then(|| Generator::new(seed));
     let mut indices = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let elements = u32::try_from(tensor.elements())
             .map_err(|_| SparsityError::TooLarge { tensor: tensor.name.clone() })?;
         let kept = kept_count(tensor.elements(), sparsity, Rounding::Floor)?;
+        if let Some(generator) = &mut numpy {
+            let mut drawn = generator.choice(elements, kept as u32)?;
+            drawn.sort_unstable();
+            indices.push(drawn);
+            continue;
+        }
         let mut counter = Counter::new(seed, &format!("mask/{}", tensor.name), &[]);
         indices.push(sample(elements, kept as u32, &mut counter));
     }

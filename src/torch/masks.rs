@@ -68,8 +68,8 @@ fn made(
         MaskSpec::Layers { .. } => return Err(RunError::NotBuilt { what: "`mask.type` = \"layers\"" }),
         MaskSpec::Random { sparsity, seed, rng } => (
             random(sizes, *sparsity, *seed, *rng).map_err(TorchError::from)?,
-            json!({ "type": "random", "sparsity": sparsity, "seed": seed, "rng": "chacha", "scope": "per_tensor",
-                    "rounding": "floor" }),
+            json!({ "type": "random", "sparsity": sparsity, "seed": seed,
+                    "rng": format!("{rng:?}").to_lowercase(), "scope": "per_tensor", "rounding": "floor" }),
         ),
         MaskSpec::Fisher { sparsity, rounding, .. } => {
             let id = run

@@ -260,8 +260,14 @@ mod tests {
         // SeedSequence(seed).generate_state(4, uint64).
         for (seed, words) in [
             (0, [0xdb2c_d7e7_b0f4_78be, 0xabf4_641a_2c71_ba49, 0x20c6_ed6d_9d7b_8d41, 0x2c40_99de_223c_39d4]),
-            (42, [0x9f1e_2e6d_cd54_0ab7, 0xd578_73dc_79fb_94b6, 0x7d28_2a1b_64d4_20b7, 0x3365_7971_4692_d5ff]),
-            (2001, [0xefbf_a666_f3ef_3e7b, 0x5610_b4c4_4c08_08f1, 0x17d0_3549_17ac_51c8, 0xbf55_fdb1_5c3b_d582]),
+            (
+                42,
+                [0x9f1e_2e6d_cd54_0ab7, 0xd578_73dc_79fb_94b6, 0x7d28_2a1b_64d4_20b7, 0x3365_7971_4692_d5ff],
+            ),
+            (
+                2001,
+                [0xefbf_a666_f3ef_3e7b, 0x5610_b4c4_4c08_08f1, 0x17d0_3549_17ac_51c8, 0xbf55_fdb1_5c3b_d582],
+            ),
         ] {
             assert_eq!(seed_words(seed), words, "{seed}");
         }

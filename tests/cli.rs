@@ -299,8 +299,6 @@ fn a_task_can_be_looked_at() {
 fn what_is_not_built_yet_plans_and_is_refused_by_name_before_anything_is_begun() {
     let commit = "revision = '0123456789012345678901234567890123456789'";
     for (changes, name) in [
-        ("grid = [{ mask.type = 'random', mask.rng = 'numpy' }]", "`mask.rng` = \"numpy\""),
-        ("grid = [{ mask.type = 'layers' }]", "`mask.type` = \"layers\""),
         ("task.episodes = 'python'", "`task.episodes` = \"python\""),
         ("eval.other.seed = 5", "[eval.other]"),
         (&format!("task = {{ dataset = 'owner/names', {commit} }}"), "`task.dataset`"),

@@ -16,4 +16,4 @@ mod write;
 pub use error::{IndexFault, MasksError};
 pub use read::{Form, MaskFile, parse, read};
 pub use shapes::to_text as shapes_text;
-pub use write::to_bytes;
+pub use write::{booleans_bytes, to_bytes, write, write_booleans};

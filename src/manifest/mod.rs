@@ -30,6 +30,7 @@ mod selector;
 mod source;
 mod spec;
 mod valid;
+mod valid_mask;
 mod valid_task;
 mod value;
 mod variant;

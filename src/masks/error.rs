@@ -21,6 +21,22 @@ pub enum MasksError {
     /// The mask is impossible.
     #[error(transparent)]
     Sparsity(#[from] SparsityError),
+    /// Scores that are not those of the model's parameters.
+    #[error("read the scores {}, tensor {tensor}: {what}", path.display())]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file that is not what it was.
+    #[error("{} changed after the plan was made", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Not a safetensors file, or cut short.
     #[error("read the mask {}: it is no whole safetensors file: {what}", path.display())]
     NoSafetensors {
@@ -178,6 +194,8 @@ impl MasksError {
             Self::Data(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
             Self::Sparsity(_) => return None,
+            Self::Scores { .. } => "scores are one float per entry of every parameter, called as in the model",
+            Self::Changed { .. } => "run the command again: its new contents make a new mask",
             Self::NoSafetensors { .. } => {
                 "copy or write it again; PyTorch writes such files with safetensors.torch.save_file"
             }

@@ -1,15 +1,25 @@
 //! Masks: which entries of which tensors are trained, how they are chosen, how two choices overlap. Pure.
 
+mod choose;
+mod counts;
+mod draw;
 mod error;
 mod mask;
+pub mod numpy;
 mod part;
-mod select;
+mod pools;
+mod rank;
 mod sets;
 mod spec;
 
+pub use choose::{choose, random, top_k};
+pub use counts::{kept_count, planned_counts};
 pub use error::SparsityError;
 pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
 pub use part::{ModuleKind, layer_of};
-pub use select::{kept_count, random, top_k};
+pub use rank::{Scores, TIES, TIES_LOW};
 pub use sets::same_model;
-pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
+pub use spec::{
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec, Modules, Rounding,
+    Scope, Score, Side, Sparse, Unit,
+};

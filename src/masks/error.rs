@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::data::DataError;
 use crate::exit::{Code, Failure};
 use crate::sparsity::SparsityError;
+use crate::store::StoreError;
 
 /// A mask that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum MasksError {
     /// The file cannot be read at all.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The new file cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The mask is impossible.
     #[error(transparent)]
     Sparsity(#[from] SparsityError),
@@ -188,6 +192,7 @@ impl MasksError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Data(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
             Self::Sparsity(_) => return None,
             Self::Scores { .. } => "scores are one float per entry of every parameter, called as in the model",
             Self::Changed { .. } => "run the command again: its new contents make a new mask",
@@ -237,6 +242,7 @@ impl MasksError {
 impl From<MasksError> for Failure {
     fn from(error: MasksError) -> Self {
         let hint = error.hint();
-        Self::new(Code::Environment, error, hint)
+        let code = if matches!(error, MasksError::Store(_)) { Code::Store } else { Code::Environment };
+        Self::new(code, error, hint)
     }
 }

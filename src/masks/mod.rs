@@ -22,4 +22,4 @@ pub use numbers::Numbers;
 pub use read::{Form, MaskFile, parse, read};
 pub use scores::Streamed;
 pub use shapes::to_text as shapes_text;
-pub use write::to_bytes;
+pub use write::{booleans_bytes, to_bytes, write, write_booleans};

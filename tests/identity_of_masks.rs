@@ -127,7 +127,10 @@ fn what_cannot_be_is_refused_where_it_stands() {
         ("type = \"moved\"\nsparsity = 0.5\nrun = \"12ab\"", "is no id of a run"),
         ("type = \"file\"", "`mask.file` is missing"),
         ("type = \"union\"\nfile = \"there.is.none\"", "`mask.file` cannot be used"),
-        (&format!("{random}group = 4\nscope = \"global\""), "`mask.group` does not apply to `mask.scope` = \"global\""),
+        (
+            &format!("{random}group = 4\nscope = \"global\""),
+            "`mask.group` does not apply to `mask.scope` = \"global\"",
+        ),
         (&format!("{random}scope = \"per_group\"\ngroup = 3"), "keeps no whole number of `mask.group` = 3"),
         (&format!("{random}scope = \"per_group\"\nunit = \"row\""), "chooses entries, no rows"),
         (&format!("{random}rng = \"numpy\"\nunit = \"row\""), "draws single entries"),

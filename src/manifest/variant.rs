@@ -39,8 +39,15 @@ pub struct Condition {
 }
 
 /// The keys that choose between variants.
-pub const CHOOSERS: [&str; 7] =
-    ["mask.type", "mask.scope", "mask.control", "grpo.ratio", "optimizer.schedule", "task.type", "task.episodes"];
+pub const CHOOSERS: [&str; 7] = [
+    "mask.type",
+    "mask.scope",
+    "mask.control",
+    "grpo.ratio",
+    "optimizer.schedule",
+    "task.type",
+    "task.episodes",
+];
 
 /// Mask types whose entries a score decides.
 const SCORED: &[&str] = &["fisher", "gradient", "snip", "magnitude", "moved"];
@@ -51,7 +58,16 @@ const OF_MODULES: &[&str] =
     &["random", "fisher", "gradient", "snip", "magnitude", "moved", "layers", "modules"];
 /// All mask types but the full one.
 const SPARSE: &[&str] = &[
-    "random", "fisher", "gradient", "snip", "magnitude", "moved", "layers", "modules", "file", "union",
+    "random",
+    "fisher",
+    "gradient",
+    "snip",
+    "magnitude",
+    "moved",
+    "layers",
+    "modules",
+    "file",
+    "union",
     "intersection",
 ];
 
@@ -95,6 +111,11 @@ pub fn condition(path: &str) -> Option<Condition> {
         _ if path.starts_with("model.pretrain.") => when("model", &["pretrain"]),
         _ => None,
     }
+}
+
+/// Whether masks of this type have a key: of `[mask]`, as far as its condition is the type, or of `[fisher]`.
+pub fn applies_to_mask(path: &str, mask_type: &str) -> bool {
+    condition(path).is_none_or(|need| need.chooser != "mask.type" || need.choices.contains(&mask_type))
 }
 
 impl Selection {

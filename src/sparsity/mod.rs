@@ -1,6 +1,8 @@
 //! Masks: which entries of which tensors are trained, how they are chosen, how two choices overlap. Pure.
 
 mod choose;
+#[cfg(test)]
+mod choose_tests;
 mod counts;
 mod draw;
 mod error;
@@ -20,6 +22,6 @@ pub use part::{ModuleKind, layer_of};
 pub use rank::{Scores, TIES, TIES_LOW};
 pub use sets::same_model;
 pub use spec::{
-    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec, Modules, Rounding,
-    Scope, Score, Side, Sparse, Unit,
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec,
+    Modules, Rounding, Scope, Score, Side, Sparse, Unit,
 };

@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use super::canon::Canon;
 use super::put::{
-    advantage_word, normaliser_word, put_evals, put_fisher, put_kl, put_loop, put_mask, put_model,
-    put_optimizer, put_ratio, put_sampling, put_scores, put_task, put_type,
+    advantage_word, normaliser_word, put_evals, put_kl, put_loop, put_model, put_optimizer, put_ratio,
+    put_sampling, put_scores, put_task, put_type,
 };
+use super::put_mask::{put_fisher, put_mask};
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
 use crate::manifest::{Dtype, ExecSpec, ModelSource, ModelSpec, RunConfig};

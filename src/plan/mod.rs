@@ -12,6 +12,7 @@ mod label;
 mod lock;
 mod outside;
 mod put;
+mod put_mask;
 mod run_spec;
 mod select;
 mod testable;

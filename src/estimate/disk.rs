@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::data::safetensors::header_bytes;
 use crate::data::Architecture;
+use crate::data::safetensors::header_bytes;
 use crate::manifest::{EvalSpec, ModelSource, RunConfig};
 use crate::masks;
 use crate::sparsity::MaskSpec;

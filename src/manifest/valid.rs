@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::files;
 use super::raw::{
-    Course, Denominator, MaskType, Ratio, Raw, RawEval, RawGrpo, RawOptimizer, RawPretrain, RawRetries, RawSampling,
-    TaskType,
+    Course, Denominator, MaskType, Ratio, Raw, RawEval, RawGrpo, RawOptimizer, RawPretrain, RawRetries,
+    RawSampling, TaskType,
 };
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
 use super::valid_mask::{keeps_something, mask};

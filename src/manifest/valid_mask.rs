@@ -4,20 +4,15 @@ use super::raw::{MaskType, Pools, RawFisher, RawMask, Turn};
 use super::spec::PretrainSpec;
 use super::valid::Rules;
 use crate::sparsity::{
-    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, MaskRng, MaskSource, MaskSpec, Modules, Rounding, Scope,
-    Score, Sparse, Unit, kept_count,
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, MaskRng, MaskSource, MaskSpec, Modules,
+    Rounding, Scope, Score, Sparse, Unit, kept_count,
 };
 
 /// The digits of an id.
 const ID_DIGITS: usize = 64;
 
 /// The mask of a configuration.
-pub(super) fn mask(
-    raw: &RawMask,
-    fisher: &RawFisher,
-    group_size: u32,
-    rules: &mut Rules<'_>,
-) -> MaskSpec {
+pub(super) fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_>) -> MaskSpec {
     let scored = |by: Score, rules: &mut Rules<'_>| Criterion::Scored {
         by,
         keep: raw.keep,
@@ -63,7 +58,12 @@ pub(super) fn mask(
     };
     let text = || "`mask.type` = \"modules\" needs `mask.modules`: all of them is a full run".to_owned();
     let some = raw.r#type != MaskType::Modules || modules != Modules::ALL;
-    rules.unless(some, &["mask.modules", "mask.type"], text, "such as modules = \"attention\", or \"-embeddings\"");
+    rules.unless(
+        some,
+        &["mask.modules", "mask.type"],
+        text,
+        "such as modules = \"attention\", or \"-embeddings\"",
+    );
     let control = match raw.control {
         Turn::None => Control::None,
         Turn::Complement => Control::Complement,
@@ -91,7 +91,9 @@ fn choice(raw: &RawMask, scope: Scope, rounding: Rounding, rules: &mut Rules<'_>
         rules.unless(raw.unit == Unit::Entry, &keys, text, "remove the unit, or choose another scope");
         let kept = |rounding| kept_count(group as usize, sparsity, rounding).unwrap_or(0);
         let (least, most) = (kept(Rounding::Floor), kept(Rounding::Ceil));
-        let text = || format!("`mask.sparsity` = {sparsity} keeps no whole number of `mask.group` = {group} entries");
+        let text = || {
+            format!("`mask.sparsity` = {sparsity} keeps no whole number of `mask.group` = {group} entries")
+        };
         let help = "N of M entries is a sparsity of 1 - N/M: 2 of 4 is 0.5, 1 of 4 is 0.75";
         let whole = sparsity.is_nan() || (least == most && least > 0);
         rules.unless(whole, &["mask.sparsity", "mask.group", "mask.scope"], text, help);
@@ -118,14 +120,16 @@ fn run(raw: &RawMask, rules: &mut Rules<'_>) -> String {
         None => "`mask.run` is missing".into(),
         Some(run) => format!("`mask.run` = \"{run}\" is no id of a run"),
     };
-    let help = "the whole id of a full run in the same results folder, 64 digits, as `tickets show` prints it";
+    let help =
+        "the whole id of a full run in the same results folder, 64 digits, as `tickets show` prints it";
     rules.unless(whole, &["mask.run", "mask.type"], text, help);
     run
 }
 
 fn source(path: Option<&str>, key: &'static str, rules: &mut Rules<'_>) -> MaskSource {
     let none = MaskSource { path: std::path::PathBuf::new(), digest: String::new(), active: 0 };
-    let help = "a mask file, made by `tickets masks build` or exported from PyTorch as name-to-bool safetensors";
+    let help =
+        "a mask file, made by `tickets masks build` or exported from PyTorch as name-to-bool safetensors";
     let Some(path) = path else {
         rules.broken(&[key, "mask.type"], format!("`{key}` is missing"), help);
         return none;

@@ -39,8 +39,15 @@ pub struct Condition {
 }
 
 /// The keys that choose between variants.
-pub const CHOOSERS: [&str; 7] =
-    ["mask.type", "mask.scope", "mask.control", "grpo.ratio", "optimizer.schedule", "task.type", "task.episodes"];
+pub const CHOOSERS: [&str; 7] = [
+    "mask.type",
+    "mask.scope",
+    "mask.control",
+    "grpo.ratio",
+    "optimizer.schedule",
+    "task.type",
+    "task.episodes",
+];
 
 /// Mask types whose entries a score decides.
 const SCORED: &[&str] = &["fisher", "gradient", "snip", "magnitude", "moved"];
@@ -51,7 +58,16 @@ const OF_MODULES: &[&str] =
     &["random", "fisher", "gradient", "snip", "magnitude", "moved", "layers", "modules"];
 /// All mask types but the full one.
 const SPARSE: &[&str] = &[
-    "random", "fisher", "gradient", "snip", "magnitude", "moved", "layers", "modules", "file", "union",
+    "random",
+    "fisher",
+    "gradient",
+    "snip",
+    "magnitude",
+    "moved",
+    "layers",
+    "modules",
+    "file",
+    "union",
     "intersection",
 ];
 

@@ -194,7 +194,9 @@ impl MasksError {
             Self::Data(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
             Self::Sparsity(_) => return None,
-            Self::Scores { .. } => "scores are one float per entry of every parameter, called as in the model",
+            Self::Scores { .. } => {
+                "scores are one float per entry of every parameter, called as in the model"
+            }
             Self::Changed { .. } => "run the command again: its new contents make a new mask",
             Self::NoSafetensors { .. } => {
                 "copy or write it again; PyTorch writes such files with safetensors.torch.save_file"

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::scores::Streamed;
 use super::{MasksError, read};
 use crate::sparsity::{
-    Choice, Control, Criterion, Keep, Mask, MaskSource, Modules, Scope, Score, Sparse, TIES, TIES_LOW, TensorSize, Unit,
-    choose,
+    Choice, Control, Criterion, Keep, Mask, MaskSource, Modules, Scope, Score, Sparse, TIES, TIES_LOW,
+    TensorSize, Unit, choose,
 };
 
 /// A mask and how it was made.

@@ -10,7 +10,8 @@ use crate::grpo::{
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::sparsity::{
-    Choice, Control, Criterion, FisherEstimator, FisherSpec, Keep, MaskSource, MaskSpec, Modules, Scope, Score, Sparse, Unit,
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Keep, MaskSource, MaskSpec, Modules, Scope,
+    Score, Sparse, Unit,
 };
 use crate::task::{
     AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,

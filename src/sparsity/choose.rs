@@ -5,7 +5,8 @@ use super::draw::{draw, permuted};
 use super::pools::candidates;
 use super::rank::{Scores, rank};
 use super::{
-    Control, Criterion, Join, Mask, MaskRng, MaskSpec, ModuleKind, Rounding, Sparse, SparsityError, TensorSize,
+    Control, Criterion, Join, Mask, MaskRng, MaskSpec, ModuleKind, Rounding, Sparse, SparsityError,
+    TensorSize,
 };
 
 /// The mask of a description; a full one has none.
@@ -77,12 +78,17 @@ fn why(spec: &Sparse) -> String {
         Criterion::Modules => return "the model has no such modules".into(),
         Criterion::File { .. } => return "what the files say leaves no entry".into(),
     };
-    format!("a sparsity of {} keeps no {} of any {}", choice.sparsity, choice.unit.word(), match choice.scope {
-        super::Scope::Global => "model",
-        super::Scope::PerTensor => "tensor",
-        super::Scope::PerLayer => "layer",
-        super::Scope::PerGroup(_) => "group",
-    })
+    format!(
+        "a sparsity of {} keeps no {} of any {}",
+        choice.sparsity,
+        choice.unit.word(),
+        match choice.scope {
+            super::Scope::Global => "model",
+            super::Scope::PerTensor => "tensor",
+            super::Scope::PerLayer => "layer",
+            super::Scope::PerGroup(_) => "group",
+        }
+    )
 }
 
 fn whole(tensors: &[TensorSize], chosen: &dyn Fn(&TensorSize) -> bool) -> Result<Mask, SparsityError> {

@@ -20,6 +20,6 @@ pub use part::{ModuleKind, layer_of};
 pub use rank::{Scores, TIES, TIES_LOW};
 pub use sets::same_model;
 pub use spec::{
-    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec, Modules, Rounding,
-    Scope, Score, Side, Sparse, Unit,
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec,
+    Modules, Rounding, Scope, Score, Side, Sparse, Unit,
 };

@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn pools_follow_the_model() {
-        let names = ["model.embed_tokens.weight", "model.layers.0.a", "model.layers.0.b", "model.layers.1.a", "model.norm.weight"];
+        let names = [
+            "model.embed_tokens.weight",
+            "model.layers.0.a",
+            "model.layers.0.b",
+            "model.layers.1.a",
+            "model.norm.weight",
+        ];
         let tensors: Vec<TensorSize> = names.iter().map(|name| tensor(name, &[2])).collect();
         let all: Vec<usize> = (0..5).collect();
         assert_eq!(pools(&tensors, &all, Scope::PerLayer), [vec![0], vec![1, 2], vec![3], vec![4]]);

@@ -108,9 +108,7 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
         })?;
         let expected = size.elements();
         if at != expected {
-            return Err(
-                SparsityError::ScoreCount { tensor: size.name.clone(), expected, got: at }.into()
-            );
+            return Err(SparsityError::ScoreCount { tensor: size.name.clone(), expected, got: at }.into());
         }
         Ok(())
     }
@@ -124,7 +122,8 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
             return Ok(());
         }
         let within = |place: u32| (place >> 16 == u32::from(upper)).then_some(place as u16);
-        let (lower, above) = self.holds(pool, kept - above, &within).map(|(lower, more)| (lower, above + more))?;
+        let (lower, above) =
+            self.holds(pool, kept - above, &within).map(|(lower, more)| (lower, above + more))?;
         let last = u32::from(upper) << 16 | u32::from(lower);
         let mut ties = kept - above;
         for &i in pool {
@@ -214,7 +213,9 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
                 }
                 Ok(())
             })?;
-            ranked.extend(sums.iter().enumerate().map(|(unit, sum)| (sum / units.size.max(1) as f64, (i, unit))));
+            ranked.extend(
+                sums.iter().enumerate().map(|(unit, sum)| (sum / units.size.max(1) as f64, (i, unit))),
+            );
         }
         ranked.sort_by(|a, b| {
             let order = match self.keep {

@@ -83,11 +83,7 @@ fn made(
 }
 
 /// The scores that the run's mask ranks by, and what they are.
-fn gradient_scores(
-    run: &RunSpec,
-    store: &Store,
-    sizes: &[TensorSize],
-) -> Result<(Numbers, Value), RunError> {
+fn gradient_scores(run: &RunSpec, store: &Store, sizes: &[TensorSize]) -> Result<(Numbers, Value), RunError> {
     let id = run.stages.scores.clone().unwrap_or_default();
     let artifact = store
         .verified_artifact(Stage::Scores, &id)?

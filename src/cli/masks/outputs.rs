@@ -1,6 +1,6 @@
 //! The new file of a command, and what is said about it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -95,9 +95,4 @@ pub fn word(form: Form) -> &'static str {
 /// A share for a reader, in percent with four decimals; nothing of nothing is nothing.
 pub fn share(part: usize, whole: usize) -> String {
     format!("{:.4} %", 100.0 * part as f64 / whole.max(1) as f64)
-}
-
-/// The name of a file without its folder.
-pub fn name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -64,10 +64,10 @@ fn pytorch_files_are_read_in_every_form() {
         assert_eq!(json!(said), notes);
         let mask = opened(&bench, &out).mask;
         differences.push(off(&mask, &expected) as f64);
-        cases += mask.active();
+        cases += expected.len();
     }
     row(
-        "masks: entries of files that PyTorch wrote, in 4 forms (tensors that differ)",
+        "masks: tensors of files that PyTorch wrote, in 4 forms (unequal)",
         "torch 2.11.0",
         cases,
         largest(differences),
@@ -99,11 +99,10 @@ fn pytorch_reads_what_is_exported() {
     let expected: Vec<_> = expected().into_iter().map(|(name, _, list)| (name, list)).collect();
     let off = found.iter().zip(&expected).filter(|(found, expected)| found != expected).count();
     assert_eq!(found.len(), expected.len());
-    let cases = found.iter().map(|(_, list)| list.len()).sum();
     row(
-        "exports: entries of an exported mask as PyTorch loads it (tensors that differ)",
+        "exports: tensors of an exported mask as PyTorch loads it (unequal)",
         "torch 2.11.0",
-        cases,
+        found.len(),
         off as f64,
         0.0,
     );

@@ -1,5 +1,6 @@
 //! `tickets masks describe FILE ...`: counts, density and recipe of masks, by layer, by kind of module, by tensor.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -161,7 +162,7 @@ fn recipe(recipe: &Value) -> String {
     let mut text = told.collect::<Vec<_>>().join(", ");
     for part in recipe["of"].as_array().into_iter().flatten() {
         let made = self::recipe(&part["recipe"]).replace('\n', "\n  ");
-        text += &format!("\n         of {}: {made}", plain(&part["file"]));
+        let _ = write!(text, "\n         of {}: {made}", plain(&part["file"]));
     }
     text
 }

@@ -1,5 +1,6 @@
 //! The new file of a command, and what is said about it.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -70,7 +71,7 @@ impl OutArgs {
         let mut text =
             format!("{}: {active} of {total} entries ({})", self.out.display(), share(active, total));
         for note in notes {
-            text += &format!("\nnote: {note}");
+            let _ = write!(text, "\nnote: {note}");
         }
         text
     }

@@ -1,9 +1,12 @@
-//! What holds of every random mask, whatever its size: draws are distinct, in range and as many as asked for, and the kept
-//! count is that of exact decimal arithmetic.
+//! What holds of every mask, whatever its size: random draws are distinct, in range and as many as asked for, the kept count
+//! is that of exact decimal arithmetic, and a ranking is that of a stable sort.
 
 use proptest::prelude::*;
 use tickets::sparsity::numpy::Generator;
-use tickets::sparsity::{MaskRng, Rounding, TensorSize, kept_count, random};
+use tickets::sparsity::{
+    Choice, Control, Criterion, Keep, MaskRng, Modules, Rounding, Scope, Score, Sparse, TensorSize, Unit,
+    choose, kept_count, random,
+};
 
 fn settings() -> ProptestConfig {
     ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
@@ -79,5 +82,49 @@ proptest! {
         let counted = |rounding| kept_count(elements, sparsity, rounding).unwrap() as u128;
         prop_assert_eq!(counted(Rounding::Floor), kept / scale, "{}", &text);
         prop_assert_eq!(counted(Rounding::Ceil), kept.div_ceil(scale), "{}", &text);
+    }
+}
+
+fn sizes(elements: &[usize]) -> Vec<TensorSize> {
+    let named = |(i, elements): (usize, &usize)| TensorSize { name: format!("t{i}"), shape: vec![*elements] };
+    elements.iter().enumerate().map(named).collect()
+}
+
+/// Scores with many ties, both zeros, subnormal and huge numbers.
+fn score() -> impl Strategy<Value = f32> {
+    let few = prop::sample::select(vec![0.0f32, -0.0, 1.0, -1.0, 1e-42, -1e-42, f32::MAX, f32::MIN, 0.5]);
+    prop_oneof![few, prop::num::f32::NORMAL, (0u8..4).prop_map(f32::from)]
+}
+
+proptest! {
+    #![proptest_config(settings())]
+
+    #[test]
+    fn a_ranking_is_that_of_a_stable_sort(
+        scores in prop::collection::vec(prop::collection::vec(score(), 0..40), 1..6),
+        permille in 1u32..1000,
+        low in any::<bool>(),
+    ) {
+        let sparsity = f64::from(permille) / 1000.0;
+        let tensors = sizes(&scores.iter().map(Vec::len).collect::<Vec<_>>());
+        let total = scores.iter().map(Vec::len).sum::<usize>();
+        let kept = kept_count(total, sparsity, Rounding::Ceil).unwrap();
+        let choice = Choice { sparsity, rounding: Rounding::Ceil, scope: Scope::Global, unit: Unit::Entry };
+        let keep = if low { Keep::Low } else { Keep::High };
+        let criterion = Criterion::Scored { by: Score::Magnitude, keep, choice };
+        let spec = Sparse { criterion, modules: Modules::ALL, control: Control::None };
+        let chosen = choose::<[Vec<f32>]>(&tensors, &spec, &scores, &|| Ok(Vec::new()));
+        prop_assume!(kept > 0);
+        let mut order: Vec<(f32, usize, u32)> = Vec::new();
+        for (tensor, values) in scores.iter().enumerate() {
+            order.extend(values.iter().enumerate().map(|(index, score)| (*score, tensor, index as u32)));
+        }
+        order.sort_by(|a, b| if low { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) });
+        let mut expected = vec![Vec::new(); scores.len()];
+        for (_, tensor, index) in &order[..kept] {
+            expected[*tensor].push(*index);
+        }
+        expected.iter_mut().for_each(|list: &mut Vec<u32>| list.sort_unstable());
+        prop_assert_eq!(chosen.unwrap().indices(), expected);
     }
 }

@@ -57,7 +57,7 @@ pub use spec::{
     RunConfig,
 };
 pub use value::{Value, short_number};
-pub use variant::Selection;
+pub use variant::{Selection, applies_to_mask};
 
 /// A manifest: checked, its layers not yet merged.
 #[derive(Debug)]

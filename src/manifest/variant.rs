@@ -113,6 +113,11 @@ pub fn condition(path: &str) -> Option<Condition> {
     }
 }
 
+/// Whether masks of this type have a key: of `[mask]`, as far as its condition is the type, or of `[fisher]`.
+pub fn applies_to_mask(path: &str, mask_type: &str) -> bool {
+    condition(path).is_none_or(|need| need.chooser != "mask.type" || need.choices.contains(&mask_type))
+}
+
 impl Selection {
     /// The variants of a merged configuration.
     pub(super) fn of_raw(raw: &Raw) -> Self {

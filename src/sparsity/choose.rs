@@ -5,8 +5,8 @@ use super::draw::{draw, permuted};
 use super::pools::candidates;
 use super::rank::{Scores, rank};
 use super::{
-    Control, Criterion, Join, Mask, MaskRng, MaskSpec, ModuleKind, Rounding, Sparse, SparsityError,
-    TensorSize,
+    Control, Criterion, Join, Mask, MaskRng, MaskSpec, ModuleKind, Rounding, Scope, Sparse, SparsityError,
+    TensorSize, Unit, kept_count,
 };
 
 /// The mask of a description; a full one has none.
@@ -26,6 +26,7 @@ pub fn choose<S: Scores + ?Sized>(
         return Err(SparsityError::TooLarge { tensor: large.name.clone() }.into());
     }
     let Sparse { criterion, modules, control } = spec;
+    possible(criterion)?;
     let may = candidates(tensors, *modules, criterion);
     let mask = match criterion {
         Criterion::Random { seed, rng, choice } => draw(tensors, &may, choice, *seed, *rng)?,
@@ -70,6 +71,35 @@ pub fn choose<S: Scores + ?Sized>(
     Ok(mask)
 }
 
+/// What a manifest refuses before anything is made, for all other callers.
+fn possible(criterion: &Criterion) -> Result<(), SparsityError> {
+    let (choice, numpy) = match criterion {
+        Criterion::Random { choice, rng, .. } => (choice, *rng == MaskRng::Numpy),
+        Criterion::Scored { choice, .. } => (choice, false),
+        Criterion::Layers { .. } | Criterion::Modules | Criterion::File { .. } => return Ok(()),
+    };
+    if !(choice.sparsity > 0.0 && choice.sparsity < 1.0) {
+        return Err(SparsityError::Sparsity { sparsity: choice.sparsity });
+    }
+    let Scope::PerGroup(group) = choice.scope else {
+        let what = "NumPy's generator draws single entries, no rows or columns";
+        return if numpy && choice.unit != Unit::Entry {
+            Err(SparsityError::Together { what })
+        } else {
+            Ok(())
+        };
+    };
+    if choice.unit != Unit::Entry || numpy {
+        let what = "groups are of single entries, and NumPy's generator draws no groups";
+        return Err(SparsityError::Together { what });
+    }
+    let kept = |rounding| kept_count(group as usize, choice.sparsity, rounding);
+    if kept(Rounding::Floor)? == 0 || kept(Rounding::Floor)? != kept(Rounding::Ceil)? {
+        return Err(SparsityError::PartOfEntry { group, sparsity: choice.sparsity });
+    }
+    Ok(())
+}
+
 /// Why nothing is left, as the end of a sentence.
 fn why(spec: &Sparse) -> String {
     let choice = match &spec.criterion {
@@ -83,10 +113,10 @@ fn why(spec: &Sparse) -> String {
         choice.sparsity,
         choice.unit.word(),
         match choice.scope {
-            super::Scope::Global => "model",
-            super::Scope::PerTensor => "tensor",
-            super::Scope::PerLayer => "layer",
-            super::Scope::PerGroup(_) => "group",
+            Scope::Global => "model",
+            Scope::PerTensor => "tensor",
+            Scope::PerLayer => "layer",
+            Scope::PerGroup(_) => "group",
         }
     )
 }

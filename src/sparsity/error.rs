@@ -16,6 +16,20 @@ pub enum SparsityError {
         /// Why, as the end of a sentence.
         why: String,
     },
+    /// N:M sparsity of a part of an entry.
+    #[error("choose of every {group} entries: a sparsity of {sparsity} leaves no whole number of them")]
+    PartOfEntry {
+        /// Entries of a group.
+        group: u32,
+        /// The sparsity asked for.
+        sparsity: f64,
+    },
+    /// What cannot be chosen together.
+    #[error("choose the entries of a mask: {what}")]
+    Together {
+        /// What, as a sentence.
+        what: &'static str,
+    },
     /// More layers than the model has.
     #[error("choose {asked} layers: the model has {there}")]
     TooFewLayers {

@@ -1,6 +1,8 @@
 //! Masks: which entries of which tensors are trained, how they are chosen, how two choices overlap. Pure.
 
 mod choose;
+#[cfg(test)]
+mod choose_tests;
 mod counts;
 mod draw;
 mod error;

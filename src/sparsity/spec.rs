@@ -332,6 +332,14 @@ impl MaskSpec {
         }
     }
 
+    /// The id of the run whose changes it ranks by.
+    pub fn moved_by(&self) -> Option<&str> {
+        match self.score()? {
+            Score::Moved { run } => Some(run),
+            Score::Fisher(_) | Score::Gradient(_) | Score::Snip(_) | Score::Magnitude => None,
+        }
+    }
+
     /// The same without its seeds, which take neither time nor space.
     #[must_use]
     pub fn without_seeds(mut self) -> Self {

@@ -3,6 +3,7 @@
 //! In: mask files, and a model's shape where a file does not say it. Out: text or one JSON object; the commands that write
 //! make one new file, whole or not at all.
 
+mod build;
 mod combine;
 mod complement;
 mod describe;
@@ -20,6 +21,8 @@ use crate::exit::{Code, Failure};
 /// What to do with masks.
 #[derive(Clone, Debug, Subcommand)]
 pub enum MasksCommand {
+    /// A mask of a model: by chance, by score, or by shape
+    Build(Box<build::BuildArgs>),
     /// How many entries masks have, in which layers and modules, and how they were made
     Describe(describe::DescribeArgs),
     /// The entries that are in any of several masks, as a new one
@@ -40,6 +43,7 @@ pub enum MasksCommand {
 /// When a file is wrong, masks do not fit each other or the model, or the new file cannot be written.
 pub fn run(command: &MasksCommand, out: &mut dyn Write) -> Result<Code, Failure> {
     let text = match command {
+        MasksCommand::Build(args) => build::build(args)?,
         MasksCommand::Describe(args) => describe::describe(args)?,
         MasksCommand::Union(args) => combine::union(args)?,
         MasksCommand::Intersect(args) => combine::intersect(args)?,

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::inputs::Input;
-use super::outputs::{OutArgs, name};
+use super::outputs::OutArgs;
 use crate::cli::shape::architecture;
 use crate::data::{ModelDir, TensorFile, tensors_digest};
 use crate::exit::{Code, Failure};
@@ -244,7 +244,7 @@ impl BuildArgs {
             .metadata()
             .get("recipe")
             .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
-        Ok((numbers, json!({ "file": name(path), "blake3": digest, "recipe": recipe })))
+        Ok((numbers, json!({ "file": masks::name(path), "digest": digest, "recipe": recipe })))
     }
 
     /// The weights of a directory, and the digest of them all.

@@ -1,5 +1,6 @@
 //! `tickets masks describe FILE ...`: counts, density and recipe of masks, by layer, by kind of module, by tensor.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -94,7 +95,7 @@ fn as_json(input: &Input, tensors: bool) -> Value {
                 "density": count.density() })
     };
     let mut value = json!({
-        "file": input.path, "blake3": input.digest, "form": word(input.file.form), "active": mask.active(),
+        "file": input.path, "digest": input.digest, "form": word(input.file.form), "active": mask.active(),
         "total": mask.total(), "density": whole(mask).density(), "tensors": mask.tensors().len(),
         "recipe": input.file.recipe, "notes": input.file.notes,
         "modules": by_kind(mask).iter().map(|(kind, count)| counted("module", kind.word().into(), count))
@@ -125,8 +126,8 @@ fn told(input: &Input, tensors: bool) -> String {
             all.tensors,
             word(input.file.form)
         ),
-        format!("blake3   {}", input.digest),
-        format!("recipe   {}", input.file.recipe.as_ref().map_or("none".into(), recipe)),
+        format!("digest   {}", input.digest),
+        format!("recipe   {}", recipe(input.file.recipe.as_ref().unwrap_or(&Value::Null))),
     ];
     lines.extend(input.file.notes.iter().map(|note| format!("note     {note}")));
     let kinds = by_kind(mask);
@@ -146,23 +147,24 @@ fn whole(mask: &Mask) -> Count {
     Count { tensors: mask.tensors().len(), elements: mask.total(), active: mask.active() }
 }
 
-/// A recipe in a line: its own words first, then what it is made of.
+/// A recipe in a line, and a line for each mask that it is made of.
 fn recipe(recipe: &Value) -> String {
-    let Value::Object(words) = recipe else { return recipe.as_str().unwrap_or_default().to_owned() };
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let words: Vec<String> = words
-        .iter()
-        .filter(|(key, _)| !["active", "total", "of"].contains(&key.as_str()))
-        .map(|(key, value)| if key == "type" { plain(value) } else { format!("{key} {}", plain(value)) })
-        .collect();
-    let made_of = recipe["of"].as_array().into_iter().flatten().map(|part| {
-        format!(
-            "\n         of {} ({})",
-            plain(&part["file"]),
-            self::recipe(&part["recipe"]).replace('\n', "\n  ")
-        )
-    });
-    words.join(", ") + &made_of.collect::<String>()
+    let words = match recipe {
+        Value::Object(words) => words,
+        Value::Null => return "no recipe".into(),
+        other => return plain(other),
+    };
+    // The counts are told above.
+    let told = words.iter().filter(|(key, _)| !["active", "total", "of"].contains(&key.as_str()));
+    let told =
+        told.map(|(key, value)| if key == "type" { plain(value) } else { format!("{key} {}", plain(value)) });
+    let mut text = told.collect::<Vec<_>>().join(", ");
+    for part in recipe["of"].as_array().into_iter().flatten() {
+        let made = self::recipe(&part["recipe"]).replace('\n', "\n  ");
+        let _ = write!(text, "\n         of {}: {made}", plain(&part["file"]));
+    }
+    text
 }
 
 fn table(what: &str, rows: impl Iterator<Item = (String, Count)>, active: usize) -> Table {

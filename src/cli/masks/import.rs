@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::inputs::{Input, ModelArg};
-use super::outputs::{OutArgs, name, word};
+use super::outputs::{OutArgs, word};
 use crate::exit::Failure;
-use crate::masks::Form;
+use crate::masks::{self, Form};
 
 /// Arguments.
 #[derive(Args, Clone, Debug)]
@@ -36,11 +36,13 @@ pub fn import(args: &ImportArgs) -> Result<String, Failure> {
 
 /// The recipe that a file has, or one that says where the mask comes from.
 pub fn kept_recipe(input: &Input) -> Value {
-    match &input.file.recipe {
-        Some(recipe @ Value::Object(_)) => recipe.clone(),
-        other => json!({
-            "type": "imported", "file": name(&input.path), "blake3": input.digest, "form": word(input.file.form),
-            "recipe": other,
-        }),
-    }
+    let mut recipe = match &input.file.recipe {
+        Some(Value::Object(recipe)) => return recipe.clone().into(),
+        Some(other) => json!({ "type": "imported", "recipe": other }),
+        None => json!({ "type": "imported" }),
+    };
+    recipe["file"] = masks::name(&input.path).into();
+    recipe["digest"] = input.digest.as_str().into();
+    recipe["form"] = word(input.file.form).into();
+    recipe
 }

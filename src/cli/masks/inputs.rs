@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::outputs::name;
 use crate::cli::shape::architecture;
 use crate::data::DataError;
 use crate::exit::Failure;
@@ -52,8 +51,8 @@ impl Input {
 
     /// What a recipe says of it: its name without the folder, so that a mask does not depend on where things lie.
     pub fn cited(&self) -> Value {
-        let name = name(&self.path);
-        json!({ "file": name, "blake3": self.digest, "recipe": self.file.recipe })
+        let name = masks::name(&self.path);
+        json!({ "file": name, "digest": self.digest, "recipe": self.file.recipe })
     }
 
     /// What is to be known about how it was taken, with its name before it.

@@ -1,6 +1,7 @@
 //! The new file of a command, and what is said about it.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ impl OutArgs {
         let mut text =
             format!("{}: {active} of {total} entries ({})", self.out.display(), share(active, total));
         for note in notes {
-            text += &format!("\nnote: {note}");
+            let _ = write!(text, "\nnote: {note}");
         }
         text
     }
@@ -95,9 +96,4 @@ pub fn word(form: Form) -> &'static str {
 /// A share for a reader, in percent with four decimals; nothing of nothing is nothing.
 pub fn share(part: usize, whole: usize) -> String {
     format!("{:.4} %", 100.0 * part as f64 / whole.max(1) as f64)
-}
-
-/// The name of a file without its folder.
-pub fn name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

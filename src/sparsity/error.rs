@@ -66,9 +66,12 @@ pub enum SparsityError {
         /// Flat index.
         index: usize,
     },
-    /// Masks of different models have no overlap.
-    #[error("compare two masks: they belong to models with different tensors")]
-    DifferentModels,
+    /// Masks of different models have nothing in common, and a mask of another model cannot be used.
+    #[error("take masks of different models together: {difference}")]
+    DifferentModels {
+        /// The first tensor that differs, as [`super::first_difference`] tells it.
+        difference: String,
+    },
     /// Planned, not built.
     #[error("draw a mask with `mask.rng = \"numpy\"`: this generator is not built yet; use \"chacha\"")]
     NumpyNotBuilt,

@@ -2,12 +2,16 @@
 
 mod error;
 mod mask;
+mod overlap;
 mod part;
 mod select;
 mod spec;
 
 pub use error::SparsityError;
-pub use mask::{Mask, Overlap, TensorSize, chance_jaccard};
-pub use part::{ModuleKind, layer_of};
+pub use mask::{Mask, TensorSize};
+pub use overlap::{
+    Chance, Comparison, Overlap, chance_jaccard, common, compare, compare_all, first_difference,
+};
+pub use part::{ModuleKind, Place, layer_of};
 pub use select::{kept_count, random, top_k};
 pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};

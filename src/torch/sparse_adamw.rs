@@ -9,7 +9,7 @@
 use tch::{Kind, Tensor};
 
 use crate::grpo::{Decay, OptimizerSpec};
-use crate::sparsity::Mask;
+use crate::sparsity::{Mask, SparsityError, first_difference};
 
 use super::{TorchError, Weights};
 
@@ -56,8 +56,9 @@ impl SparseAdamW {
     /// # Errors
     /// When memory runs out or the mask belongs to another model.
     pub fn new(weights: &Weights, mask: Option<&Mask>, spec: &OptimizerSpec) -> Result<Self, TorchError> {
-        if mask.is_some_and(|mask| mask.tensors() != weights.sizes()) {
-            return Err(crate::sparsity::SparsityError::DifferentModels.into());
+        let other = mask.and_then(|mask| first_difference(mask.tensors(), &weights.sizes()));
+        if let Some(difference) = other {
+            return Err(SparsityError::DifferentModels { difference }.into());
         }
         let _guard = tch::no_grad_guard();
         let mut active = Vec::with_capacity(weights.tensors.len());

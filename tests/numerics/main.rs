@@ -9,6 +9,7 @@ mod fisher;
 mod loading;
 mod loss;
 mod oracle;
+mod overlap;
 mod parity;
 mod real_text;
 mod rollouts;

@@ -14,6 +14,7 @@ pub mod execute;
 pub mod exit;
 pub mod grpo;
 pub mod manifest;
+pub mod masks;
 pub mod model_folder;
 pub mod plan;
 pub mod provenance;

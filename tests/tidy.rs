@@ -28,17 +28,31 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
     // Files of models and datasets to plain values.
     ("data", &["model_folder", "store", "task", "sparsity"]),
+    // Masks as files. Built without tensors, so that they can be looked at anywhere.
+    ("masks", &["store", "data", "sparsity"]),
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.
-    ("estimate", &["manifest", "data", "task", "grpo", "sparsity"]),
+    ("estimate", &["manifest", "data", "masks", "task", "grpo", "sparsity"]),
     // Order, resume, isolation; it knows no tensor.
     ("execute", &["plan", "manifest", "store", "provenance"]),
     // Every tensor, and the trainer that the executor runs.
     (
         "torch",
-        &["execute", "plan", "manifest", "store", "provenance", "data", "task", "grpo", "sparsity", "stats"],
+        &[
+            "execute",
+            "plan",
+            "manifest",
+            "store",
+            "provenance",
+            "data",
+            "masks",
+            "task",
+            "grpo",
+            "sparsity",
+            "stats",
+        ],
     ),
     // From the results alone: nothing of how they came about.
-    ("report", &["plan", "manifest", "store", "stats", "sparsity", "grpo", "task"]),
+    ("report", &["plan", "manifest", "store", "masks", "stats", "sparsity", "grpo", "task"]),
     ("cli", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),

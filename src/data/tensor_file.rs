@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -20,9 +21,36 @@ const LARGEST_HEADER: u64 = 100_000_000;
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
+    source: Source,
     entries: Vec<TensorEntry>,
     metadata: BTreeMap<String, String>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Source {
+    Disk(File),
+    Memory(Vec<u8>),
+}
+
+impl Source {
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::Disk(file) => file.metadata().map(|found| found.len()),
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], start: u64) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => file.read_exact_at(buffer, start),
+            Self::Memory(bytes) => {
+                let found = bytes.get(start as usize..).and_then(|rest| rest.get(..buffer.len()));
+                buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A tensor of a file, as its header describes it.
@@ -62,15 +90,27 @@ impl TensorFile {
     /// # Errors
     /// When it cannot be read, the header is broken, or the file is shorter or longer than its header says.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        let file = File::open(path).map_err(|source| DataError::Read { path: path.into(), source })?;
+        Self::of(Source::Disk(file), path)
+    }
+
+    /// The same of the bytes of a file; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, DataError> {
+        Self::of(Source::Memory(bytes), path)
+    }
+
+    fn of(source: Source, path: &Path) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Read { path: path.into(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        let length = file.metadata().map_err(unreadable)?.len();
+        let length = source.length().map_err(unreadable)?;
         let bad = |what: String| DataError::Weights { path: path.into(), what };
         let mut size = [0; 8];
         if length < 8 {
             return Err(bad(format!("it has {length} bytes, too few for a header")));
         }
-        file.read_exact_at(&mut size, 0).map_err(unreadable)?;
+        source.read_exact_at(&mut size, 0).map_err(unreadable)?;
         let size = u64::from_le_bytes(size);
         if size > length - 8 || size > LARGEST_HEADER {
             return Err(bad(format!(
@@ -78,7 +118,7 @@ impl TensorFile {
             )));
         }
         let mut header = vec![0; size as usize];
-        file.read_exact_at(&mut header, 8).map_err(unreadable)?;
+        source.read_exact_at(&mut header, 8).map_err(unreadable)?;
         let mut header: Map<String, Value> =
             serde_json::from_slice(&header).map_err(|error| bad(format!("its header is broken: {error}")))?;
         let metadata = match header.remove("__metadata__") {
@@ -90,7 +130,7 @@ impl TensorFile {
         for entry in &mut entries {
             entry.start += 8 + size;
         }
-        Ok(Self { path: path.into(), file, entries, metadata })
+        Ok(Self { path: path.into(), source, entries, metadata })
     }
 
     /// The path it was opened by.
@@ -119,10 +159,18 @@ impl TensorFile {
     /// When they cannot be read.
     pub fn read(&self, entry: &TensorEntry) -> Result<Vec<u8>, DataError> {
         let mut bytes = vec![0; entry.length];
-        self.file
-            .read_exact_at(&mut bytes, entry.start)
-            .map_err(|source| DataError::Read { path: self.path.clone(), source })?;
+        self.read_part(entry, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills a buffer with the bytes of a tensor from the byte `from` of it on.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read_part(&self, entry: &TensorEntry, from: usize, buffer: &mut [u8]) -> Result<(), DataError> {
+        self.source
+            .read_exact_at(buffer, entry.start + from as u64)
+            .map_err(|source| DataError::Read { path: self.path.clone(), source })
     }
 }
 
@@ -210,6 +258,13 @@ mod tests {
         assert_eq!((entry.dtype.as_str(), entry.shape.as_slice()), ("BF16", [2].as_slice()));
         assert_eq!(file.read(entry).unwrap(), [0, 1, 2, 3]);
         assert_eq!(file.read(file.entry("nothing").unwrap()).unwrap(), Vec::<u8>::new());
+        let in_memory = TensorFile::from_bytes(sample(), Path::new("m.safetensors")).unwrap();
+        assert_eq!((in_memory.entries(), in_memory.metadata()), (file.entries(), file.metadata()));
+        for file in [&file, &in_memory] {
+            let mut part = [0; 3];
+            file.read_part(&file.entries()[0], 2, &mut part).unwrap();
+            assert_eq!(part, [2, 3, 4]);
+        }
     }
 
     #[test]
@@ -218,6 +273,8 @@ mod tests {
         for end in 0..bytes.len() {
             let message = open(&bytes[..end]).unwrap_err();
             assert!(message.contains("m.safetensors"), "{message}");
+            let in_memory = TensorFile::from_bytes(bytes[..end].to_vec(), Path::new("m.safetensors"));
+            assert_eq!(in_memory.unwrap_err().to_string().contains("bytes"), message.contains("bytes"));
         }
         assert!(
             open(&[bytes.as_slice(), &[0]].concat()).unwrap_err().contains("longer than its header says")

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use crate::data::safetensors::header_bytes;
 use crate::data::{Architecture, Parameter};
 use crate::manifest::{EvalSpec, ModelSource, RunConfig};
+use crate::masks;
 use crate::sparsity::{MaskSpec, Rounding, kept_count};
 
 use super::{active, architecture};
@@ -115,7 +116,8 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
         0
     } else {
         let of = parameters.iter().zip(&flat).map(|(found, n)| (&*found.name, "I32", &n[..], n[0] as u64));
-        artifact(&[tensors(of, active, &recipe)])
+        let shapes = masks::shapes_text(&shape.sizes());
+        artifact(&[tensors(of, active, &[recipe[0], recipe[1], ("shapes", &shapes)])])
     };
     let grpo = &config.grpo;
     let updates = u64::from(grpo.steps) * u64::from(grpo.minibatches) * u64::from(grpo.updates_per_batch);

@@ -66,10 +66,10 @@ pub enum SparsityError {
         /// Flat index.
         index: usize,
     },
-    /// Masks of different models have nothing in common, and a mask of another model cannot be used.
-    #[error("take masks of different models together: {difference}")]
+    /// Masks of different models have no overlap.
+    #[error("compare two masks: they belong to different models: {difference}")]
     DifferentModels {
-        /// The first tensor that differs, as [`super::first_difference`] tells it.
+        /// The first difference.
         difference: String,
     },
     /// Planned, not built.

@@ -24,20 +24,24 @@ impl TensorSize {
 /// The trained entries of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    tensors: Vec<TensorSize>,
-    indices: Vec<Vec<u32>>,
+    pub(super) tensors: Vec<TensorSize>,
+    pub(super) indices: Vec<Vec<u32>>,
 }
 
 impl Mask {
     /// Builds a mask and checks the invariant.
     ///
     /// # Errors
-    /// When the lists have different lengths, an index is out of range, or indices do not ascend strictly.
+    /// When the lists have different lengths, a tensor has more than 2^31 entries, an index is out of range, or indices do not ascend strictly.
     pub fn new(tensors: Vec<TensorSize>, indices: Vec<Vec<u32>>) -> Result<Self, SparsityError> {
         if tensors.len() != indices.len() {
             return Err(SparsityError::TensorCount { expected: tensors.len(), got: indices.len() });
         }
         for (tensor, list) in tensors.iter().zip(&indices) {
+            // Files hold indices as int32.
+            if tensor.elements() > 1 << 31 {
+                return Err(SparsityError::TooLarge { tensor: tensor.name.clone() });
+            }
             if let Some(pair) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
                 return Err(SparsityError::Unsorted { tensor: tensor.name.clone(), index: pair[1] });
             }
@@ -108,5 +112,7 @@ mod tests {
             assert!(matches!(Mask::new(tensors(), vec![bad, vec![]]), Err(SparsityError::Unsorted { .. })));
         }
         assert!(matches!(Mask::new(tensors(), vec![vec![]]), Err(SparsityError::TensorCount { .. })));
+        let large = vec![TensorSize { name: "a".into(), shape: vec![1 << 31, 2] }];
+        assert!(matches!(Mask::new(large, vec![vec![]]), Err(SparsityError::TooLarge { .. })));
     }
 }

@@ -12,7 +12,7 @@
 //! Invariant: nothing depends on the order of the two masks but `count_a` and `count_b`; there is one merge loop, and no
 //! list is copied.
 
-use super::{Mask, ModuleKind, Place, SparsityError, TensorSize};
+use super::{Mask, ModuleKind, Place, SparsityError, same_model};
 
 /// What chance expects of the intersection of two masks, in entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -159,9 +159,7 @@ impl Mask {
 /// # Errors
 /// When the masks are of different models.
 pub fn compare(a: &Mask, b: &Mask) -> Result<Comparison, SparsityError> {
-    if let Some(difference) = first_difference(a.tensors(), b.tensors()) {
-        return Err(SparsityError::DifferentModels { difference });
-    }
+    same_model(a.tensors(), b.tensors())?;
     let nothing = Overlap { per_tensor: Some(Chance::default()), ..Overlap::default() };
     let mut found = Comparison { whole: nothing, by_layer: Vec::new(), by_module: Vec::new() };
     for ((tensor, a), b) in a.tensors().iter().zip(a.indices()).zip(b.indices()) {
@@ -224,15 +222,6 @@ pub fn common(a: &[u32], b: &[u32]) -> u64 {
         j += usize::from(right <= left);
     }
     count
-}
-
-/// The first tensor in which two models differ, in words; `None` when the models have the same tensors in the same order.
-pub fn first_difference(a: &[TensorSize], b: &[TensorSize]) -> Option<String> {
-    let said = |tensor: Option<&TensorSize>| {
-        tensor.map_or_else(|| "missing".to_owned(), |tensor| format!("{} {:?}", tensor.name, tensor.shape))
-    };
-    let at = (0..a.len().max(b.len())).find(|&at| a.get(at) != b.get(at))?;
-    Some(format!("tensor {} is {} in one and {} in the other", at + 1, said(a.get(at)), said(b.get(at))))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::DataError;
+use crate::masks::MasksError;
 use crate::sparsity::SparsityError;
 
 /// A failure inside the torch room.
@@ -78,6 +79,9 @@ pub enum TorchError {
     /// A mask or score.
     #[error(transparent)]
     Sparsity(#[from] SparsityError),
+    /// The file of a mask.
+    #[error(transparent)]
+    Masks(#[from] MasksError),
     /// An episode that cannot be made.
     #[error(transparent)]
     Task(#[from] crate::task::TaskError),

@@ -105,6 +105,7 @@ impl RunError {
             | Self::NotBuilt { .. } => FailureClass::BadConfig,
             Self::Torch(
                 TorchError::Data(_)
+                | TorchError::Masks(_)
                 | TorchError::Tensor { .. }
                 | TorchError::Task(_)
                 | TorchError::NoContext
@@ -131,6 +132,7 @@ impl RunError {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())
             }
             Self::Torch(TorchError::Data(error)) => error.hint(),
+            Self::Torch(TorchError::Masks(error)) => error.hint(),
             Self::Torch(TorchError::Task(error)) => error.hint(),
             Self::Store(error) => error.hint(),
             Self::Hub(error) => error.hint(),

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 use crate::data::ModelDir;
-use crate::data::safetensors::{RawTensor, parse, to_bytes};
+use crate::data::safetensors::parse;
+use crate::masks;
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
-use crate::store::{Stage, Store};
+use crate::store::{Artifact, Stage, Store};
 
 use super::failure::RunError;
 use super::weights::float_vector;
@@ -31,10 +32,9 @@ pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>,
         return Ok(Some(mask));
     }
     let (mask, meta) = made(run, store, &sizes, &|| magnitudes(model))?;
-    let header = [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), meta.to_string())].into();
-    let kept = store.publish(Stage::Mask, id, &[(MASK_FILE, &to_bytes(&raw_mask(&mask), &header))], meta)?;
+    let kept = store.publish(Stage::Mask, id, &[(MASK_FILE, &masks::to_bytes(&mask, &meta))], meta)?;
     // Another run may have published it first; were it another one, that one counts.
-    Ok(Some(parse_mask(&kept.read(MASK_FILE)?, &kept.path(MASK_FILE), sizes)?))
+    Ok(Some(opened(&kept, &sizes)?))
 }
 
 /// The mask of a run from the store; one that is gone is made again, and only in memory: the store may be for reading only.
@@ -53,7 +53,12 @@ pub fn mask_in_memory(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Op
 
 fn stored(id: &str, store: &Store, sizes: &[TensorSize]) -> Result<Option<Mask>, RunError> {
     let Some(artifact) = store.verified_artifact(Stage::Mask, id)? else { return Ok(None) };
-    Ok(Some(parse_mask(&artifact.read(MASK_FILE)?, &artifact.path(MASK_FILE), sizes.to_vec())?))
+    Ok(Some(opened(&artifact, sizes)?))
+}
+
+fn opened(artifact: &Artifact, sizes: &[TensorSize]) -> Result<Mask, RunError> {
+    let file = masks::parse(artifact.read(MASK_FILE)?, &artifact.path(MASK_FILE), Some(sizes));
+    Ok(file.map_err(TorchError::from)?.mask)
 }
 
 /// The mask, made, and how. `magnitudes` are the absolute weights, where they are asked for.
@@ -110,39 +115,6 @@ fn magnitudes(model: &Model) -> Result<Vec<Vec<f32>>, RunError> {
         Ok(Vec::<f32>::try_from(&flat)?)
     };
     Ok(model.weights.tensors.iter().map(read).collect::<Result<_, _>>()?)
-}
-
-fn raw_mask(mask: &Mask) -> Vec<RawTensor> {
-    mask.tensors()
-        .iter()
-        .zip(mask.indices())
-        .map(|(tensor, indices)| RawTensor {
-            name: tensor.name.clone(),
-            dtype: "I32",
-            shape: vec![indices.len()],
-            bytes: indices.iter().flat_map(|index| index.to_le_bytes()).collect(),
-        })
-        .collect()
-}
-
-fn parse_mask(bytes: &[u8], path: &Path, sizes: Vec<TensorSize>) -> Result<Mask, TorchError> {
-    let file = parse(bytes, path)?;
-    let indices = sizes
-        .iter()
-        .map(|size| match file.tensor(&size.name) {
-            Ok(view) => Ok(view
-                .data()
-                .chunks_exact(4)
-                .map(|chunk| u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
-                .collect()),
-            Err(error) => Err(TorchError::Tensor {
-                file: path.into(),
-                tensor: size.name.clone(),
-                what: error.to_string(),
-            }),
-        })
-        .collect::<Result<Vec<Vec<u32>>, _>>()?;
-    Ok(Mask::new(sizes, indices)?)
 }
 
 fn parse_scores(bytes: &[u8], path: &Path, sizes: &[TensorSize]) -> Result<Vec<Vec<f32>>, TorchError> {

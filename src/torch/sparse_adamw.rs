@@ -9,7 +9,7 @@
 use tch::{Kind, Tensor};
 
 use crate::grpo::{Decay, OptimizerSpec};
-use crate::sparsity::{Mask, SparsityError, first_difference};
+use crate::sparsity::{Mask, same_model};
 
 use super::{TorchError, Weights};
 
@@ -56,9 +56,8 @@ impl SparseAdamW {
     /// # Errors
     /// When memory runs out or the mask belongs to another model.
     pub fn new(weights: &Weights, mask: Option<&Mask>, spec: &OptimizerSpec) -> Result<Self, TorchError> {
-        let other = mask.and_then(|mask| first_difference(mask.tensors(), &weights.sizes()));
-        if let Some(difference) = other {
-            return Err(SparsityError::DifferentModels { difference }.into());
+        if let Some(mask) = mask {
+            same_model(mask.tensors(), &weights.sizes())?;
         }
         let _guard = tch::no_grad_guard();
         let mut active = Vec::with_capacity(weights.tensors.len());

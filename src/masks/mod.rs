@@ -1,0 +1,19 @@
+//! Masks as files: read, checked against a model, written.
+//!
+//! Invariant: what is read is a [`Mask`](crate::sparsity::Mask) of one model in that model's order, or an error that says
+//! where the file is wrong. docs/masks.md describes the files.
+
+mod bools;
+mod error;
+mod indices;
+mod order;
+mod read;
+#[cfg(test)]
+mod read_tests;
+mod shapes;
+mod write;
+
+pub use error::{IndexFault, MasksError};
+pub use read::{Form, MaskFile, parse, read};
+pub use shapes::to_text as shapes_text;
+pub use write::to_bytes;

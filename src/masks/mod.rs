@@ -6,6 +6,7 @@
 mod bools;
 mod error;
 mod indices;
+mod loose;
 mod order;
 mod read;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod shapes;
 mod write;
 
 pub use error::{IndexFault, MasksError};
+pub use loose::{is_loose, lists, model_sizes};
 pub use read::{Form, MaskFile, parse, read};
 pub use shapes::to_text as shapes_text;
 pub use write::to_bytes;

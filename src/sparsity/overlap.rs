@@ -186,28 +186,23 @@ fn part<K: Ord, V>(parts: &mut Vec<(K, V)>, key: K, nothing: V) -> &mut V {
 }
 
 /// Compares every pair of masks with two threads: the first with the second, with the third and so on, then the second
-/// with the third.
-///
-/// # Errors
-/// When two masks are of different models.
-pub fn compare_all(masks: &[Mask]) -> Result<Vec<Comparison>, SparsityError> {
+/// with the third. A pair of masks of different models is an error in its place.
+pub fn compare_all(masks: &[&Mask]) -> Vec<Result<Comparison, SparsityError>> {
     let pairs: Vec<(&Mask, &Mask)> = masks
         .iter()
         .enumerate()
-        .flat_map(|(at, first)| masks[at + 1..].iter().map(move |second| (first, second)))
+        .flat_map(|(at, first)| masks[at + 1..].iter().map(|second| (*first, *second)))
         .collect();
-    let each = |pairs: &[(&Mask, &Mask)]| -> Result<Vec<Comparison>, SparsityError> {
-        pairs.iter().map(|(first, second)| compare(first, second)).collect()
-    };
+    let each = |pairs: &[(&Mask, &Mask)]| -> Vec<_> { pairs.iter().map(|(a, b)| compare(a, b)).collect() };
     let (here, there) = pairs.split_at(pairs.len().div_ceil(2));
     if there.is_empty() {
         return each(here);
     }
     std::thread::scope(|scope| {
         let there = scope.spawn(|| each(there));
-        let mut found = each(here)?;
-        found.extend(there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        Ok(found)
+        let mut found = each(here);
+        found.extend(there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        found
     })
 }
 

@@ -7,7 +7,7 @@ A comparison prints a line `parity | what | against | cases | worst | bound |` (
 and put between the markers of the document. Two kinds have a table of their own, which stays as it is unless they were made:
 
 - `real: `, with --real, or when TICKETS_REAL_TEXT names a folder of tests/oracles/real_text.py;
-- `exports: ` (tests/export.rs), which load exports with transformers: where scripts/oracles.sh has a Python, that of
+- `exports: ` (tests/export.rs, tests/masks), which load exports with transformers and PyTorch: where scripts/oracles.sh has a Python, that of
   ORACLE_PYTHON or of its environment. TICKETS_REQUIRE_ORACLE=1 makes it an error to have none, and so does --exports,
   which runs nothing else.
 
@@ -26,7 +26,10 @@ DOCUMENT = ROOT / "docs" / "parity.md"
 HEADER = "| what | against | cases | worst | allowed |\n| :-- | :-- | --: | --: | --: |\n"
 # Tables that stay when they were not made, by the first word of their rows.
 APART = ["real", "exports"]
-LOADING = "transformers_loads_what_is_exported_and_generates_the_same"
+LOADING = {
+    "export": "transformers_loads_what_is_exported_and_generates_the_same",
+    "masks": "pytorch::pytorch_reads_what_is_exported",
+}
 NOT_MADE = """
 NOT MADE: there is no Python with transformers, so no export was loaded with it; its table in docs/parity.md is as it was.
 `make oracles` installs one and loads exports, or set ORACLE_PYTHON to a Python with tests/oracles/requirements.txt.
@@ -94,14 +97,17 @@ def oracle_python(required):
 
 def load_exports(python):
     """The rows of exports that transformers loads. That there are some is the point."""
-    found = rows(compare("export", ["--exact", LOADING], ORACLE_PYTHON=python, TICKETS_REQUIRE_ORACLE="1"))
-    if not found:
-        sys.exit(f"error: tests/export.rs printed no row; is `{LOADING}` still its name?")
+    found = []
+    for test, name in LOADING.items():
+        loaded = rows(compare(test, ["--exact", name], ORACLE_PYTHON=python, TICKETS_REQUIRE_ORACLE="1"))
+        if not loaded:
+            sys.exit(f"error: the test `{test}` printed no row; is `{name}` still its name?")
+        found += loaded
     return found
 
 
 def numerics():
-    """The rows of tests/numerics."""
+    """The rows of tests/numerics, and of files that PyTorch wrote."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = os.environ.get("TICKETS_REAL_TEXT")
         if "--real" in sys.argv[1:] and not folder:
@@ -110,6 +116,7 @@ def numerics():
             if subprocess.run(script).returncode != 0:
                 sys.exit("error: the real vocabularies and templates cannot be had; docs/parity.md is as it was")
         found = rows(compare("numerics", **({"TICKETS_REAL_TEXT": str(folder)} if folder else {})))
+    found += rows(compare("masks", ["pytorch_files"]))
     if not found:
         sys.exit("error: the tests printed no row of the parity table")
     return found

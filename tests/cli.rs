@@ -296,11 +296,27 @@ fn a_task_can_be_looked_at() {
 }
 
 #[test]
+fn a_mask_drawn_by_numpy_is_stored_and_says_so() {
+    let bench = bench("grid = [{ mask.type = 'random', mask.rng = 'numpy', mask.seed = 5 }]\ngrpo.steps = 1");
+    bench.run(&["sweep", "grid.toml"]).ends(0);
+    let folder = only(&bench.path("results/.store/mask"));
+    let path = folder.join("mask.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let header = tickets::data::safetensors::metadata(&bytes, &path).unwrap();
+    let recipe: Value = serde_json::from_str(&header["recipe"]).unwrap();
+    assert_eq!((&recipe["rng"], &recipe["seed"]), (&"numpy".into(), &5.into()));
+    // The embedding is drawn first: a tenth of 384 rows of 32.
+    let file = tickets::data::safetensors::parse(&bytes, &path).unwrap();
+    let stored = file.tensor("model.embed_tokens.weight").unwrap().data().to_vec();
+    let mut drawn = tickets::sparsity::numpy::Generator::new(5).choice(12_288, 1_228).unwrap();
+    drawn.sort_unstable();
+    assert_eq!(stored, drawn.iter().flat_map(|index| index.to_le_bytes()).collect::<Vec<u8>>());
+}
+
+#[test]
 fn what_is_not_built_yet_plans_and_is_refused_by_name_before_anything_is_begun() {
     let commit = "revision = '0123456789012345678901234567890123456789'";
     for (changes, name) in [
-        ("grid = [{ mask.type = 'random', mask.rng = 'numpy' }]", "`mask.rng` = \"numpy\""),
-        ("grid = [{ mask.type = 'layers' }]", "`mask.type` = \"layers\""),
         ("task.episodes = 'python'", "`task.episodes` = \"python\""),
         ("eval.other.seed = 5", "[eval.other]"),
         (&format!("task = {{ dataset = 'owner/names', {commit} }}"), "`task.dataset`"),

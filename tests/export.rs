@@ -9,13 +9,12 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use common::{Bench, only};
+use common::{Bench, only, oracle_python};
 use table::{largest, row};
 use tickets::data::safetensors::{RawTensor, metadata, parse, to_bytes};
 
@@ -177,23 +176,9 @@ fn a_directory_keeps_the_type_of_its_base_unless_told_otherwise() {
         .names(&["--dtype"]);
 }
 
-/// The Python of the reference implementations: `ORACLE_PYTHON`, where it is set. `TICKETS_REQUIRE_ORACLE` makes its absence fail.
-fn python() -> Option<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let found = set("ORACLE_PYTHON");
-    if found.is_none() {
-        let advice = "exports were not loaded with transformers; `make oracles` does it, or set ORACLE_PYTHON to a Python that has \
-                      tests/oracles/requirements.txt";
-        assert!(set("TICKETS_REQUIRE_ORACLE").is_none(), "{advice}");
-        // Past the test harness, which keeps what tests print to itself.
-        std::io::stderr().write_all(format!("SKIPPED: {advice}\n").as_bytes()).unwrap();
-    }
-    found
-}
-
 #[test]
 fn transformers_loads_what_is_exported_and_generates_the_same() {
-    let Some(python) = python() else { return };
+    let Some(python) = oracle_python("exports were not loaded with transformers") else { return };
     let bench = Bench::new();
     bench.manifest("grid.toml", "grid = [{ mask.type = 'random' }]\noptimizer.lr = 1e-2");
     bench.run(&["sweep", "grid.toml"]).ends(0);

@@ -7,7 +7,7 @@ use tickets::manifest::{
     ClaimTest, EVALUATION, FigureKind, ModelSource, Retries, RunConfig, TRAINING, load_with,
 };
 use tickets::plan::{selects, settings, unbuilt};
-use tickets::sparsity::{MaskSpec, Side};
+use tickets::sparsity::{Criterion, MaskSpec, Side};
 use tickets::task::{DataSpec, NamesSpec, TaskSpec};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -154,7 +154,7 @@ fn masks_of_layers_have_a_side_and_a_count_and_no_sparsity() {
     let text =
         "[mask]\nsparsity = 0.9\n[[grid]]\nmask.type = \"layers\"\nmask.layers = [\"first\", \"last\"]\n";
     let plan = planned(text);
-    assert_eq!(plan.runs[1].config.mask, MaskSpec::Layers { side: Side::Last, count: 1 });
+    assert_eq!(plan.runs[1].config.mask, MaskSpec::plain(Criterion::Layers { side: Side::Last, count: 1 }));
     let labels = plan.runs.iter().map(|run| run.label.as_str()).collect::<Vec<_>>();
     assert_eq!(labels, ["first", "last"]);
 }

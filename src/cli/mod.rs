@@ -21,6 +21,7 @@ pub mod export;
 pub mod gc;
 #[cfg(feature = "torch")]
 pub mod logprobs;
+pub mod masks;
 #[cfg(feature = "torch")]
 pub mod model;
 mod output;
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod report;
 pub mod retry;
 pub mod schema;
+mod shape;
 pub mod show;
 mod space;
 pub mod stage;
@@ -82,6 +84,9 @@ pub enum Command {
     Export(export::ExportArgs),
     /// A delta and its base to the model that was exported
     Apply(apply::ApplyArgs),
+    /// Masks as files: look at them, combine them, take them to PyTorch and back
+    #[command(subcommand)]
+    Masks(masks::MasksCommand),
     /// Look at a model directory, or make one with random weights
     #[cfg(feature = "torch")]
     #[command(subcommand)]
@@ -169,6 +174,7 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Verify(command) => verify::run(&command, &verify::Program::own(), out),
         Command::Gc(args) => gc::gc(&args, out),
         Command::Schema(args) => schema::schema(&args, out),
+        Command::Masks(command) => masks::run(&command, out),
         Command::Apply(args) => apply::apply(&args, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::logprobs::DtypeArg;
 use super::output::{must_be_free, must_have_room, placed};
+use super::shape::config_text;
 use crate::data::{Architecture, ModelDir, Parameter, TensorDigests, each_tensor};
 use crate::exit::{Code, Failure};
 use crate::store::human_bytes;
@@ -16,14 +17,6 @@ use crate::task::{
     AlphabetSortSpec, Episodes, NameSource, NamesSpec, RowNames, SortBy, Task, TaskSpec, default_prompts,
 };
 use crate::torch::{RandomModel, write_random};
-
-/// The shapes that are known by name.
-const SHAPES: [(&str, &str); 4] = [
-    ("qwen2.5-0.5b", include_str!("../../assets/shapes/qwen2.5-0.5b.json")),
-    ("qwen2.5-1.5b", include_str!("../../assets/shapes/qwen2.5-1.5b.json")),
-    ("qwen3-0.6b", include_str!("../../assets/shapes/qwen3-0.6b.json")),
-    ("llama-3.2-1b", include_str!("../../assets/shapes/llama-3.2-1b.json")),
-];
 
 /// What to do with a model.
 #[derive(Clone, Debug, Subcommand)]
@@ -79,15 +72,7 @@ pub fn run(command: &ModelCommand, out: &mut dyn Write) -> Result<Code, Failure>
 }
 
 fn random(args: &RandomArgs) -> Result<String, Failure> {
-    let known = SHAPES.iter().find(|(name, _)| *name == args.config);
-    let config = match known {
-        Some((_, text)) => text.as_bytes().to_vec(),
-        None => std::fs::read(&args.config).map_err(|error| {
-            let names = SHAPES.map(|(name, _)| name).join(", ");
-            let hint = format!("--config takes a config.json, or one of {names}");
-            Failure::new(Code::Environment, format!("read {}: {error}", args.config), Some(hint))
-        })?,
-    };
+    let config = config_text(&args.config, "--config")?;
     must_be_free(&args.out)?;
     let shape = Architecture::from_config_json(&config, &args.config)?;
     let elements: usize = shape.parameters().iter().map(Parameter::elements).sum();

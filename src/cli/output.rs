@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::exit::{Code, Failure};
-#[cfg(feature = "torch")]
 use crate::store::{free_space, human_bytes};
 
 /// What helps when the place does not.
@@ -22,7 +21,6 @@ pub fn taken(path: &Path) -> Failure {
 }
 
 /// Refuses a place that is too small for so many bytes, before they are made.
-#[cfg(feature = "torch")]
 pub fn must_have_room(path: &Path, bytes: u64) -> Result<(), Failure> {
     let Some(free) = free_space(path).ok().and_then(|space| space.bytes).filter(|free| *free < bytes) else {
         return Ok(());

@@ -11,7 +11,6 @@ use crate::execute::is_wanted;
 use crate::exit::{Code, Failure};
 use crate::manifest::{ExecSpec, RunConfig};
 use crate::plan::{Plan, RunSpec};
-use crate::sparsity::MaskSpec;
 use crate::store::{FreeSpace, Stage, Store, StoreError, free_space};
 
 /// The space of a plan.
@@ -98,9 +97,7 @@ fn as_far_as_space_goes(run: &RunSpec) -> RunConfig {
     config.seed = 0;
     config.optimizer.lr = 1.0;
     config.eval.seed = 1;
-    if let MaskSpec::Random { seed, .. } = &mut config.mask {
-        *seed = 0;
-    }
+    config.mask = config.mask.without_seeds();
     config
 }
 

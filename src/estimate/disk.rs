@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::data::Architecture;
 use crate::data::safetensors::header_bytes;
-use crate::data::{Architecture, Parameter};
 use crate::manifest::{EvalSpec, ModelSource, RunConfig};
 use crate::masks;
-use crate::sparsity::{MaskSpec, Rounding, kept_count};
+use crate::sparsity::MaskSpec;
 
-use super::{active, architecture};
+use super::active::counts;
+use super::architecture;
 
 /// What a file system gives out at a time.
 const BLOCK: u64 = 4096;
@@ -88,8 +89,8 @@ pub fn footprint(config: &RunConfig) -> Option<Footprint> {
 pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
     let parameters = shape.parameters();
     let all = parameters.iter().map(|parameter| parameter.elements() as u64).sum::<u64>();
-    let entries = trained(&parameters, config, shape);
-    let active = active(shape, &config.mask);
+    let entries = counts(shape, &config.mask);
+    let active = entries.iter().sum::<u64>();
     let recipe = [("format", "pt"), ("recipe", &" ".repeat(200))];
     // The built-in base is float32, whatever type it is used in.
     let whole =
@@ -107,10 +108,8 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
             artifact(&[sum(parameters.iter().map(|found| found.name.len() as u64 + 120))])
         }
     };
-    let scores = match &config.mask {
-        MaskSpec::Fisher { .. } => artifact(&[tensors(whole(), all, &recipe)]),
-        _ => 0,
-    };
+    let scores =
+        if config.mask.gradients().is_some() { artifact(&[tensors(whole(), all, &recipe)]) } else { 0 };
     let flat = entries.iter().map(|count| [*count as usize]).collect::<Vec<_>>();
     let mask = if config.mask == MaskSpec::Full {
         0
@@ -128,23 +127,6 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
     let metadata = [("format", "pt"), ("optimizer_steps", &*updates.to_string())];
     let state = tensors(vectors, active.saturating_mul(PARTS.len() as u64), &metadata);
     Footprint { base, scores, mask, state, run: run(config, state) }
-}
-
-/// Entries that are trained, tensor by tensor. Where scores decide every tensor gets its share: only the digits of the
-/// counts matter.
-fn trained(parameters: &[Parameter], config: &RunConfig, shape: &Architecture) -> Vec<u64> {
-    let all = parameters.iter().map(Parameter::elements).sum::<usize>().max(1) as u128;
-    let active = u128::from(active(shape, &config.mask));
-    let of = |found: &Parameter| match &config.mask {
-        MaskSpec::Full => found.elements() as u64,
-        MaskSpec::Random { sparsity, .. } => {
-            kept_count(found.elements(), *sparsity, Rounding::Floor).unwrap_or(0) as u64
-        }
-        MaskSpec::Fisher { .. } | MaskSpec::Magnitude { .. } | MaskSpec::Layers { .. } => {
-            (found.elements() as u128 * active / all) as u64
-        }
-    };
-    parameters.iter().map(of).collect()
 }
 
 /// A run that saves states of so many bytes.

@@ -3,7 +3,7 @@
 
 use crate::grpo::SamplingSpec;
 use crate::manifest::{Dtype, ModelSource, RunConfig};
-use crate::sparsity::{FisherEstimator, MaskSpec};
+use crate::sparsity::FisherEstimator;
 
 use super::decoder::Decoder;
 use super::lengths::Lengths;
@@ -59,9 +59,9 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
     Some(Estimate { parameters, active: parameters, dtype: Dtype::Float32, memory, work })
 }
 
-/// Making the Fisher scores that a run's mask needs; `None` for other masks and for bases of unknown shape.
+/// Making the scores of gradients that a run's mask needs; `None` for other masks and for bases of unknown shape.
 pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
-    let MaskSpec::Fisher { fisher, .. } = &config.mask else { return None };
+    let fisher = config.mask.gradients()?;
     let decoder = Decoder::new(&shape::architecture(config)?, width(config));
     let lengths = Lengths::of(&config.task, &config.model.source);
     let rows = f64::from(fisher.episodes);

@@ -110,12 +110,22 @@ impl Graph {
             needs.extend(stages.scores.as_deref().and_then(|id| scores[id]));
             push(&mut nodes, shared(WorkStage::Mask, id, *index), needs);
         }
+        // A run whose changes choose another's mask comes first; the plan has no such circle, since ids hold ids.
+        let mut waits = Vec::new();
+        let mut node_of: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, run) in runs().filter(|(index, _)| wanted[*index]) {
             let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
             let node = push(&mut nodes, run_task(run, index, store)?, needs);
             nodes[node].trajectory = Some(run.stages.trajectory.clone());
             nodes[node].attempts_before = store.next_attempt(run.id.as_str())? - 1;
+            node_of.insert(run.id.as_str(), node);
+            if let Some(other) = run.config.mask.moved_by() {
+                waits.push((node, other));
+            }
+        }
+        for (node, other) in waits {
+            nodes[node].needs.extend(node_of.get(other));
         }
         Ok(Self { nodes })
     }

@@ -4,7 +4,7 @@
 //! changed file under the same path is a new digest.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::ManifestError;
@@ -12,6 +12,9 @@ use crate::model_folder::{NEEDED, OPTIONAL, TOKENIZER, other_tokenizer};
 
 /// The largest manifest that is read.
 const LIMIT: u64 = 1 << 20;
+
+/// The largest header of a safetensors file, as the format's own reader has it.
+const LIMIT_OF_HEADER: u64 = 100_000_000;
 
 /// The folder that names are looked up in.
 pub const MANIFESTS: &str = "manifests";
@@ -107,6 +110,41 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// blake3 of a mask file's bytes, in hex, and how many entries it trains: as many as it has indices, or `true`s.
+pub fn mask_file(path: &Path) -> io::Result<(String, u64)> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
+    let mut file = BufReader::new(File::open(path)?);
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(|_| bad("it is too short for a safetensors file"))?;
+    let header = u64::from_le_bytes(size);
+    if header > LIMIT_OF_HEADER {
+        return Err(bad("it is no safetensors file"));
+    }
+    let mut text = vec![0; header as usize];
+    file.read_exact(&mut text).map_err(|_| bad("it is shorter than its header says"))?;
+    let tensors: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&text).map_err(|_| bad("it is no safetensors file"))?;
+    let tensors = || tensors.iter().filter(|(name, _)| *name != "__metadata__").map(|(_, tensor)| tensor);
+    let elements = |tensor: &serde_json::Value| -> u64 {
+        tensor["shape"].as_array().into_iter().flatten().map(|size| size.as_u64().unwrap_or(0)).product()
+    };
+    let flags = tensors().any(|tensor| tensor["dtype"] == "BOOL" || tensor["dtype"] == "U8");
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&size).update(&text);
+    let mut active: u64 = if flags { 0 } else { tensors().map(elements).sum() };
+    let mut block = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok((hasher.finalize().to_hex().to_string(), active));
+        }
+        hasher.update(&block[..read]);
+        if flags {
+            active += block[..read].iter().filter(|byte| **byte != 0).count() as u64;
+        }
+    }
 }
 
 /// blake3 over the sorted names, sizes and bytes of a Hugging Face folder's model files, in hex.

@@ -30,6 +30,7 @@ mod selector;
 mod source;
 mod spec;
 mod valid;
+mod valid_mask;
 mod valid_task;
 mod value;
 mod variant;
@@ -56,7 +57,7 @@ pub use spec::{
     RunConfig,
 };
 pub use value::{Value, short_number};
-pub use variant::Selection;
+pub use variant::{Selection, applies_to_mask};
 
 /// A manifest: checked, its layers not yet merged.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::grpo::{Advantage, ClipDomain, Decay, Level};
 use crate::manifest::{DeviceChoice, Dtype};
-use crate::sparsity::{FisherEstimator, MaskRng, Rounding, Side};
+use crate::sparsity::{FisherEstimator, Keep, MaskRng, Rounding, Side, Unit};
 use crate::task::{RowNames, SortBy};
 
 /// Mirrors enums of the pure rooms, which do not know serde.
@@ -29,6 +29,8 @@ mirror! {
     DeviceWord => "DeviceChoice" { Auto, Cpu, Cuda }
     MaskRngWord => "MaskRng" { Chacha, Numpy }
     SideWord => "Side" { First, Last }
+    UnitWord => "Unit" { Entry, Row, Column }
+    KeepWord => "Keep" { High, Low }
     RoundingWord => "Rounding" { Floor, Ceil }
     EstimatorWord => "FisherEstimator" { Batch, Sample }
     SortByWord => "SortBy" { First, Last, Either }
@@ -216,14 +218,38 @@ pub struct RawSampling {
     pub max_tokens: u32,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskType {
     Full,
     Random,
     Fisher,
+    Gradient,
+    Snip,
     Magnitude,
+    Moved,
     Layers,
+    Modules,
+    File,
+    Union,
+    Intersection,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pools {
+    Global,
+    PerTensor,
+    PerLayer,
+    PerGroup,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turn {
+    None,
+    Complement,
+    Permuted,
 }
 
 #[derive(Deserialize)]
@@ -239,6 +265,18 @@ pub struct RawMask {
     #[serde(with = "SideWord")]
     pub layers: Side,
     pub count: u32,
+    pub scope: Option<Pools>,
+    pub group: u32,
+    #[serde(with = "UnitWord")]
+    pub unit: Unit,
+    #[serde(with = "KeepWord")]
+    pub keep: Keep,
+    pub modules: String,
+    pub run: Option<String>,
+    pub file: Option<String>,
+    pub other: Option<String>,
+    pub control: Turn,
+    pub control_seed: u64,
 }
 
 #[derive(Deserialize)]

@@ -276,8 +276,8 @@ impl BlockResolver<'_, '_> {
     /// Notes which conditional keys this variant uses, and refuses those of the block that it does not.
     fn check_conditions(&mut self, selection: Selection, issues: &mut Vec<Issue>) {
         // Every condition depends on one choice, so a point whose choices were all seen brings nothing new.
-        let Selection { mask, ratio, schedule, model, task, episodes } = selection;
-        let choices = [mask, ratio, schedule, model, task, episodes];
+        let Selection { mask, scope, control, ratio, schedule, model, task, episodes } = selection;
+        let choices = [mask, scope, control, ratio, schedule, model, task, episodes];
         if choices.into_iter().filter(|choice| self.checked.insert(choice)).count() == 0 {
             return;
         }

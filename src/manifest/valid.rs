@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use super::files;
 use super::raw::{
-    Course, Denominator, MaskType, Ratio, Raw, RawEval, RawFisher, RawGrpo, RawMask, RawOptimizer,
-    RawPretrain, RawRetries, RawSampling, TaskType,
+    Course, Denominator, MaskType, Ratio, Raw, RawEval, RawGrpo, RawOptimizer, RawPretrain, RawRetries,
+    RawSampling, TaskType,
 };
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
+use super::valid_mask::{keeps_something, mask};
 use super::valid_task::task;
 use crate::grpo::{GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule, Shape};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec, Rounding, kept_count};
 use crate::task::{PromptTemplates, TaskError, check_prompts};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
@@ -32,6 +32,7 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub struct Digests {
     known: BTreeMap<(bool, PathBuf), Result<String, String>>,
+    masks: BTreeMap<PathBuf, Result<(String, u64), String>>,
     prompts: Option<(PromptTemplates, Vec<Problem>)>,
 }
 
@@ -49,6 +50,12 @@ impl Digests {
         let problems = check_prompts(templates).into_iter().map(problem).collect::<Vec<_>>();
         self.prompts = Some((templates.clone(), problems.clone()));
         problems
+    }
+
+    /// blake3 of a mask file, in hex, and how many entries it trains.
+    pub(super) fn mask(&mut self, path: &str) -> Result<(String, u64), String> {
+        let known = self.masks.entry(path.into());
+        known.or_insert_with_key(|path| files::mask_file(path).map_err(|error| error.to_string())).clone()
     }
 
     /// blake3 of a file, or of a model folder, in hex.
@@ -318,68 +325,4 @@ fn sampling(raw: &RawSampling) -> SamplingSpec {
         repetition_penalty: raw.repetition_penalty,
         max_tokens: raw.max_tokens,
     }
-}
-
-fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_>) -> MaskSpec {
-    match raw.r#type {
-        MaskType::Full => return MaskSpec::Full,
-        MaskType::Layers => return MaskSpec::Layers { side: raw.layers, count: raw.count },
-        MaskType::Random | MaskType::Fisher | MaskType::Magnitude => {}
-    }
-    let sparsity = raw.sparsity.unwrap_or_else(|| {
-        let help = "a random, fisher or magnitude mask needs it: the share of entries that stay untouched, a number in (0, 1)";
-        rules.broken(&["mask.sparsity", "mask.type"], "`mask.sparsity` is missing".into(), help);
-        f64::NAN
-    });
-    let rounding = raw.rounding;
-    match raw.r#type {
-        MaskType::Full | MaskType::Layers => MaskSpec::Full,
-        MaskType::Random => MaskSpec::Random { sparsity, seed: raw.seed, rng: raw.rng },
-        MaskType::Magnitude => MaskSpec::Magnitude { sparsity, rounding },
-        MaskType::Fisher => {
-            let (episodes, estimator) = (fisher.episodes, fisher.estimator);
-            if estimator == FisherEstimator::Batch {
-                let help = "the batch estimator takes the gradient of whole groups";
-                let text = || {
-                    format!("`grpo.group_size` = {group_size} does not divide `fisher.episodes` = {episodes}")
-                };
-                let keys = ["fisher.episodes", "grpo.group_size"];
-                rules.unless(episodes.is_multiple_of(group_size), &keys, text, help);
-            }
-            MaskSpec::Fisher {
-                sparsity,
-                rounding,
-                fisher: FisherSpec { estimator, episodes, seed: fisher.seed },
-            }
-        }
-    }
-}
-
-/// A mask that keeps nothing is found here where the shape of the base follows from the manifest: of the built-in one. A
-/// random mask keeps a share of each tensor, the others of all entries together.
-fn keeps_something(mask: &MaskSpec, base: &PretrainSpec, rules: &mut Rules<'_>) {
-    // Widths go up to 2^32, so products are taken in 128 bits.
-    let at = |value: u32| u128::from(value);
-    let (hidden, inner) = (at(base.hidden_size), at(base.intermediate_size));
-    let keys = hidden / at(base.heads).max(1) * at(base.kv_heads);
-    let embedding = hidden * at(base.vocab_size);
-    let attention = hidden * (hidden + 1) + 2 * keys * (hidden + 1) + hidden * hidden;
-    let layer = attention + 3 * hidden * inner + 2 * hidden;
-    let all = embedding + at(base.layers) * layer + hidden;
-    let (elements, sparsity, rounding, what) = match mask {
-        MaskSpec::Full | MaskSpec::Layers { .. } => return,
-        MaskSpec::Random { sparsity, .. } => (
-            embedding.max(hidden * inner).max(hidden * hidden),
-            *sparsity,
-            Rounding::Floor,
-            "the largest tensor",
-        ),
-        MaskSpec::Fisher { sparsity, rounding, .. } | MaskSpec::Magnitude { sparsity, rounding } => {
-            (all, *sparsity, *rounding, "the base")
-        }
-    };
-    let text = || format!("`mask.sparsity` = {sparsity} keeps nothing: {what} has {elements} entries");
-    let count = usize::try_from(elements).unwrap_or(usize::MAX);
-    let none = matches!(kept_count(count, sparsity, rounding), Ok(0));
-    rules.unless(!none, &["mask.sparsity"], text, "train more, or a larger base");
 }

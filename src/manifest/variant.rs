@@ -3,10 +3,10 @@
 //! A key that does not apply to the chosen variant is dropped when it was inherited, and an error when it stands in
 //! the same table or grid block as the choice.
 
-use super::raw::{Course, Generator, MaskType, Ratio, Raw, RawTask, TaskType};
+use super::raw::{Course, Generator, MaskType, Pools, Ratio, Raw, RawTask, TaskType, Turn};
 use super::spec::{ModelSource, RunConfig};
 use crate::grpo::{RatioRule, Shape};
-use crate::sparsity::MaskSpec;
+use crate::sparsity::{Control, MaskSpec, Sparse};
 use crate::task::{Episodes, TaskSpec};
 
 /// Which variants a configuration has.
@@ -14,6 +14,10 @@ use crate::task::{Episodes, TaskSpec};
 pub struct Selection {
     /// Value of `mask.type`.
     pub mask: &'static str,
+    /// Value of `mask.scope`, where the mask has one.
+    pub scope: &'static str,
+    /// Value of `mask.control`.
+    pub control: &'static str,
     /// Value of `grpo.ratio`.
     pub ratio: &'static str,
     /// Value of `optimizer.schedule`.
@@ -35,16 +39,52 @@ pub struct Condition {
 }
 
 /// The keys that choose between variants.
-pub const CHOOSERS: [&str; 5] =
-    ["mask.type", "grpo.ratio", "optimizer.schedule", "task.type", "task.episodes"];
+pub const CHOOSERS: [&str; 7] = [
+    "mask.type",
+    "mask.scope",
+    "mask.control",
+    "grpo.ratio",
+    "optimizer.schedule",
+    "task.type",
+    "task.episodes",
+];
+
+/// Mask types whose entries a score decides.
+const SCORED: &[&str] = &["fisher", "gradient", "snip", "magnitude", "moved"];
+/// Mask types that keep a share of entries.
+const CHOSEN: &[&str] = &["random", "fisher", "gradient", "snip", "magnitude", "moved"];
+/// Mask types that can be kept to some modules.
+const OF_MODULES: &[&str] =
+    &["random", "fisher", "gradient", "snip", "magnitude", "moved", "layers", "modules"];
+/// All mask types but the full one.
+const SPARSE: &[&str] = &[
+    "random",
+    "fisher",
+    "gradient",
+    "snip",
+    "magnitude",
+    "moved",
+    "layers",
+    "modules",
+    "file",
+    "union",
+    "intersection",
+];
 
 /// The condition of a key, when it has one.
 pub fn condition(path: &str) -> Option<Condition> {
     let when = |chooser, choices| Some(Condition { chooser, choices });
     match path {
-        "mask.sparsity" => when("mask.type", &["random", "fisher", "magnitude"]),
+        "mask.sparsity" | "mask.scope" | "mask.unit" => when("mask.type", CHOSEN),
         "mask.seed" | "mask.rng" => when("mask.type", &["random"]),
-        "mask.rounding" => when("mask.type", &["fisher", "magnitude"]),
+        "mask.rounding" | "mask.keep" => when("mask.type", SCORED),
+        "mask.modules" => when("mask.type", OF_MODULES),
+        "mask.run" => when("mask.type", &["moved"]),
+        "mask.file" => when("mask.type", &["file", "union", "intersection"]),
+        "mask.other" => when("mask.type", &["union", "intersection"]),
+        "mask.group" => when("mask.scope", &["per_group"]),
+        "mask.control" => when("mask.type", SPARSE),
+        "mask.control_seed" => when("mask.control", &["permuted"]),
         "mask.layers" | "mask.count" => when("mask.type", &["layers"]),
         "grpo.clip_low" | "grpo.clip_high" | "grpo.clip_delta" => when("grpo.ratio", &["clip"]),
         "grpo.mask_low" | "grpo.mask_high" | "grpo.sequence_mask_low" => when("grpo.ratio", &["mask"]),
@@ -67,22 +107,34 @@ pub fn condition(path: &str) -> Option<Condition> {
         | "task.prompts.first"
         | "task.prompts.second"
         | "task.prompts.later" => when("task.type", &["alphabet_sort"]),
-        _ if path.starts_with("fisher.") => when("mask.type", &["fisher"]),
+        _ if path.starts_with("fisher.") => when("mask.type", &["fisher", "gradient", "snip"]),
         _ if path.starts_with("model.pretrain.") => when("model", &["pretrain"]),
         _ => None,
     }
+}
+
+/// Whether masks of this type have a key: of `[mask]`, as far as its condition is the type, or of `[fisher]`.
+pub fn applies_to_mask(path: &str, mask_type: &str) -> bool {
+    condition(path).is_none_or(|need| need.chooser != "mask.type" || need.choices.contains(&mask_type))
 }
 
 impl Selection {
     /// The variants of a merged configuration.
     pub(super) fn of_raw(raw: &Raw) -> Self {
         Self {
-            mask: match raw.mask.r#type {
-                MaskType::Full => "full",
-                MaskType::Random => "random",
-                MaskType::Fisher => "fisher",
-                MaskType::Magnitude => "magnitude",
-                MaskType::Layers => "layers",
+            mask: mask_word(raw.mask.r#type),
+            scope: match raw.mask.scope.filter(|_| CHOSEN.contains(&mask_word(raw.mask.r#type))) {
+                Some(Pools::Global) => "global",
+                Some(Pools::PerTensor) => "per_tensor",
+                Some(Pools::PerLayer) => "per_layer",
+                Some(Pools::PerGroup) => "per_group",
+                None => "",
+            },
+            control: match raw.mask.control {
+                _ if raw.mask.r#type == MaskType::Full => "none",
+                Turn::None => "none",
+                Turn::Complement => "complement",
+                Turn::Permuted => "permuted",
             },
             ratio: match raw.grpo.ratio {
                 Ratio::Clip => "clip",
@@ -110,12 +162,11 @@ impl Selection {
     /// The variants of a run.
     pub fn of(config: &RunConfig) -> Self {
         Self {
-            mask: match config.mask {
-                MaskSpec::Full => "full",
-                MaskSpec::Random { .. } => "random",
-                MaskSpec::Fisher { .. } => "fisher",
-                MaskSpec::Magnitude { .. } => "magnitude",
-                MaskSpec::Layers { .. } => "layers",
+            mask: config.mask.word(),
+            scope: config.mask.choice().map_or("", |choice| choice.scope.word()),
+            control: match &config.mask {
+                MaskSpec::Sparse(Sparse { control, .. }) => control.word(),
+                MaskSpec::Full => Control::None.word(),
             },
             ratio: match config.grpo.ratio {
                 RatioRule::Clip { .. } => "clip",
@@ -144,6 +195,8 @@ impl Selection {
     pub fn chosen(&self, chooser: &str) -> &'static str {
         match chooser {
             "mask.type" => self.mask,
+            "mask.scope" => self.scope,
+            "mask.control" => self.control,
             "grpo.ratio" => self.ratio,
             "optimizer.schedule" => self.schedule,
             "task.type" => self.task,
@@ -155,6 +208,24 @@ impl Selection {
     /// Whether a key has a meaning here.
     pub fn applies(&self, path: &str) -> bool {
         condition(path).is_none_or(|need| need.choices.contains(&self.chosen(need.chooser)))
+    }
+}
+
+/// The value of `mask.type`.
+fn mask_word(mask: MaskType) -> &'static str {
+    match mask {
+        MaskType::Full => "full",
+        MaskType::Random => "random",
+        MaskType::Fisher => "fisher",
+        MaskType::Gradient => "gradient",
+        MaskType::Snip => "snip",
+        MaskType::Magnitude => "magnitude",
+        MaskType::Moved => "moved",
+        MaskType::Layers => "layers",
+        MaskType::Modules => "modules",
+        MaskType::File => "file",
+        MaskType::Union => "union",
+        MaskType::Intersection => "intersection",
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::data::DataError;
 use crate::exit::{Code, Failure};
 use crate::sparsity::SparsityError;
+use crate::store::StoreError;
 
 /// A mask that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -14,9 +15,28 @@ pub enum MasksError {
     /// The file cannot be read at all.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The new file cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The mask is impossible.
     #[error(transparent)]
     Sparsity(#[from] SparsityError),
+    /// Scores that are not those of the model's parameters.
+    #[error("read the scores {}, tensor {tensor}: {what}", path.display())]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file that is not what it was.
+    #[error("{} changed after the plan was made", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Not a safetensors file, or cut short.
     #[error("read the mask {}: it is no whole safetensors file: {what}", path.display())]
     NoSafetensors {
@@ -172,7 +192,12 @@ impl MasksError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Data(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
             Self::Sparsity(_) => return None,
+            Self::Scores { .. } => {
+                "scores are one float per entry of every parameter, called as in the model"
+            }
+            Self::Changed { .. } => "run the command again: its new contents make a new mask",
             Self::NoSafetensors { .. } => {
                 "copy or write it again; PyTorch writes such files with safetensors.torch.save_file"
             }
@@ -219,6 +244,7 @@ impl MasksError {
 impl From<MasksError> for Failure {
     fn from(error: MasksError) -> Self {
         let hint = error.hint();
-        Self::new(Code::Environment, error, hint)
+        let code = if matches!(error, MasksError::Store(_)) { Code::Store } else { Code::Environment };
+        Self::new(code, error, hint)
     }
 }

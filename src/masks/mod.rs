@@ -7,15 +7,21 @@ mod bools;
 mod error;
 mod indices;
 mod loose;
+mod make;
+mod numbers;
 mod order;
 mod read;
 #[cfg(test)]
 mod read_tests;
+mod scores;
 mod shapes;
 mod write;
 
 pub use error::{IndexFault, MasksError};
 pub use loose::{is_loose, lists, model_sizes};
+pub use make::{Made, make, name};
+pub use numbers::Numbers;
 pub use read::{Form, MaskFile, parse, read};
+pub use scores::Streamed;
 pub use shapes::to_text as shapes_text;
-pub use write::to_bytes;
+pub use write::{booleans_bytes, to_bytes, write, write_booleans};

@@ -1,7 +1,6 @@
 //! What a configuration asks for that has no implementation yet, and what it leaves unpinned.
 
 use crate::manifest::{ModelSource, RunConfig};
-use crate::sparsity::{MaskRng, MaskSpec};
 use crate::task::{DataSpec, Episodes, HubDataset, NamesSpec, TaskSpec};
 
 /// The settings of a run that plan but cannot be executed by this version, by name.
@@ -18,11 +17,6 @@ pub fn unbuilt(config: &RunConfig) -> Vec<String> {
         }
         TaskSpec::Gsm8k(_) => missing.push("`task.type` = \"gsm8k\"".to_owned()),
         TaskSpec::Math(_) => missing.push("`task.type` = \"math\"".to_owned()),
-    }
-    match config.mask {
-        MaskSpec::Random { rng: MaskRng::Numpy, .. } => missing.push("`mask.rng` = \"numpy\"".to_owned()),
-        MaskSpec::Layers { .. } => missing.push("`mask.type` = \"layers\"".to_owned()),
-        MaskSpec::Full | MaskSpec::Random { .. } | MaskSpec::Fisher { .. } | MaskSpec::Magnitude { .. } => {}
     }
     missing.extend(config.evals.iter().map(|eval| format!("[eval.{}]", eval.name)));
     missing

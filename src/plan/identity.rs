@@ -19,7 +19,7 @@ use super::put::{
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
 use crate::manifest::{Dtype, ExecSpec, ModelSource, ModelSpec, RunConfig};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskSpec};
+use crate::sparsity::{Criterion, FisherEstimator, FisherSpec, MaskSpec, Score, Sparse};
 use crate::task::TaskSpec;
 
 /// Revision of the base stage.
@@ -52,14 +52,10 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     } = exec;
 
     let base = base_id(model, task);
-    let scores = match mask {
-        MaskSpec::Fisher { sparsity: _, rounding: _, fisher } => {
-            Some(scores_id(&base, model, task, fisher, grpo, optimizer, sampling))
-        }
-        MaskSpec::Full | MaskSpec::Random { .. } | MaskSpec::Magnitude { .. } | MaskSpec::Layers { .. } => {
-            None
-        }
-    };
+    let scores = mask.gradients().map(|fisher| {
+        let absolute = !matches!(mask.score(), Some(Score::Fisher(_)));
+        scores_id(&base, model, task, fisher, absolute, grpo, optimizer, sampling)
+    });
     let mask = mask_id(mask, model, &base, scores.as_deref());
 
     let mut train = Canon::new(TRAIN_REV);
@@ -111,7 +107,7 @@ pub fn settings(config: &RunConfig) -> Vec<(String, Value)> {
     put_optimizer(&mut canon, optimizer);
     put_sampling(&mut canon, "sampling", sampling);
     put_mask(&mut canon, mask);
-    if let MaskSpec::Fisher { fisher, .. } = mask {
+    if let Some(fisher) = mask.gradients() {
         put_fisher(&mut canon, fisher);
     }
     put_evals(&mut canon, eval, evals);
@@ -131,12 +127,13 @@ fn base_id(model: &ModelSpec, task: &TaskSpec) -> String {
     canon.id("tickets/v1/base")
 }
 
-/// Fisher scores: for the batch estimator everything that moves a GRPO gradient.
+/// Scores of gradients, `absolute` or squared: for the batch estimator everything that moves a GRPO gradient.
 fn scores_id(
     base: &str,
     model: &ModelSpec,
     task: &TaskSpec,
     fisher: &FisherSpec,
+    absolute: bool,
     grpo: &GrpoSpec,
     optimizer: &OptimizerSpec,
     sampling: &SamplingSpec,
@@ -146,6 +143,10 @@ fn scores_id(
     put_type(&mut canon, model);
     put_task(&mut canon, "task", task);
     put_fisher(&mut canon, fisher);
+    // Squares came first.
+    if absolute {
+        canon.text("scores.measure", "absolute");
+    }
     match fisher.estimator {
         FisherEstimator::Sample => {}
         FisherEstimator::Batch => {
@@ -193,14 +194,23 @@ fn scores_id(
 fn mask_id(mask: &MaskSpec, model: &ModelSpec, base: &str, scores: Option<&str>) -> Option<String> {
     let mut canon = Canon::new(MASK_REV);
     put_mask(&mut canon, mask);
-    match mask {
-        MaskSpec::Full => return None,
-        MaskSpec::Random { .. } | MaskSpec::Layers { .. } => canon.text("base", base),
-        MaskSpec::Magnitude { .. } => {
+    let MaskSpec::Sparse(Sparse { criterion, modules: _, control: _ }) = mask else { return None };
+    match criterion {
+        Criterion::Random { .. } | Criterion::Layers { .. } | Criterion::Modules | Criterion::File { .. } => {
             canon.text("base", base);
-            put_type(&mut canon, model);
         }
-        MaskSpec::Fisher { .. } => canon.text("scores", scores.unwrap_or_default()),
+        Criterion::Scored { by, keep: _, choice: _ } => match by {
+            Score::Fisher(_) | Score::Gradient(_) => canon.text("scores", scores.unwrap_or_default()),
+            Score::Snip(_) => {
+                canon.text("base", base);
+                canon.text("scores", scores.unwrap_or_default());
+                put_type(&mut canon, model);
+            }
+            Score::Magnitude | Score::Moved { run: _ } => {
+                canon.text("base", base);
+                put_type(&mut canon, model);
+            }
+        },
     }
     Some(canon.id("tickets/v1/mask"))
 }

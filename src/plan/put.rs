@@ -9,7 +9,10 @@ use crate::grpo::{
     Schedule, Shape,
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
+use crate::sparsity::{
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Keep, MaskSource, MaskSpec, Modules, Scope,
+    Score, Sparse, Unit,
+};
 use crate::task::{
     AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
     SortBy, TaskSpec,
@@ -38,36 +41,65 @@ pub(super) fn put_model<'c>(canon: &mut Canon<'c>, model: &'c ModelSpec, dtype: 
     }
 }
 
+/// What was added to masks later is left out at what it was before: every module, no control, the type's own scope,
+/// single entries, the highest scores.
 pub(super) fn put_mask<'c>(canon: &mut Canon<'c>, mask: &'c MaskSpec) {
-    match mask {
-        MaskSpec::Full => canon.text("mask.type", "full"),
-        MaskSpec::Random { sparsity, seed, rng } => {
-            canon.text("mask.type", "random");
-            canon.number("mask.sparsity", *sparsity);
+    canon.text("mask.type", mask.word());
+    let MaskSpec::Sparse(Sparse { criterion, modules, control }) = mask else { return };
+    match criterion {
+        Criterion::Random { seed, rng, choice } => {
+            // Its rounding is always the same.
+            put_choice(canon, choice, Scope::PerTensor);
             canon.whole("mask.seed", *seed);
-            canon.text("mask.rng", rng_word(*rng));
+            canon.text("mask.rng", rng.word());
         }
-        MaskSpec::Fisher { sparsity, rounding, fisher: _ } => {
-            canon.text("mask.type", "fisher");
-            canon.number("mask.sparsity", *sparsity);
-            canon.text("mask.rounding", rounding_word(*rounding));
+        Criterion::Scored { by, keep, choice } => {
+            put_choice(canon, choice, Scope::Global);
+            canon.text("mask.rounding", choice.rounding.word());
+            if *keep == Keep::Low {
+                canon.text("mask.keep", keep.word());
+            }
+            if let Score::Moved { run } = by {
+                canon.text("mask.run", run);
+            }
         }
-        MaskSpec::Layers { side, count } => {
-            canon.text("mask.type", "layers");
-            canon.text(
-                "mask.layers",
-                match side {
-                    Side::First => "first",
-                    Side::Last => "last",
-                },
-            );
+        Criterion::Layers { side, count } => {
+            canon.text("mask.layers", side.word());
             canon.whole("mask.count", *count);
         }
-        MaskSpec::Magnitude { sparsity, rounding } => {
-            canon.text("mask.type", "magnitude");
-            canon.number("mask.sparsity", *sparsity);
-            canon.text("mask.rounding", rounding_word(*rounding));
+        Criterion::Modules => {}
+        Criterion::File { file, with } => {
+            let MaskSource { path: _, digest, active: _ } = file;
+            canon.text("mask.file.digest", digest);
+            if let Some((_, MaskSource { path: _, digest, active: _ })) = with {
+                canon.text("mask.other.digest", digest);
+            }
         }
+    }
+    if *modules != Modules::ALL {
+        canon.text("mask.modules", modules.text());
+    }
+    match control {
+        Control::None => {}
+        Control::Complement => canon.text("mask.control", control.word()),
+        Control::Permuted { seed } => {
+            canon.text("mask.control", control.word());
+            canon.whole("mask.control_seed", *seed);
+        }
+    }
+}
+
+fn put_choice(canon: &mut Canon<'_>, choice: &Choice, own: Scope) {
+    let Choice { sparsity, rounding: _, scope, unit } = choice;
+    canon.number("mask.sparsity", *sparsity);
+    if *scope != own {
+        canon.text("mask.scope", scope.word());
+    }
+    if let Scope::PerGroup(group) = scope {
+        canon.whole("mask.group", *group);
+    }
+    if *unit != Unit::Entry {
+        canon.text("mask.unit", unit.word());
     }
 }
 
@@ -358,20 +390,6 @@ pub(super) fn normaliser_word(normaliser: Normaliser) -> &'static str {
         Normaliser::Sequence => "sequence",
         // Its number of tokens follows from the task and the sampling, which are in every id that it is in.
         Normaliser::Constant { tokens: _ } => "constant",
-    }
-}
-
-fn rng_word(rng: MaskRng) -> &'static str {
-    match rng {
-        MaskRng::Chacha => "chacha",
-        MaskRng::Numpy => "numpy",
-    }
-}
-
-fn rounding_word(rounding: Rounding) -> &'static str {
-    match rounding {
-        Rounding::Floor => "floor",
-        Rounding::Ceil => "ceil",
     }
 }
 

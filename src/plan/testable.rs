@@ -93,12 +93,11 @@ fn values(of: &[&RunSpec], key: &str) -> usize {
 
 /// Different densities; a full run has that of 1, and layers one of their own for each number of them.
 fn densities(of: &[&RunSpec]) -> usize {
-    let density = |run: &&RunSpec| match run.config.mask {
-        MaskSpec::Full => "1".to_owned(),
-        MaskSpec::Random { sparsity, .. }
-        | MaskSpec::Fisher { sparsity, .. }
-        | MaskSpec::Magnitude { sparsity, .. } => format!("{}", 1.0 - sparsity),
-        MaskSpec::Layers { count, .. } => format!("{count} layers"),
+    let density = |run: &&RunSpec| match (&run.config.mask, run.config.mask.choice()) {
+        (MaskSpec::Full, _) => "1".to_owned(),
+        (_, Some(choice)) => format!("{}", 1.0 - choice.sparsity),
+        // One of its own for each part of the model.
+        (MaskSpec::Sparse(sparse), None) => format!("{:?} {}", sparse.criterion, sparse.modules.text()),
     };
     of.iter().map(density).collect::<BTreeSet<_>>().len()
 }

@@ -10,11 +10,33 @@ pub enum SparsityError {
         /// The value given.
         sparsity: f64,
     },
-    /// The density rounds to zero entries.
-    #[error("build a mask of sparsity {sparsity}: not one entry would be trained")]
-    NothingKept {
+    /// Not one entry would be trained.
+    #[error("choose the entries of a mask: not one would be trained: {why}")]
+    Empty {
+        /// Why, as the end of a sentence.
+        why: String,
+    },
+    /// N:M sparsity of a part of an entry.
+    #[error("choose of every {group} entries: a sparsity of {sparsity} leaves no whole number of them")]
+    PartOfEntry {
+        /// Entries of a group.
+        group: u32,
         /// The sparsity asked for.
         sparsity: f64,
+    },
+    /// What cannot be chosen together.
+    #[error("choose the entries of a mask: {what}")]
+    Together {
+        /// What, as a sentence.
+        what: &'static str,
+    },
+    /// More layers than the model has.
+    #[error("choose {asked} layers: the model has {there}")]
+    TooFewLayers {
+        /// Layers asked for.
+        asked: u32,
+        /// Layers of the model.
+        there: u32,
     },
     /// Lists of different lengths.
     #[error("match a mask with its model: {expected} tensors expected, {got} given")]
@@ -72,7 +94,12 @@ pub enum SparsityError {
         /// The first difference.
         difference: String,
     },
-    /// Planned, not built.
-    #[error("draw a mask with `mask.rng = \"numpy\"`: this generator is not built yet; use \"chacha\"")]
-    NumpyNotBuilt,
+    /// There are not so many entries.
+    #[error("draw {kept} distinct entries: the tensor has {elements} elements")]
+    TooManyKept {
+        /// Entries asked for.
+        kept: u64,
+        /// Elements of the tensor.
+        elements: u64,
+    },
 }

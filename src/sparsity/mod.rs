@@ -1,17 +1,29 @@
 //! Masks: which entries of which tensors are trained, how they are chosen, how two choices overlap. Pure.
 
+mod choose;
+#[cfg(test)]
+mod choose_tests;
+mod counts;
+mod draw;
 mod error;
 mod mask;
+pub mod numpy;
 mod overlap;
 mod part;
-mod select;
+mod pools;
+mod rank;
 mod sets;
 mod spec;
 
+pub use choose::{choose, random, top_k};
+pub use counts::{kept_count, planned_counts};
 pub use error::SparsityError;
 pub use mask::{Mask, TensorSize};
 pub use overlap::{Chance, Comparison, Overlap, chance_jaccard, common, compare, compare_all};
 pub use part::{ModuleKind, Place, layer_of};
-pub use select::{kept_count, random, top_k};
+pub use rank::{Scores, TIES, TIES_LOW};
 pub use sets::same_model;
-pub use spec::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
+pub use spec::{
+    Choice, Control, Criterion, FisherEstimator, FisherSpec, Join, Keep, MaskRng, MaskSource, MaskSpec,
+    Modules, Rounding, Scope, Score, Side, Sparse, Unit,
+};

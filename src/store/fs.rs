@@ -123,12 +123,16 @@ pub fn replace_by_way_of(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()>
 
 /// Writes a file atomically unless it exists: the first writer wins. `false` when another was first.
 pub fn publish_file(path: &Path, bytes: &[u8]) -> Result<bool> {
-    let folder = parent(path);
-    let temporary = write_temporary(folder, bytes)?;
-    let published = link_new(&temporary, path);
-    let _ = disk::remove_file(&temporary);
+    let temporary = write_temporary(parent(path), bytes)?;
+    publish_temporary(&temporary, path)
+}
+
+/// Gives a temporary file that was forced to the disk its name unless that is taken, and removes the temporary one.
+pub(super) fn publish_temporary(temporary: &Path, path: &Path) -> Result<bool> {
+    let published = link_new(temporary, path);
+    let _ = disk::remove_file(temporary);
     let published = published.map_err(|e| StoreError::io("publish", path, e))?;
-    sync_folder(folder)?;
+    sync_folder(parent(path))?;
     Ok(published)
 }
 

@@ -6,6 +6,7 @@ use crate::data::hub::HubError;
 use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
 use crate::exit::{Code, Failure};
+use crate::masks::MasksError;
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -40,11 +41,13 @@ pub enum RunError {
         /// Its label.
         run: String,
     },
-    /// A part of the language that has no implementation yet.
-    #[error("{what} is not built yet")]
-    NotBuilt {
-        /// The key, and perhaps its value.
-        what: &'static str,
+    /// A run whose changes cannot be scores.
+    #[error("take the changes of run {} as scores: {why}", run.get(..12).unwrap_or(run))]
+    NotMoved {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: String,
     },
     /// A step of an earlier run of the same trajectory came out differently.
     #[error("step {step} of run {} is not repeated here: {what} (another machine, or another build); this run starts anew and takes nothing over", run.get(..12).unwrap_or(run))]
@@ -101,8 +104,12 @@ impl RunError {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
             Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
-            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_))
-            | Self::NotBuilt { .. } => FailureClass::BadConfig,
+            Self::Torch(
+                TorchError::ContextTooLong { .. }
+                | TorchError::Sparsity(_)
+                | TorchError::Masks(MasksError::Sparsity(_)),
+            )
+            | Self::NotMoved { .. } => FailureClass::BadConfig,
             Self::Torch(
                 TorchError::Data(_)
                 | TorchError::Masks(_)
@@ -140,6 +147,9 @@ impl RunError {
             Self::NoArtifact { .. } | Self::NotFinished { .. } => {
                 Some("finish it first: tickets sweep MANIFEST".into())
             }
+            Self::NotMoved { .. } => Some(
+                "name by `mask.run` the whole id of a finished full run on the same base, and sweep that one first".into(),
+            ),
             Self::Changed { .. } => Some("run the command again: its new contents make a new run".into()),
             _ => None,
         }

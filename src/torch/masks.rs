@@ -1,38 +1,35 @@
-//! Masks of runs: read from the store, or made of what they are made of.
-
-use std::path::Path;
+//! Masks of runs: read from the store, or made of what they are made of. No tensor is loaded for it.
 
 use serde_json::{Value, json};
-use tch::{Device, Kind};
 
 use crate::data::ModelDir;
-use crate::data::safetensors::parse;
-use crate::masks;
+use crate::manifest::Dtype;
+use crate::masks::{self, Made, MasksError, Numbers, Streamed};
 use crate::plan::RunSpec;
-use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
+use crate::sparsity::{Mask, MaskSpec, Score, TensorSize};
 use crate::store::{Artifact, Stage, Store};
 
+use super::checkpoint::STATE_FILE;
 use super::failure::RunError;
-use super::weights::float_vector;
-use super::{Model, TorchError, setup};
 
 /// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
 pub const MASK_FILE: &str = "mask.safetensors";
 /// File of a scores artifact: float32, one tensor per parameter.
 pub const SCORES_FILE: &str = "scores.safetensors";
 
-/// The mask of a run, from the store or made now and published; `None` trains everything.
+/// The mask of a run on the base in `dir`, from the store or made now and published; `None` trains everything.
 ///
 /// # Errors
 /// When the scores are missing, or the mask cannot be made or stored.
-pub fn mask(run: &RunSpec, store: &Store, model: &Model) -> Result<Option<Mask>, RunError> {
+pub fn mask(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Option<Mask>, RunError> {
     let Some(id) = &run.stages.mask else { return Ok(None) };
-    let sizes = model.weights.sizes();
+    let sizes = dir.architecture.sizes();
     if let Some(mask) = stored(id, store, &sizes)? {
         return Ok(Some(mask));
     }
-    let (mask, meta) = made(run, store, &sizes, &|| magnitudes(model))?;
-    let kept = store.publish(Stage::Mask, id, &[(MASK_FILE, &masks::to_bytes(&mask, &meta))], meta)?;
+    let Some(Made { mask, recipe }) = made(run, store, dir, &sizes)? else { return Ok(None) };
+    let kept = store.publish(Stage::Mask, id, &[(MASK_FILE, &masks::to_bytes(&mask, &recipe))], recipe)?;
+    drop(mask);
     // Another run may have published it first; were it another one, that one counts.
     Ok(Some(opened(&kept, &sizes)?))
 }
@@ -47,8 +44,7 @@ pub fn mask_in_memory(run: &RunSpec, store: &Store, dir: &ModelDir) -> Result<Op
     if let Some(mask) = stored(id, store, &sizes)? {
         return Ok(Some(mask));
     }
-    let load = || magnitudes(&setup::load(dir, run.config.model.dtype, Device::Cpu)?);
-    Ok(Some(made(run, store, &sizes, &load)?.0))
+    Ok(made(run, store, dir, &sizes)?.map(|made| made.mask))
 }
 
 fn stored(id: &str, store: &Store, sizes: &[TensorSize]) -> Result<Option<Mask>, RunError> {
@@ -57,77 +53,67 @@ fn stored(id: &str, store: &Store, sizes: &[TensorSize]) -> Result<Option<Mask>,
 }
 
 fn opened(artifact: &Artifact, sizes: &[TensorSize]) -> Result<Mask, RunError> {
-    let file = masks::parse(artifact.read(MASK_FILE)?, &artifact.path(MASK_FILE), Some(sizes));
-    Ok(file.map_err(TorchError::from)?.mask)
+    Ok(masks::parse(artifact.read(MASK_FILE)?, &artifact.path(MASK_FILE), Some(sizes))?.mask)
 }
 
-/// The mask, made, and how. `magnitudes` are the absolute weights, where they are asked for.
 fn made(
     run: &RunSpec,
     store: &Store,
+    dir: &ModelDir,
     sizes: &[TensorSize],
-    magnitudes: &dyn Fn() -> Result<Vec<Vec<f32>>, RunError>,
-) -> Result<(Mask, Value), RunError> {
-    let (mask, recipe) = match &run.config.mask {
-        MaskSpec::Full => return Err(RunError::NoArtifact { stage: "mask", id: String::new() }),
-        MaskSpec::Layers { .. } => return Err(RunError::NotBuilt { what: "`mask.type` = \"layers\"" }),
-        MaskSpec::Random { sparsity, seed, rng } => (
-            random(sizes, *sparsity, *seed, *rng).map_err(TorchError::from)?,
-            json!({ "type": "random", "sparsity": sparsity, "seed": seed, "rng": "chacha", "scope": "per_tensor",
-                    "rounding": "floor" }),
-        ),
-        MaskSpec::Fisher { sparsity, rounding, .. } => {
-            let id = run
-                .stages
-                .scores
-                .as_ref()
-                .ok_or(RunError::NoArtifact { stage: "scores", id: String::new() })?;
-            let artifact = store
-                .verified_artifact(Stage::Scores, id)?
-                .ok_or_else(|| RunError::NoArtifact { stage: "scores", id: id.clone() })?;
-            let scores = parse_scores(&artifact.read(SCORES_FILE)?, &artifact.path(SCORES_FILE), sizes)?;
-            (
-                top_k(sizes, &scores, *sparsity, *rounding).map_err(TorchError::from)?,
-                json!({ "type": "fisher", "sparsity": sparsity, "scores": id, "scope": "global",
-                        "rounding": format!("{rounding:?}").to_lowercase() }),
-            )
+) -> Result<Option<Made>, RunError> {
+    let MaskSpec::Sparse(spec) = &run.config.mask else { return Ok(None) };
+    let weights = || Numbers::of_model(dir, run.config.model.dtype == Dtype::Bfloat16);
+    let (scores, origin) = match run.config.mask.score() {
+        None => (Streamed::None, None),
+        Some(Score::Magnitude) => (Streamed::Magnitude(weights()?), None),
+        Some(Score::Fisher(_) | Score::Gradient(_)) => {
+            let (scores, origin) = gradient_scores(run, store, sizes)?;
+            (Streamed::Given(scores), Some(origin))
         }
-        MaskSpec::Magnitude { sparsity, rounding } => {
-            let scores = magnitudes()?;
-            (
-                top_k(sizes, &scores, *sparsity, *rounding).map_err(TorchError::from)?,
-                json!({ "type": "magnitude", "sparsity": sparsity, "scope": "global",
-                        "rounding": format!("{rounding:?}").to_lowercase() }),
-            )
+        Some(Score::Snip(_)) => {
+            let (scores, origin) = gradient_scores(run, store, sizes)?;
+            (Streamed::Product(weights()?, scores), Some(origin))
+        }
+        Some(Score::Moved { run: other }) => {
+            (Streamed::Moved(weights()?, moved(run, other, store, sizes)?), None)
         }
     };
-    let mut meta = recipe;
-    meta["active"] = mask.active().into();
-    meta["total"] = mask.total().into();
-    meta["ties"] = "score descending, tensor order, flat index ascending".into();
-    Ok((mask, meta))
+    Ok(Some(masks::make(sizes, spec, &scores, origin)?))
 }
 
-fn magnitudes(model: &Model) -> Result<Vec<Vec<f32>>, RunError> {
-    let read = |tensor: &tch::Tensor| -> Result<Vec<f32>, TorchError> {
-        let flat =
-            tensor.f_detach()?.f_abs()?.f_to_kind(Kind::Float)?.f_reshape([-1])?.f_to_device(Device::Cpu)?;
-        Ok(Vec::<f32>::try_from(&flat)?)
+/// The scores that the run's mask ranks by, and what they are.
+fn gradient_scores(run: &RunSpec, store: &Store, sizes: &[TensorSize]) -> Result<(Numbers, Value), RunError> {
+    let id = run.stages.scores.clone().unwrap_or_default();
+    let artifact = store
+        .verified_artifact(Stage::Scores, &id)?
+        .ok_or_else(|| RunError::NoArtifact { stage: "scores", id: id.clone() })?;
+    let mut meta = artifact.meta().clone();
+    // How stable they are is said with the scores.
+    if let Some(meta) = meta.as_object_mut() {
+        meta.remove("halves");
+    }
+    Ok((Numbers::of_file(&artifact.path(SCORES_FILE), "", sizes)?, json!({ "id": id, "recipe": meta })))
+}
+
+/// The final weights of a finished full run on the same base.
+fn moved(run: &RunSpec, other: &str, store: &Store, sizes: &[TensorSize]) -> Result<Numbers, RunError> {
+    let unusable = |why: &str| RunError::NotMoved { run: other.to_owned(), why: why.to_owned() };
+    let Some(path) = store.final_path(other, STATE_FILE)? else {
+        return Err(unusable("it has no result in this results folder"));
     };
-    Ok(model.weights.tensors.iter().map(read).collect::<Result<_, _>>()?)
+    let record = Value::Object(store.described(other)?.unwrap_or_default());
+    if !record["stages"]["mask"].is_null() {
+        return Err(unusable("it is no full run"));
+    }
+    if record["stages"]["base"] != run.stages.base.as_str() {
+        return Err(unusable("it has another base"));
+    }
+    Ok(Numbers::of_file(&path, "value/", sizes)?)
 }
 
-fn parse_scores(bytes: &[u8], path: &Path, sizes: &[TensorSize]) -> Result<Vec<Vec<f32>>, TorchError> {
-    let file = parse(bytes, path)?;
-    sizes
-        .iter()
-        .map(|size| {
-            let view = file.tensor(&size.name).map_err(|error| TorchError::Tensor {
-                file: path.into(),
-                tensor: size.name.clone(),
-                what: error.to_string(),
-            })?;
-            Ok(Vec::<f32>::try_from(&float_vector(&view, Device::Cpu)?)?)
-        })
-        .collect()
+impl From<MasksError> for RunError {
+    fn from(error: MasksError) -> Self {
+        Self::Torch(error.into())
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::data::{Chat, open_task};
+use crate::data::{Chat, ModelDir, open_task};
 use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
 use crate::grpo::{advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -103,7 +103,7 @@ fn steps(
     let task = open_task(&config.task)?;
     let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
-    let mask = masks::mask(spec, cx.store, &model)?;
+    let mask = masks::mask(spec, cx.store, &ModelDir::open(&folder)?)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let taken = TakenOver::of(attempt.resumed(), alone);

@@ -10,7 +10,6 @@ use crate::data::{ModelDir, Parameter, open_task};
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
-use crate::sparsity::MaskSpec;
 use crate::store::Stage;
 
 use super::failure::RunError;
@@ -76,16 +75,14 @@ fn checked(run: &RunSpec, path: &Path, digest: &str, device: Device, cx: &Contex
 }
 
 fn mask(run: &RunSpec, cx: &Context) -> Result<(), RunError> {
-    let device = setup::device(&run.config)?;
     let folder = setup::base_folder(run, cx)?;
     setup::unchanged(run)?;
-    let model = setup::load(&ModelDir::open(&folder)?, run.config.model.dtype, device)?;
-    masks::mask(run, cx.store, &model)?;
+    masks::mask(run, cx.store, &ModelDir::open(&folder)?)?;
     Ok(())
 }
 
 fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
-    let (MaskSpec::Fisher { fisher: spec, .. }, Some(id)) = (&run.config.mask, &run.stages.scores) else {
+    let (Some(spec), Some(id)) = (run.config.mask.gradients(), &run.stages.scores) else {
         return Ok(Some(()));
     };
     if cx.store.artifact(Stage::Scores, id)?.is_some() {

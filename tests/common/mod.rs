@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -360,4 +361,19 @@ pub fn reproducible_csv(file: &Path) -> Vec<Vec<String>> {
         kept.map(|(cell, _)| (*cell).to_owned()).collect()
     };
     text.lines().map(keep).collect()
+}
+
+/// The Python of the reference implementations: `ORACLE_PYTHON`, where it is set. `TICKETS_REQUIRE_ORACLE` makes its absence fail.
+pub fn oracle_python(not_done: &str) -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let found = set("ORACLE_PYTHON");
+    if found.is_none() {
+        let advice = format!(
+            "{not_done}; `make oracles` does it, or set ORACLE_PYTHON to a Python that has tests/oracles/requirements.txt"
+        );
+        assert!(set("TICKETS_REQUIRE_ORACLE").is_none(), "{advice}");
+        // Past the test harness, which keeps what tests print to itself.
+        writeln!(std::io::stderr(), "SKIPPED: {advice}").expect("a standard error stream");
+    }
+    found
 }

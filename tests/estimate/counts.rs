@@ -8,7 +8,7 @@ use tickets::estimate::{
     Estimate, Lengths, Memory, architecture, architecture_in, estimate, of_run, of_scores,
 };
 use tickets::manifest::{Dtype, RunConfig};
-use tickets::sparsity::{MaskSpec, Rounding};
+use tickets::sparsity::{Criterion, MaskRng, MaskSpec, Rounding, Score, Side};
 
 use crate::{run, run_of};
 
@@ -54,7 +54,7 @@ fn random_masks_have_the_studys_counts() {
     ];
     for (id, share, active) in counts {
         let mut config = hub(id);
-        config.mask = MaskSpec::Random { sparsity: share, seed: 0, rng: tickets::sparsity::MaskRng::Chacha };
+        config.mask = MaskSpec::random(share, 0, MaskRng::Chacha);
         assert_eq!(without_cache(&config).active, active, "{id} at {share}");
     }
 }
@@ -67,10 +67,10 @@ fn other_masks_are_counted_by_their_rules() {
         without_cache(&config).active
     };
     // A hundredth of 494,032,768 is 4,940,327.68.
-    assert_eq!(active(MaskSpec::Magnitude { sparsity: 0.99, rounding: Rounding::Floor }), 4_940_327);
-    assert_eq!(active(MaskSpec::Magnitude { sparsity: 0.99, rounding: Rounding::Ceil }), 4_940_328);
+    assert_eq!(active(MaskSpec::scored(Score::Magnitude, 0.99, Rounding::Floor)), 4_940_327);
+    assert_eq!(active(MaskSpec::scored(Score::Magnitude, 0.99, Rounding::Ceil)), 4_940_328);
     // One decoder layer; more layers than there are, are those that there are.
-    let layers = |count| MaskSpec::Layers { side: tickets::sparsity::Side::Last, count };
+    let layers = |count| MaskSpec::plain(Criterion::Layers { side: Side::Last, count });
     assert_eq!(active(layers(1)), 14_912_384);
     assert_eq!(active(layers(99)), 24 * 14_912_384);
     let config = run("[mask]\ntype = \"fisher\"\nsparsity = 0.9\n");

@@ -2,7 +2,6 @@
 
 use tickets::estimate::{Correction, Measured, Speed, estimate, of_pretrain, of_scores, predict};
 use tickets::manifest::{ModelSource, PretrainSpec, RunConfig};
-use tickets::sparsity::MaskSpec;
 use tickets::task::{AlphabetSortSpec, TaskSpec};
 
 use crate::run;
@@ -44,10 +43,7 @@ const MORE: &[Ladder] = &[
 ];
 
 fn set_sparsity(config: &mut RunConfig, share: f64) {
-    match &mut config.mask {
-        MaskSpec::Fisher { sparsity, .. } => *sparsity = share,
-        other => panic!("{other:?}"),
-    }
+    config.mask.choice_mut().expect("a Fisher mask").sparsity = share;
 }
 
 /// A Fisher run: it has all stages.

@@ -20,7 +20,7 @@ use tickets::execute::{
 use tickets::exit::Code;
 use tickets::manifest::{self, Overrides};
 use tickets::plan::{self, Plan, RunSpec};
-use tickets::sparsity::MaskSpec;
+use tickets::sparsity::{Criterion, MaskSpec, Sparse};
 use tickets::store::{Checkpoint, RunState, Stage, Store, reproducible_digest};
 
 pub const MANIFEST: &str = r#"
@@ -69,11 +69,8 @@ pub const STEPS: u32 = 9;
 /// A short name of a run that does not depend on how the planner makes labels.
 pub fn key(run: &RunSpec) -> String {
     match &run.config.mask {
-        MaskSpec::Full => "full".to_owned(),
-        MaskSpec::Random { seed, .. } => format!("random{seed}"),
-        MaskSpec::Fisher { .. } => "fisher".to_owned(),
-        MaskSpec::Magnitude { .. } => "magnitude".to_owned(),
-        MaskSpec::Layers { .. } => "layers".to_owned(),
+        MaskSpec::Sparse(Sparse { criterion: Criterion::Random { seed, .. }, .. }) => format!("random{seed}"),
+        other => other.word().to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ mod families;
 mod fisher;
 mod loading;
 mod loss;
+mod numpy;
 mod oracle;
 mod overlap;
 mod parity;

@@ -17,7 +17,6 @@ use crate::estimate::{
 use crate::execute::jobs;
 use crate::manifest::{DeviceChoice, ModelSource, RunConfig};
 use crate::plan::{Plan, RunSpec};
-use crate::sparsity::MaskSpec;
 use crate::store::{Row, Stage, Store, StoreError};
 
 /// What a run takes.
@@ -287,9 +286,7 @@ fn remaining(run: &RunSpec, state: &StateView) -> RunConfig {
     config.seed = 0;
     config.optimizer.lr = 1.0;
     config.eval.seed = 1;
-    if let MaskSpec::Random { seed, .. } = &mut config.mask {
-        *seed = 0;
-    }
+    config.mask = config.mask.without_seeds();
     config
 }
 

@@ -307,8 +307,8 @@ pub static KEYS: &[Key] = &[
     word("mask.layers", "", &["first", "last"], "first", "which decoder layers are trained, whole"),
     count("mask.count", "x", 1, 1, "decoder layers that are trained"),
 
-    word("fisher.estimator", "", &["batch", "sample"], "batch", "estimator of the Fisher scores"),
-    count("fisher.episodes", "episodes", 1, 1024, "rollouts (batch) or demonstrations (sample) of the estimate"),
+    word("fisher.estimator", "", &["batch", "sample", "model"], "batch", "estimator of the Fisher scores"),
+    count("fisher.episodes", "episodes", 1, 1024, "rollouts (batch), demonstrations (sample) or prompts (model) of the estimate"),
     seed("fisher.seed", "f", 0, "seed of the estimate's episodes and draws"),
 
     count("eval.examples", "examples", 1, 128, "held-out episodes, one rollout each"),

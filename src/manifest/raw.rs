@@ -30,7 +30,7 @@ mirror! {
     MaskRngWord => "MaskRng" { Chacha, Numpy }
     SideWord => "Side" { First, Last }
     RoundingWord => "Rounding" { Floor, Ceil }
-    EstimatorWord => "FisherEstimator" { Batch, Sample }
+    EstimatorWord => "FisherEstimator" { Batch, Sample, Model }
     SortByWord => "SortBy" { First, Last, Either }
     RowNamesWord => "RowNames" { First, Sample }
 }

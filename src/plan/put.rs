@@ -9,7 +9,7 @@ use crate::grpo::{
     Schedule, Shape,
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
-use crate::sparsity::{FisherEstimator, FisherSpec, MaskRng, MaskSpec, Rounding, Side};
+use crate::sparsity::{FisherSpec, MaskRng, MaskSpec, Rounding, Side};
 use crate::task::{
     AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
     SortBy, TaskSpec,
@@ -73,13 +73,7 @@ pub(super) fn put_mask<'c>(canon: &mut Canon<'c>, mask: &'c MaskSpec) {
 
 pub(super) fn put_fisher(canon: &mut Canon<'_>, fisher: &FisherSpec) {
     let FisherSpec { estimator, episodes, seed } = fisher;
-    canon.text(
-        "fisher.estimator",
-        match estimator {
-            FisherEstimator::Batch => "batch",
-            FisherEstimator::Sample => "sample",
-        },
-    );
+    canon.text("fisher.estimator", estimator.word());
     canon.whole("fisher.episodes", *episodes);
     canon.whole("fisher.seed", *seed);
 }

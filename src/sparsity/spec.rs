@@ -71,7 +71,7 @@ pub enum Rounding {
 pub struct FisherSpec {
     /// Which estimator.
     pub estimator: FisherEstimator,
-    /// Rollouts (batch) or demonstrations (sample) that the estimate uses.
+    /// Rollouts (batch), demonstrations (sample) or prompts (model) that the estimate uses.
     pub episodes: u32,
     /// Seed of the episodes and draws.
     pub seed: u64,
@@ -84,4 +84,36 @@ pub enum FisherEstimator {
     Batch,
     /// The mean of per-demonstration squares of the log-likelihood gradient (the empirical Fisher diagonal).
     Sample,
+    /// The same of conversations that the model itself draws (the true Fisher diagonal).
+    Model,
+}
+
+impl FisherEstimator {
+    /// Its name in manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Sample => "sample",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// What of a gradient makes a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Its square, as in a Fisher diagonal.
+    Square,
+    /// Its absolute value, as in pruning by gradient magnitude.
+    Absolute,
+}
+
+impl Measure {
+    /// Its name in recipes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Square => "square",
+            Self::Absolute => "absolute",
+        }
+    }
 }

@@ -6,6 +6,7 @@ use crate::data::hub::HubError;
 use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
 use crate::exit::{Code, Failure};
+use crate::sparsity::SparsityError;
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -100,7 +101,9 @@ impl RunError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
-            Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
+            Self::Torch(
+                TorchError::NonFinite { .. } | TorchError::Sparsity(SparsityError::NonFiniteScore { .. }),
+            ) => FailureClass::Nan,
             Self::Torch(TorchError::ContextTooLong { .. } | TorchError::Sparsity(_))
             | Self::NotBuilt { .. } => FailureClass::BadConfig,
             Self::Torch(
@@ -126,6 +129,9 @@ impl RunError {
             Self::Torch(TorchError::NonFinite { .. }) => {
                 Some("the run diverged: a lower `optimizer.lr` or a `clip_norm` may help".into())
             }
+            Self::Torch(TorchError::Sparsity(SparsityError::NonFiniteScore { .. })) => Some(
+                "a gradient of the base is too large for its type: try `model.dtype = \"float32\"`".into(),
+            ),
             Self::Torch(TorchError::Overflow { .. }) => Some("use the type float32 (--dtype float32)".into()),
             Self::Torch(TorchError::ContextTooLong { .. }) => {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())

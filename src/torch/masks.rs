@@ -12,13 +12,12 @@ use crate::sparsity::{Mask, MaskSpec, TensorSize, random, top_k};
 use crate::store::{Stage, Store};
 
 use super::failure::RunError;
+use super::scores::SCORES_FILE;
 use super::weights::float_vector;
 use super::{Model, TorchError, setup};
 
 /// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
 pub const MASK_FILE: &str = "mask.safetensors";
-/// File of a scores artifact: float32, one tensor per parameter.
-pub const SCORES_FILE: &str = "scores.safetensors";
 
 /// The mask of a run, from the store or made now and published; `None` trains everything.
 ///

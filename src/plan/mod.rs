@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 pub use built::unbuilt;
 pub use compare::{Difference, differences};
 pub use error::PlanError;
-pub use identity::{identify, settings};
+pub use identity::{gradient_settings, identify, settings};
 pub use lock::{LOCK, Lock, LockChanges, lock_changes, lock_text, read_lock};
 pub use outside::outside;
 pub use run_spec::{RunId, RunSpec, StageIds};

@@ -2,8 +2,7 @@
 
 use super::canon::Canon;
 use crate::sparsity::{
-    Choice, Control, Criterion, FisherEstimator, FisherSpec, Keep, MaskSource, MaskSpec, Modules, Scope,
-    Score, Sparse, Unit,
+    Choice, Control, Criterion, FisherSpec, Keep, MaskSource, MaskSpec, Modules, Scope, Score, Sparse, Unit,
 };
 
 /// What was added to masks later is left out at what it was before: every module, no control, the type's own scope,
@@ -70,13 +69,7 @@ fn put_choice(canon: &mut Canon<'_>, choice: &Choice, own: Scope) {
 
 pub(super) fn put_fisher(canon: &mut Canon<'_>, fisher: &FisherSpec) {
     let FisherSpec { estimator, episodes, seed } = fisher;
-    canon.text(
-        "fisher.estimator",
-        match estimator {
-            FisherEstimator::Batch => "batch",
-            FisherEstimator::Sample => "sample",
-        },
-    );
+    canon.text("fisher.estimator", estimator.word());
     canon.whole("fisher.episodes", *episodes);
     canon.whole("fisher.seed", *seed);
 }

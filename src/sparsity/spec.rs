@@ -196,7 +196,7 @@ pub enum Rounding {
 pub struct FisherSpec {
     /// Which estimator.
     pub estimator: FisherEstimator,
-    /// Rollouts (batch) or demonstrations (sample) that the estimate uses.
+    /// Rollouts (batch), demonstrations (sample) or prompts (model) that the estimate uses.
     pub episodes: u32,
     /// Seed of the episodes and draws.
     pub seed: u64,
@@ -209,6 +209,38 @@ pub enum FisherEstimator {
     Batch,
     /// The mean of per-demonstration squares of the log-likelihood gradient (the empirical Fisher diagonal).
     Sample,
+    /// The same of conversations that the model itself draws (the true Fisher diagonal).
+    Model,
+}
+
+impl FisherEstimator {
+    /// Its name in manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Sample => "sample",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// What of a gradient makes a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Its square, as in a Fisher diagonal.
+    Square,
+    /// Its absolute value, as in pruning by gradient magnitude.
+    Absolute,
+}
+
+impl Measure {
+    /// Its name in recipes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Square => "square",
+            Self::Absolute => "absolute",
+        }
+    }
 }
 
 impl MaskSpec {
@@ -279,6 +311,14 @@ impl MaskSpec {
         match self.score()? {
             Score::Fisher(spec) | Score::Gradient(spec) | Score::Snip(spec) => Some(spec),
             Score::Magnitude | Score::Moved { .. } => None,
+        }
+    }
+
+    /// What its scores of gradients are sums of.
+    pub fn measure(&self) -> Measure {
+        match self.score() {
+            Some(Score::Gradient(_) | Score::Snip(_)) => Measure::Absolute,
+            _ => Measure::Square,
         }
     }
 

@@ -90,6 +90,8 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
     let entries = trained(&parameters, config, shape);
     let active = active(shape, &config.mask);
     let recipe = [("format", "pt"), ("recipe", &" ".repeat(200))];
+    // With the settings of the loss.
+    let long_recipe = [("format", "pt"), ("recipe", &" ".repeat(900))];
     // The built-in base is float32, whatever type it is used in.
     let whole =
         || parameters.iter().map(|found| (&*found.name, "F32", &*found.shape, found.elements() as u64));
@@ -107,7 +109,7 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
         }
     };
     let scores = match &config.mask {
-        MaskSpec::Fisher { .. } => artifact(&[tensors(whole(), all, &recipe)]),
+        MaskSpec::Fisher { .. } => artifact(&[tensors(whole(), all, &long_recipe)]),
         _ => 0,
     };
     let flat = entries.iter().map(|count| [*count as usize]).collect::<Vec<_>>();

@@ -64,9 +64,13 @@ fn small() -> ResultSet {
             total: 1000,
             intersection: 4,
             union: 16,
-            jaccard: 0.25,
-            chance: 0.005,
+            jaccard: Some(0.25),
+            chance: Some(0.005),
+            z: None,
+            chance_per_tensor: None,
+            z_per_tensor: None,
         }],
+        scores: Vec::new(),
         mix_classes: false,
     }
 }

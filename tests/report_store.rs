@@ -174,7 +174,11 @@ fn results_are_collected_with_settings_states_and_overlaps() {
     let [pair] = &set.overlaps[..] else { panic!("{:?}", set.overlaps) };
     assert_eq!((pair.a.as_str(), pair.b.as_str()), ("random-0.5-s0", "random-0.5-s1"));
     assert_eq!((pair.count_a, pair.count_b, pair.intersection, pair.union, pair.total), (5, 5, 2, 8, 10));
-    assert!((pair.jaccard - 0.25).abs() < 1e-15 && (pair.chance - 1.0 / 3.0).abs() < 1e-15);
+    let is = |got: Option<f64>, wanted: f64| (got.expect("a number") - wanted).abs() < 1e-15;
+    assert!(is(pair.jaccard, 0.25) && is(pair.chance, 1.0 / 3.0), "{pair:?}");
+    // Mean 2.5, variance 2.5 · 0.5 · 5/9 = 6.25/9: (2 - 2.5)/(2.5/3). Of how many entries w is nobody says.
+    assert!(is(pair.z, -0.6), "{pair:?}");
+    assert_eq!((pair.chance_per_tensor, pair.z_per_tensor), (None, None));
 }
 
 #[test]
@@ -263,11 +267,9 @@ fn a_mask_that_contradicts_its_record_is_an_error() {
     let store = Store::open(&clone.results()).expect("a store");
     clone.mask(&store, 4, &[("w", &[3, 2])], 2);
     let failure = clone.report(&[]).expect_err("indices do not ascend");
-    assert!(
-        failure
-            .to_string()
-            .contains("of fisher-0.5: mask.safetensors: the indices of tensor w do not ascend")
-    );
+    let said = failure.to_string();
+    assert!(said.contains("of fisher-0.5: read the mask "), "{said}");
+    assert!(said.contains("mask.safetensors: tensor w, position 1: index 2 comes after 3"), "{said}");
     assert_eq!(failure.code, Code::Store);
 }
 

@@ -6,6 +6,7 @@
 mod bools;
 mod error;
 mod indices;
+mod loose;
 mod make;
 mod numbers;
 mod order;
@@ -17,6 +18,7 @@ mod shapes;
 mod write;
 
 pub use error::{IndexFault, MasksError};
+pub use loose::{is_loose, lists, model_sizes};
 pub use make::{Made, make, name};
 pub use numbers::Numbers;
 pub use read::{Form, MaskFile, parse, read};

@@ -10,7 +10,7 @@ use crate::sparsity::TensorSize;
 pub const SHAPES: &str = "shapes";
 
 /// Flat indices are int32 numbers.
-const MOST_ELEMENTS: usize = 1 << 31;
+pub const MOST_ELEMENTS: usize = 1 << 31;
 
 /// The list as text.
 pub fn to_text(tensors: &[TensorSize]) -> String {

@@ -7,8 +7,10 @@ use super::chart::draw::escape;
 use super::chart::font::{MEDIUM, REGULAR};
 use super::chart::theme;
 use super::classes;
+use super::masks;
 use super::put;
 use super::result::{ResultSet, State};
+use super::scores;
 use super::series;
 use super::table::{self, TextTable};
 
@@ -70,6 +72,8 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         );
     }
     html.push_str("</section>\n");
+    html.push_str(&overlaps(set));
+    html.push_str(&scores(set));
 
     let failed: Vec<_> = set.runs.iter().filter(|run| run.state == State::Failed).collect();
     if !failed.is_empty() {
@@ -114,6 +118,38 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         );
     }
     html.push_str("</ul>\n</details>\n</footer>\n</body>\n</html>\n");
+    html
+}
+
+/// How the masks overlap, in numbers.
+fn overlaps(set: &ResultSet) -> String {
+    masks::table(set).map_or_else(String::new, |(rows, note)| {
+        format!(
+            "<section>\n<h2>Overlap of the masks</h2>\n{}<p class=\"note\">{}</p>\n</section>\n",
+            table(&rows, &[]),
+            escape(&note)
+        )
+    })
+}
+
+/// What masks were chosen by.
+fn scores(set: &ResultSet) -> String {
+    if set.scores.is_empty() {
+        return String::new();
+    }
+    let mut html = format!("<section>\n<h2>Scores</h2>\n<p>{}</p>\n", scores::LEAD);
+    html.push_str(&table(&scores::table(set), &[]));
+    html.push_str("<ul class=\"ids\">\n");
+    for fact in scores::facts(set) {
+        put(&mut html, format_args!("<li><code>{}</code>: {}</li>\n", escape(&fact.id), escape(&fact.text)));
+    }
+    html.push_str("</ul>\n");
+    let stability = scores::stability(set);
+    if !stability.rows.is_empty() {
+        html.push_str(&table(&stability, &[]));
+        put(&mut html, format_args!("<p class=\"note\">{}</p>\n", scores::STABILITY_NOTE));
+    }
+    html.push_str("</section>\n");
     html
 }
 

@@ -1,4 +1,5 @@
-//! The long tables `metrics.csv`, `evals.csv` and `jaccard.csv`: written and read back without loss.
+//! The long tables `metrics.csv`, `evals.csv`, `jaccard.csv`, `scores.csv` and `stability.csv`: written and read back without
+//! loss.
 //!
 //! In: rows of a run, or overlaps. Out: CSV text, and the same rows again. Invariant: `parse(write(x)) == x`, types
 //! included: a number is written as JSON writes it (shortest text that reads back to the same bits), a missing cell is
@@ -7,8 +8,9 @@
 use serde_json::Value;
 
 use super::error::ReportError;
+use super::masks::Overlap;
 use super::put;
-use super::result::{Overlap, Row, RunResult};
+use super::result::{Row, RunResult};
 
 /// The order in which known columns are written; others follow by name.
 const COLUMNS: [&str; 27] = [
@@ -41,54 +43,66 @@ const COLUMNS: [&str; 27] = [
     "eval_seconds",
 ];
 
+/// The name of the column that says whose a row is.
+const RUN: &str = "run";
+
 const OVERLAP_COLUMNS: [&str; 9] =
     ["a", "b", "count_a", "count_b", "intersection", "union", "jaccard", "chance", "total"];
 
+/// What came later: a report from before has none of them.
+const LATER_COLUMNS: [&str; 3] = ["z", "chance_per_tensor", "z_per_tensor"];
+
 /// Writes the rows of all runs below each other; `run` is the label.
 pub fn write_rows<'a>(runs: &'a [RunResult], rows: impl Fn(&'a RunResult) -> &'a [Row]) -> Vec<u8> {
+    let labelled = |run: &'a RunResult| rows(run).iter().map(|row| (run.label.as_str(), row));
+    write_table(RUN, &COLUMNS, &runs.iter().flat_map(labelled).collect::<Vec<_>>())
+}
+
+/// Writes rows below each other, each with whose it is in the column `key`. Known columns stand in the order given, others
+/// follow by name.
+pub fn write_table(key: &str, known: &[&str], rows: &[(&str, &Row)]) -> Vec<u8> {
+    let rank = |column: &str| known.iter().position(|known| *known == column).unwrap_or(known.len());
     let mut columns: Vec<&str> = Vec::new();
-    for row in runs.iter().flat_map(&rows) {
-        for key in row.keys() {
-            if let Err(place) = columns.binary_search_by(|known| rank(known).cmp(&rank(key))) {
-                columns.insert(place, key);
-            }
+    for column in rows.iter().flat_map(|(_, row)| row.keys()) {
+        let of = |column| (rank(column), column);
+        if let Err(place) = columns.binary_search_by(|known| of(known).cmp(&of(column.as_str()))) {
+            columns.insert(place, column);
         }
     }
     if columns.is_empty() {
-        columns.push("step");
+        columns.extend(known.first());
     }
-    let mut text = String::from("run");
+    let mut text = String::from(key);
     for column in &columns {
         text.push(',');
         push_field(&mut text, column);
     }
     text.push('\n');
-    for run in runs {
-        for row in rows(run) {
-            push_field(&mut text, &run.label);
-            for column in &columns {
-                text.push(',');
-                push_field(&mut text, &row.get(*column).map(cell).unwrap_or_default());
-            }
-            text.push('\n');
+    for (whose, row) in rows {
+        push_field(&mut text, whose);
+        for column in &columns {
+            text.push(',');
+            push_field(&mut text, &row.get(*column).map(cell).unwrap_or_default());
         }
+        text.push('\n');
     }
     text.into_bytes()
 }
 
-fn rank(column: &str) -> (usize, &str) {
-    (COLUMNS.iter().position(|known| *known == column).unwrap_or(COLUMNS.len()), column)
-}
-
 /// Reads what [`write_rows`] wrote: `(run label, row)` in file order.
 pub fn read_rows(file: &'static str, text: &str) -> Result<Vec<(String, Row)>, ReportError> {
+    read_table(file, RUN, text)
+}
+
+/// Reads what [`write_table`] wrote: whose a row is, and the row, in file order.
+pub fn read_table(file: &'static str, key: &str, text: &str) -> Result<Vec<(String, Row)>, ReportError> {
     let malformed = |line, what: String| ReportError::Malformed { file, line, what };
     let mut records = parse(file, text)?.into_iter();
     let Some((_, header)) = records.next() else {
         return Err(malformed(0, "the file is empty".to_owned()));
     };
-    if header.first().map(String::as_str) != Some("run") {
-        return Err(malformed(1, "the first column is not `run`".to_owned()));
+    if header.first().map(String::as_str) != Some(key) {
+        return Err(malformed(1, format!("the first column is not `{key}`")));
     }
     records
         .map(|(line, fields)| {
@@ -103,9 +117,14 @@ pub fn read_rows(file: &'static str, text: &str) -> Result<Vec<(String, Row)>, R
         .collect()
 }
 
-/// Writes the overlaps, a pair a line.
+/// Writes the overlaps, a pair a line. The columns that came later are left out where no pair has them.
 pub fn write_overlaps(overlaps: &[Overlap]) -> Vec<u8> {
+    let later = |pair: &Overlap| [pair.z, pair.chance_per_tensor, pair.z_per_tensor];
+    let with_later = overlaps.iter().any(|pair| later(pair) != [None; 3]);
     let mut text = OVERLAP_COLUMNS.join(",");
+    if with_later {
+        put(&mut text, format_args!(",{}", LATER_COLUMNS.join(",")));
+    }
     text.push('\n');
     for pair in overlaps {
         push_field(&mut text, &pair.a);
@@ -114,7 +133,11 @@ pub fn write_overlaps(overlaps: &[Overlap]) -> Vec<u8> {
         for count in [pair.count_a, pair.count_b, pair.intersection, pair.union] {
             put(&mut text, format_args!(",{count}"));
         }
-        put(&mut text, format_args!(",{},{},{}\n", float(pair.jaccard), float(pair.chance), pair.total));
+        put(&mut text, format_args!(",{},{},{}", float(pair.jaccard), float(pair.chance), pair.total));
+        if with_later {
+            put(&mut text, format_args!(",{}", later(pair).map(float).join(",")));
+        }
+        text.push('\n');
     }
     text.into_bytes()
 }
@@ -123,38 +146,53 @@ pub fn write_overlaps(overlaps: &[Overlap]) -> Vec<u8> {
 pub fn read_overlaps(file: &'static str, text: &str) -> Result<Vec<Overlap>, ReportError> {
     let malformed = |line, what: String| ReportError::Malformed { file, line, what };
     let mut records = parse(file, text)?.into_iter();
-    if records.next().is_none_or(|(_, header)| header != OVERLAP_COLUMNS) {
-        return Err(malformed(1, format!("the columns are not {}", OVERLAP_COLUMNS.join(","))));
+    let header = records.next().map(|(_, header)| header).unwrap_or_default();
+    if header != OVERLAP_COLUMNS && header != [&OVERLAP_COLUMNS[..], &LATER_COLUMNS[..]].concat() {
+        let what = format!(
+            "the columns are not {}, with or without {}",
+            OVERLAP_COLUMNS.join(","),
+            LATER_COLUMNS.join(",")
+        );
+        return Err(malformed(1, what));
     }
     records
-        .map(|(line, fields)| {
-            let [a, b, count_a, count_b, intersection, union, jaccard, chance, total] =
-                <[String; 9]>::try_from(fields)
-                    .map_err(|fields| malformed(line, format!("{} cells for 9 columns", fields.len())))?;
-            let count = |text: String| {
-                text.parse::<u64>().map_err(|_| malformed(line, format!("`{text}` is not a count")))
+        .map(|(line, mut fields)| {
+            if fields.len() != header.len() {
+                return Err(malformed(line, format!("{} cells for {} columns", fields.len(), header.len())));
+            }
+            fields.resize(OVERLAP_COLUMNS.len() + LATER_COLUMNS.len(), String::new());
+            let count = |at: usize| {
+                fields[at]
+                    .parse::<u64>()
+                    .map_err(|_| malformed(line, format!("`{}` is not a count", fields[at])))
             };
-            let share = |text: String| {
-                text.parse::<f64>().map_err(|_| malformed(line, format!("`{text}` is not a number")))
+            let number = |at: usize| {
+                let text = Some(&fields[at]).filter(|text| !text.is_empty());
+                text.map(|text| text.parse::<f64>())
+                    .transpose()
+                    .map_err(|_| malformed(line, format!("`{}` is not a number", fields[at])))
             };
             Ok(Overlap {
-                a,
-                b,
-                count_a: count(count_a)?,
-                count_b: count(count_b)?,
-                intersection: count(intersection)?,
-                union: count(union)?,
-                jaccard: share(jaccard)?,
-                chance: share(chance)?,
-                total: count(total)?,
+                a: fields[0].clone(),
+                b: fields[1].clone(),
+                count_a: count(2)?,
+                count_b: count(3)?,
+                intersection: count(4)?,
+                union: count(5)?,
+                jaccard: number(6)?,
+                chance: number(7)?,
+                total: count(8)?,
+                z: number(9)?,
+                chance_per_tensor: number(10)?,
+                z_per_tensor: number(11)?,
             })
         })
         .collect()
 }
 
-/// A float as JSON writes it.
-fn float(value: f64) -> String {
-    serde_json::Number::from_f64(value).map(|number| number.to_string()).unwrap_or_default()
+/// A float as JSON writes it; nothing where there is none.
+fn float(value: Option<f64>) -> String {
+    value.and_then(serde_json::Number::from_f64).map(|number| number.to_string()).unwrap_or_default()
 }
 
 /// The text of a cell; a null is empty.

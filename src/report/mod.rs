@@ -11,6 +11,7 @@
 //! | `runs.json` | settings, states, reasons, completion markers (digests) |
 //! | `metrics.csv`, `evals.csv` | every row of every run |
 //! | `jaccard.csv` | every pair of masks |
+//! | `scores.csv`, `stability.csv` | what masks were chosen by, and how far halves of the data agree; where there are scores |
 //! | `figures/*.svg`, `figures/*.png` | the charts |
 //! | `index.html` | all of it on one page |
 
@@ -18,7 +19,8 @@ pub mod chart;
 pub mod classes;
 pub mod html;
 pub mod long;
-pub mod overlap;
+pub mod masks;
+pub mod scores;
 pub mod series;
 pub mod table;
 
@@ -29,8 +31,9 @@ mod result;
 
 pub use collect::collect;
 pub use error::ReportError;
+pub use masks::Overlap;
 pub use restore::{mixes_classes, read};
-pub use result::{Overlap, ResultSet, Row, RunResult, State, UNKNOWN_CLASS, number};
+pub use result::{ResultSet, Row, RunResult, State, UNKNOWN_CLASS, number};
 
 /// Turns results into files: paths relative to `results/<manifest name>/`, in a fixed order, and bytes.
 pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
@@ -43,6 +46,7 @@ pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
         ("evals.csv".to_owned(), long::write_rows(&set.runs, |run| &run.evals)),
         ("jaccard.csv".to_owned(), long::write_overlaps(&set.overlaps)),
     ];
+    files.extend(scores::files(set));
     let figures = chart::figures(set);
     let mut pictures = Vec::new();
     for figure in &figures {

@@ -10,11 +10,15 @@ use serde_json::{Map, Value, json};
 use super::error::ReportError;
 use super::long;
 use super::result::{ResultSet, RunResult, State};
+use super::scores;
 
 const RUNS: &str = "runs.json";
 
 /// The key that says that runs of several classes are mixed.
 const MIX: &str = "mix_classes";
+
+/// The key that says how many scores there are. Without it there are no files of them, or they are of an earlier report.
+const SCORES: &str = "scores";
 
 /// The version of the files' format; a reader refuses others.
 const FORMAT: u64 = 1;
@@ -48,6 +52,9 @@ pub fn write_runs(set: &ResultSet) -> Vec<u8> {
     if set.mix_classes {
         document[MIX] = true.into();
     }
+    if !set.scores.is_empty() {
+        document[SCORES] = set.scores.len().into();
+    }
     document["runs"] = Value::Array(runs);
     let mut text = format!("{document:#}");
     text.push('\n');
@@ -56,10 +63,11 @@ pub fn write_runs(set: &ResultSet) -> Vec<u8> {
 
 /// Restores the set from the files that [`super::render`] made of it.
 pub fn read(dir: &Path) -> Result<ResultSet, ReportError> {
-    let mut set = read_runs(&text(dir, RUNS)?)?;
+    let (mut set, scores) = read_runs(&text(dir, RUNS)?)?;
     let metrics = long::read_rows("metrics.csv", &text(dir, "metrics.csv")?)?;
     let evals = long::read_rows("evals.csv", &text(dir, "evals.csv")?)?;
     set.overlaps = long::read_overlaps("jaccard.csv", &text(dir, "jaccard.csv")?)?;
+    set.scores = scores::read(scores, |file| text(dir, file))?;
     let place = |set: &ResultSet, file, label: &str| {
         set.runs.iter().position(|run| run.label == label).ok_or_else(|| ReportError::Malformed {
             file,
@@ -94,7 +102,8 @@ fn text(dir: &Path, file: &str) -> Result<String, ReportError> {
     std::fs::read_to_string(&path).map_err(|source| ReportError::Unreadable { path, source })
 }
 
-fn read_runs(text: &str) -> Result<ResultSet, ReportError> {
+/// The set without what the tables hold, and how many scores they hold.
+fn read_runs(text: &str) -> Result<(ResultSet, u64), ReportError> {
     let malformed = |line, what: String| ReportError::Malformed { file: RUNS, line, what };
     let document: Value =
         serde_json::from_str(text).map_err(|error| malformed(error.line(), error.to_string()))?;
@@ -139,12 +148,15 @@ fn read_runs(text: &str) -> Result<ResultSet, ReportError> {
             })
         })
         .collect::<Result<Vec<_>, ReportError>>()?;
-    Ok(ResultSet {
+    let scores = document.get(SCORES).and_then(Value::as_u64).unwrap_or(0);
+    let set = ResultSet {
         title: word(&document, "title")?,
         question: word(&document, "question")?,
         manifest: word(&document, "manifest")?,
         runs,
         overlaps: Vec::new(),
+        scores: Vec::new(),
         mix_classes: mixes(&document),
-    })
+    };
+    Ok((set, scores))
 }

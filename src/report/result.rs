@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use super::masks::Overlap;
+use super::scores::ScoresRecord;
 use crate::store::class_of_run;
 
 /// The class of a finished run whose results do not say in which class it was made.
@@ -24,8 +26,10 @@ pub struct ResultSet {
     pub manifest: String,
     /// Every run of the plan, in plan order, finished or not.
     pub runs: Vec<RunResult>,
-    /// Every pair of distinct masks, in plan order.
+    /// Every pair of distinct masks of one model, in plan order.
     pub overlaps: Vec<Overlap>,
+    /// The distinct scores that the store has, in plan order.
+    pub scores: Vec<ScoresRecord>,
     /// Whether runs of different classes are shown as if they were of one, see [`super::classes`]. Normally false, and
     /// always where there is nothing to mix.
     pub mix_classes: bool,
@@ -164,29 +168,6 @@ pub fn number(row: &Row, column: &str) -> Option<f64> {
     row.get(column).and_then(Value::as_f64).filter(|value| value.is_finite())
 }
 
-/// How two masks overlap.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Overlap {
-    /// The first mask's name, for example `random-0.99-s0`.
-    pub a: String,
-    /// The second mask's name.
-    pub b: String,
-    /// Active entries of the first.
-    pub count_a: u64,
-    /// Active entries of the second.
-    pub count_b: u64,
-    /// Entries of the model.
-    pub total: u64,
-    /// Entries active in both.
-    pub intersection: u64,
-    /// Entries active in either.
-    pub union: u64,
-    /// `intersection / union`; two empty masks are equal, so 1.
-    pub jaccard: f64,
-    /// What two independent masks of these densities would have, see [`super::overlap::chance`].
-    pub chance: f64,
-}
-
 impl ResultSet {
     /// Drops null cells, which mean the same as absent ones, and a wish to mix where there is nothing to mix.
     #[must_use]
@@ -197,6 +178,9 @@ impl ResultSet {
             }
             run.axes.retain(|(_, value)| !value.is_null());
             run.done = run.done.take().filter(|value| !value.is_null());
+        }
+        for row in self.scores.iter_mut().flat_map(ScoresRecord::rows) {
+            row.retain(|_, cell| !cell.is_null());
         }
         let mix = self.mix_classes;
         self.with_mix_classes(mix)

@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::classes;
 use super::error::ReportError;
+use super::masks;
 use super::put;
 use super::result::{ResultSet, RunResult, State};
+use super::scores;
 use super::series::{self, rate, trimmed};
 
 /// The settings that every summary has.
@@ -173,6 +175,22 @@ pub fn markdown(set: &ResultSet, frame: &DataFrame) -> String {
     }
     text.push_str("\n## Runs\n\n");
     text.push_str(&markdown_table(&self::text(frame, &["reason"])));
+    if let Some((overlaps, note)) = masks::table(set) {
+        put(&mut text, format_args!("\n## Overlap of the masks\n\n{}\n{note}\n", markdown_table(&overlaps)));
+    }
+    if !set.scores.is_empty() {
+        put(
+            &mut text,
+            format_args!("\n## Scores\n\n{}\n\n{}\n", scores::LEAD, markdown_table(&scores::table(set))),
+        );
+        for fact in scores::facts(set) {
+            put(&mut text, format_args!("- `{}`: {}\n", fact.id, line(&fact.text)));
+        }
+        let stability = scores::stability(set);
+        if !stability.rows.is_empty() {
+            put(&mut text, format_args!("\n{}\n{}\n", markdown_table(&stability), scores::STABILITY_NOTE));
+        }
+    }
     let failed: Vec<&RunResult> = set.runs.iter().filter(|run| run.state == State::Failed).collect();
     if !failed.is_empty() {
         text.push_str("\n## Failed runs\n\n");

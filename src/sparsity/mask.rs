@@ -3,7 +3,7 @@
 //! Invariant: tensors stand in the model's order (study order, see `data::Architecture::parameters`), indices are
 //! strictly ascending and below the tensor's element count. Flat index = row-major in the `[out, in]` layout.
 
-use super::{SparsityError, same_model};
+use super::SparsityError;
 
 /// Name and shape of a tensor that a mask speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,28 +26,6 @@ impl TensorSize {
 pub struct Mask {
     pub(super) tensors: Vec<TensorSize>,
     pub(super) indices: Vec<Vec<u32>>,
-}
-
-/// How two masks overlap.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Overlap {
-    /// Entries in both.
-    pub intersection: u64,
-    /// Entries in either.
-    pub union: u64,
-}
-
-impl Overlap {
-    /// `|A and B| / |A or B|`; two empty masks have no Jaccard index.
-    pub fn jaccard(&self) -> Option<f64> {
-        (self.union > 0).then(|| self.intersection as f64 / self.union as f64)
-    }
-}
-
-/// The Jaccard index expected of two independent uniform masks of densities `p` and `q`: `pq / (p + q - pq)`,
-/// which is `p / (2 - p)` for equal densities.
-pub fn chance_jaccard(p: f64, q: f64) -> f64 {
-    p * q / (p + q - p * q)
 }
 
 impl Mask {
@@ -104,34 +82,6 @@ impl Mask {
     pub fn density(&self) -> f64 {
         self.active() as f64 / self.total() as f64
     }
-
-    /// Counts common and united entries by merging the sorted lists.
-    ///
-    /// # Errors
-    /// When the masks are of different models.
-    pub fn overlap(&self, other: &Self) -> Result<Overlap, SparsityError> {
-        same_model(&self.tensors, &other.tensors)?;
-        let intersection = self.indices.iter().zip(&other.indices).map(|(a, b)| common(a, b)).sum::<u64>();
-        let union = (self.active() + other.active()) as u64 - intersection;
-        Ok(Overlap { intersection, union })
-    }
-}
-
-/// How many numbers two ascending lists have in common.
-pub(super) fn common(a: &[u32], b: &[u32]) -> u64 {
-    let (mut i, mut j, mut count) = (0, 0, 0);
-    while i < a.len() && j < b.len() {
-        match a[i].cmp(&b[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => {
-                count += 1;
-                i += 1;
-                j += 1;
-            }
-        }
-    }
-    count
 }
 
 #[cfg(test)]
@@ -146,19 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn overlap_counts_by_hand() {
-        let left = Mask::new(tensors(), vec![vec![0, 2, 5], vec![1]]).unwrap();
-        let right = Mask::new(tensors(), vec![vec![2, 3, 5], vec![0, 2]]).unwrap();
-        // Common: a2, a5. United: a0 a2 a3 a5, b0 b1 b2.
-        assert_eq!(left.overlap(&right).unwrap(), Overlap { intersection: 2, union: 7 });
-        assert_eq!(left.overlap(&left).unwrap().jaccard(), Some(1.0));
-        assert_eq!((left.active(), left.total()), (4, 10));
-    }
-
-    #[test]
-    fn empty_masks_have_no_jaccard() {
-        let empty = Mask::new(tensors(), vec![vec![], vec![]]).unwrap();
-        assert_eq!(empty.overlap(&empty).unwrap().jaccard(), None);
+    fn entries_are_counted() {
+        let mask = Mask::new(tensors(), vec![vec![0, 2, 5], vec![1]]).unwrap();
+        assert_eq!((mask.active(), mask.total()), (4, 10));
+        assert!((mask.density() - 0.4).abs() < 1e-15);
     }
 
     #[test]
@@ -173,16 +114,5 @@ mod tests {
         assert!(matches!(Mask::new(tensors(), vec![vec![]]), Err(SparsityError::TensorCount { .. })));
         let large = vec![TensorSize { name: "a".into(), shape: vec![1 << 31, 2] }];
         assert!(matches!(Mask::new(large, vec![vec![]]), Err(SparsityError::TooLarge { .. })));
-        let other = vec![TensorSize { name: "a".into(), shape: vec![6] }];
-        let (a, b) =
-            (Mask::new(tensors(), vec![vec![], vec![]]).unwrap(), Mask::new(other, vec![vec![]]).unwrap());
-        assert!(matches!(a.overlap(&b), Err(SparsityError::DifferentModels { .. })));
-    }
-
-    #[test]
-    fn chance_is_the_closed_form() {
-        assert!((chance_jaccard(0.01, 0.01) - 0.01 / 1.99).abs() < 1e-15);
-        // 1 % against 0.1 %: 1e-5 / (0.011 - 1e-5) = 0.00090992.
-        assert!((chance_jaccard(0.01, 0.001) - 1e-5 / 0.010_99).abs() < 1e-15);
     }
 }

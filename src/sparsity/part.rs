@@ -55,9 +55,52 @@ pub fn layer_of(parameter: &str) -> Option<u32> {
     parameter.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
 }
 
+/// Where in the depth of a decoder a parameter lies. Every parameter lies in one place; their order is that of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The table of input embeddings.
+    Embedding,
+    /// A decoder layer, from 0.
+    Layer(u32),
+    /// What stands outside the layers but for the embedding: the final norm, an output head of its own.
+    Outside,
+}
+
+impl Place {
+    /// The place of a parameter, for example of `model.layers.0.mlp.up_proj.weight`.
+    pub fn of(parameter: &str) -> Self {
+        match layer_of(parameter) {
+            Some(layer) => Self::Layer(layer),
+            None if parameter.starts_with("model.embed_tokens.") => Self::Embedding,
+            None => Self::Outside,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedding => out.write_str("embedding"),
+            Self::Layer(layer) => write!(out, "layer {layer}"),
+            Self::Outside => out.write_str("outside"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_parameter_has_a_place() {
+        let place = |name: &str| Place::of(name).to_string();
+        assert_eq!(place("model.embed_tokens.weight"), "embedding");
+        assert_eq!(place("model.layers.11.self_attn.k_proj.bias"), "layer 11");
+        assert_eq!([place("model.norm.weight"), place("lm_head.weight")], ["outside", "outside"]);
+        let mut places = vec![Place::Outside, Place::Layer(10), Place::Embedding, Place::Layer(9)];
+        places.sort();
+        assert_eq!(places, [Place::Embedding, Place::Layer(9), Place::Layer(10), Place::Outside]);
+    }
 
     #[test]
     fn every_parameter_has_a_kind_and_may_have_a_layer() {

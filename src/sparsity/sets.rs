@@ -2,8 +2,7 @@
 //!
 //! Memory: the masks given and the result, whose lists have no spare room.
 
-use super::mask::common;
-use super::{Mask, SparsityError, TensorSize};
+use super::{Mask, SparsityError, TensorSize, common};
 
 /// Whether two lists are the tensors of one model, in the same order.
 ///

@@ -10,6 +10,7 @@ mod loading;
 mod loss;
 mod numpy;
 mod oracle;
+mod overlap;
 mod parity;
 mod real_text;
 mod rollouts;

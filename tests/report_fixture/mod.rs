@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tickets::counter::Counter;
-use tickets::report::overlap::{MaskIndices, all_pairs};
+use tickets::report::masks::{NamedMask, overlaps};
 use tickets::report::{ResultSet, Row, RunResult, State, read, render};
+use tickets::sparsity::{Mask, TensorSize};
 
 /// Training steps of a finished run.
 pub const STEPS: u32 = 150;
@@ -64,7 +65,8 @@ pub fn build(manifest: &str, recipes: &[Recipe]) -> ResultSet {
         question: "Does training 1 % of the parameters improve a tiny model as much as training all of them?"
             .to_owned(),
         manifest: manifest.to_owned(),
-        overlaps: all_pairs(&masks(recipes)),
+        overlaps: overlaps(&masks(recipes)),
+        scores: Vec::new(),
         runs,
         mix_classes: false,
     }
@@ -161,8 +163,8 @@ fn metric(step: u32, base: f64, recipe: &Recipe, noise: &mut Counter) -> Row {
 }
 
 /// One random index set per distinct mask; Fisher's leans towards low indices, so that it is above chance with itself.
-pub fn masks(recipes: &[Recipe]) -> Vec<MaskIndices> {
-    let mut masks: Vec<MaskIndices> = Vec::new();
+pub fn masks(recipes: &[Recipe]) -> Vec<NamedMask> {
+    let mut masks: Vec<NamedMask> = Vec::new();
     for recipe in recipes {
         let Some(sparsity) = recipe.sparsity else { continue };
         let mut name = format!("{}-{sparsity}", recipe.mask);
@@ -175,17 +177,18 @@ pub fn masks(recipes: &[Recipe]) -> Vec<MaskIndices> {
         let total = 790_000u64;
         let count = (total as f64 * (1.0 - sparsity)) as usize;
         let mut draw = Counter::new(masks.len() as u64, "mask", &[]);
-        let mut indices: Vec<i32> = (0..count)
+        let mut indices: Vec<u32> = (0..count)
             .map(|_| {
                 let place = draw.uniform();
                 let place = if recipe.mask == "random" { place } else { place.powf(1.6) };
-                (place * total as f64) as i32
+                (place * total as f64) as u32
             })
             .collect();
         indices.sort_unstable();
         indices.dedup();
-        let active = indices.len() as u64;
-        masks.push(MaskIndices { name, tensors: [("w".to_owned(), indices)].into(), active, total });
+        let tensors = vec![TensorSize { name: "w".to_owned(), shape: vec![total as usize] }];
+        let mask = Mask::new(tensors, vec![indices]).expect("a mask");
+        masks.push(NamedMask { name, mask, total: None });
     }
     masks
 }

@@ -3,11 +3,13 @@
 //! The colour is the ratio to chance, on a logarithmic scale with white at chance: the diagonal is 1 by definition and
 //! would swallow any scale of the values themselves.
 
-use super::super::result::{Overlap, ResultSet};
+use super::super::masks::Overlap;
+use super::super::result::ResultSet;
 use super::draw::{Color, Drawing, Point, Type};
 use super::font;
 use super::scale::short;
 use super::theme::{AXIS, INK, MUTED, PAPER, SMALL, heading};
+use crate::sparsity::Chance;
 
 const MORE: Color = Color(0xb3, 0x58, 0x06);
 const LESS: Color = Color(0x54, 0x27, 0x88);
@@ -62,9 +64,9 @@ pub fn draw(set: &ResultSet) -> Option<Drawing> {
                 let ink = if fill.luminance() < 0.55 { PAPER } else { INK };
                 let times = (cell >= 62.0).then(|| format!("{:.2} × chance", ratio(pair)));
                 if cell >= 40.0 {
-                    number(&mut drawing, at, cell, &short4(pair.jaccard), times.as_deref(), ink);
+                    number(&mut drawing, at, cell, &value(pair, short4), times.as_deref(), ink);
                 } else if cell >= 30.0 {
-                    number(&mut drawing, at, cell, &short(pair.jaccard), None, ink);
+                    number(&mut drawing, at, cell, &value(pair, short), None, ink);
                 }
             }
         }
@@ -100,8 +102,13 @@ fn short4(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// The Jaccard index as text; two empty masks have none.
+fn value(pair: &Overlap, text: fn(f64) -> String) -> String {
+    pair.jaccard.map_or_else(|| "–".to_owned(), text)
+}
+
 fn ratio(pair: &Overlap) -> f64 {
-    if pair.chance > 0.0 { pair.jaccard / pair.chance } else { 1.0 }
+    pair.ratio().unwrap_or(1.0)
 }
 
 /// The ratio at which the colours end: the largest distance from chance, at least 2 and at most 100.
@@ -142,7 +149,7 @@ fn bar(drawing: &mut Drawing, (x, y): Point, height: f64, reach: f64) {
 
 /// What chance is, in words.
 pub fn subtitle(set: &ResultSet) -> String {
-    let chances: Vec<f64> = set.overlaps.iter().map(|pair| pair.chance).collect();
+    let chances: Vec<f64> = set.overlaps.iter().filter_map(|pair| pair.chance).collect();
     let (low, high) =
         chances.iter().fold((f64::INFINITY, 0.0f64), |(low, high), &c| (low.min(c), high.max(c)));
     let densities: Vec<f64> = set
@@ -174,10 +181,8 @@ pub fn subtitle(set: &ResultSet) -> String {
     }
 }
 
-/// The relative standard deviation of the intersection of two independent masks (hypergeometric).
+/// The relative standard deviation of the intersection of two independent masks.
 fn chance_spread(pair: &Overlap) -> Option<f64> {
-    let (a, b, n) = (pair.count_a as f64, pair.count_b as f64, pair.total as f64);
-    let expected = a * b / n;
-    let variance = expected * (1.0 - a / n) * (1.0 - b / n) * n / (n - 1.0);
-    (expected > 0.0 && variance > 0.0).then(|| variance.sqrt() / expected)
+    let Chance { mean, variance } = Chance::of_counts(pair.count_a, pair.count_b, pair.total);
+    (variance > 0.0).then(|| variance.sqrt() / mean)
 }

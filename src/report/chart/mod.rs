@@ -13,6 +13,7 @@ mod curves;
 mod jaccard;
 mod lr_sweep;
 mod png;
+mod stability;
 
 use super::classes;
 use super::put;
@@ -96,6 +97,15 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
             "Jaccard index |A ∩ B| / |A ∪ B| of every pair of distinct masks ({}). {}",
             plural(set.overlaps.len(), "pair"),
             jaccard::subtitle(set)
+        ),
+    );
+    let halved = set.scores.iter().filter(|scores| !scores.stability.is_empty()).count();
+    add(
+        "stability",
+        stability::draw(set),
+        format!(
+            "How far the masks of two disjoint halves of the episodes agree, by density, for {}. Dashed: chance.",
+            if halved == 1 { "one set of scores".to_owned() } else { format!("{halved} sets of scores") }
         ),
     );
     let reward = Curves {

@@ -98,6 +98,14 @@ pub fn looks(families: &[Family]) -> Vec<Look> {
         .collect()
 }
 
+/// The look of the `index`-th set of scores.
+pub fn look_of_scores(index: usize) -> Look {
+    let markers = [Marker::Square, Marker::Disc, Marker::Triangle, Marker::Diamond, Marker::Down];
+    let colors = [VERMILLION, BLUE, GREEN, PURPLE];
+    let color = colors.iter().chain(&OTHERS).cycle().nth(index).copied().unwrap_or(INK);
+    Look { color, marker: markers[index % markers.len()] }
+}
+
 /// The shade of the `rank`-th of `count` learning rates: light for low ones, dark for high ones.
 pub fn shade(color: Color, rank: usize, count: usize) -> Color {
     if count < 2 {

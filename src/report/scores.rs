@@ -208,7 +208,11 @@ pub fn facts(set: &ResultSet) -> Vec<Fact> {
             Some(formula) => format!("{}.", formula.trim_end_matches('.')),
             None => "The formula is not recorded.".to_owned(),
         };
-        if let Some(loss) = record.said("loss") {
+        if let Some(loss) = record.facts.get("loss") {
+            let parts = loss
+                .as_object()
+                .map(|loss| loss.iter().map(|(key, value)| format!("{key} {}", plain(value))));
+            let loss = parts.map_or_else(|| plain(loss), |parts| parts.collect::<Vec<_>>().join(", "));
             put(&mut text, format_args!(" Loss: {loss}."));
         }
         if let Some(seed) = record.said("seed") {

@@ -170,7 +170,7 @@ fn contradictions_are_refused_with_their_place() {
         (
             "mask.rounding = \"ceil\"",
             "m.toml:9:17: `mask.rounding` does not apply to `mask.type` = \"random\"",
-            "only `mask.type` = \"fisher\" or \"magnitude\" has it",
+            "only `mask.type` = \"fisher\", \"gradient\", \"snip\", \"magnitude\" or \"moved\" has it",
         ),
         (
             "fisher.episodes = 8",

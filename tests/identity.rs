@@ -134,17 +134,15 @@ const CHANGES: &[(&str, &str, Influence)] = {
     ]
 };
 
-/// The keys of tests/identity_of_training.rs.
+/// The keys of tests/identity_of_training.rs and tests/identity_of_masks.rs.
 #[rustfmt::skip]
-const OF_TRAINING: [&str; 9] = ["optimizer.schedule", "optimizer.final_share", "optimizer.warmup_steps", "optimizer.decay",
-    "grpo.level", "grpo.clip_delta", "grpo.sequence_mask_low", "grpo.cispo_high", "grpo.kl_corrected"];
+const OF_TRAINING: [&str; 19] = [
+    "optimizer.schedule", "optimizer.final_share", "optimizer.warmup_steps", "optimizer.decay", "grpo.level", "grpo.clip_delta",
+    "grpo.sequence_mask_low", "grpo.cispo_high", "grpo.kl_corrected", "mask.scope", "mask.group", "mask.unit", "mask.keep",
+    "mask.modules", "mask.run", "mask.file", "mask.other", "mask.control", "mask.control_seed"];
 
 /// Keys that have tests of their own: files, and the choice of the mask.
 const ELSEWHERE: [&str; 5] = ["model.path", "task.names", "task.row_names", "task.type", "mask.type"];
-/// Keys that tests/identity_of_masks.rs has.
-#[rustfmt::skip]
-const OF_MASKS: [&str; 10] = ["mask.scope", "mask.group", "mask.unit", "mask.keep", "mask.modules", "mask.run", "mask.file",
-    "mask.other", "mask.control", "mask.control_seed"];
 
 /// The keys of inputs from a hub, of tasks of questions and of masks without a sparsity: a manifest, another value, the
 /// stages that move.
@@ -296,7 +294,6 @@ fn every_setting_moves_its_stages_and_no_others() {
         let hub = FROM_A_HUB.iter().any(|(key, ..)| *key == path) && !tried.contains(path);
         hub || OF_TRAINING.contains(&path)
             || ELSEWHERE.contains(&path)
-            || OF_MASKS.contains(&path)
             || ["task.episodes", "task.seed", "task.file"].contains(&path)
     };
     let all = KEYS.iter().map(|key| key.path).filter(|path| !elsewhere(path)).collect::<BTreeSet<_>>();

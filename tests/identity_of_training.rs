@@ -66,9 +66,47 @@ fn what_moves_a_gradient_moves_the_scores_of_the_batch_estimator() {
         let stages: Vec<&str> = ["scores", "mask"].into_iter().chain(TRAINED).collect();
         let text = format!("{HEAD}{FISHER}{table}");
         assert_eq!(moved(&text, key, value), stages.into_iter().collect(), "{table}{key}={value}");
-        // The other estimator takes no gradient of the loss.
-        let text = format!("{text}[fisher]\nestimator = \"sample\"\n");
-        assert_eq!(moved(&text, key, value), BTreeSet::from(TRAINED), "{table}{key}={value}");
+        // The other estimators take no gradient of the loss; one draws answers of that length.
+        for estimator in ["sample", "model"] {
+            let text = format!("{text}[fisher]\nestimator = \"{estimator}\"\n");
+            let stages = if (estimator, key) == ("model", "sampling.max_tokens") {
+                ["scores", "mask"].into_iter().chain(TRAINED).collect()
+            } else {
+                BTreeSet::from(TRAINED)
+            };
+            assert_eq!(moved(&text, key, value), stages, "{estimator}, {table}{key}={value}");
+        }
+    }
+}
+
+#[test]
+fn what_moves_the_scores_of_the_models_own_labels() {
+    let text = format!("{HEAD}{FISHER}[fisher]\nestimator = \"model\"\n");
+    let scored: BTreeSet<&str> = ["scores", "mask"].into_iter().chain(TRAINED).collect();
+    for (key, value) in [
+        ("fisher.estimator", "sample"),
+        ("fisher.estimator", "batch"),
+        ("fisher.episodes", "512"),
+        ("fisher.seed", "1"),
+        ("model.dtype", "bfloat16"),
+        ("sampling.max_tokens", "64"),
+    ] {
+        assert_eq!(moved(&text, key, value), scored, "{key}={value}");
+    }
+    // Its labels are drawn from the model as it is, and each is differentiated by itself, unclipped.
+    for (key, value) in [
+        ("sampling.temperature", "0.5"),
+        ("sampling.top_p", "0.9"),
+        ("sampling.top_k", "5"),
+        ("sampling.min_p", "0.1"),
+        ("sampling.repetition_penalty", "1.1"),
+        ("grpo.group_size", "4"),
+        ("grpo.advantage", "mean_std"),
+        ("grpo.kl_coef", "0.1"),
+        ("grpo.micro_batch", "64"),
+        ("optimizer.clip_norm", "0.5"),
+    ] {
+        assert_eq!(moved(&text, key, value), BTreeSet::from(TRAINED), "{key}={value}");
     }
 }
 

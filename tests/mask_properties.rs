@@ -125,6 +125,6 @@ proptest! {
             expected[*tensor].push(*index);
         }
         expected.iter_mut().for_each(|list: &mut Vec<u32>| list.sort_unstable());
-        prop_assert_eq!(chosen.unwrap().indices(), expected);
+        prop_assert_eq!(chosen.unwrap().indices().to_vec(), expected);
     }
 }

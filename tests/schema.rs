@@ -127,7 +127,7 @@ fn every_key_has_its_meaning_and_default() {
     assert_eq!(
         definition(&schema, "mask.rounding")["description"],
         "Rounding of the kept count.\n\nDefault: `\"floor\"`. One of: `\"floor\"`, `\"ceil\"`.\n\n\
-         Only with `mask.type` = `\"fisher\"` or `\"magnitude\"`."
+         Only with `mask.type` = `\"fisher\"` or `\"gradient\"` or `\"snip\"` or `\"magnitude\"` or `\"moved\"`."
     );
 }
 

@@ -5,6 +5,7 @@
 //! model's order, a tied head not at all. First draws, digests and overlaps below were made with NumPy 2.4.6; overlaps and
 //! some of the numbers are also on record as the study published them.
 #![expect(clippy::disallowed_methods, reason = "tests make files of their own")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
 
 use tickets::data::Architecture;
 use tickets::sparsity::numpy::Generator;
@@ -33,6 +34,9 @@ fn digest(mask: &Mask) -> String {
     }
     hasher.finalize().to_string()
 }
+
+/// First draws on record: config, sparsity, seed, those of the embedding, those of the first layer's query bias.
+type Raw = (&'static [u8], f64, u64, [u32; 4], &'static [u32]);
 
 /// A mask on record: sparsity, seed, active entries, digest.
 type Golden = (f64, u64, usize, &'static str);
@@ -147,7 +151,7 @@ fn raw(config: &[u8], sparsity: f64, seed: u64, until: &str) -> Vec<Vec<u32>> {
 #[test]
 fn raw_draws_begin_as_those_of_numpy() {
     let bias = "model.layers.0.self_attn.q_proj.bias";
-    let golden: [(&[u8], f64, u64, [u32; 4], &[u32]); 14] = [
+    let golden: [Raw; 14] = [
         (
             SMALL,
             0.99,

@@ -17,6 +17,9 @@ const LOOK_EVERY: u32 = 50;
 const LOOK_ROWS: f64 = 128.0;
 const LOOK_MARGIN: f64 = 8.0;
 
+/// Conversations that are drawn together, as in `torch::scores`.
+const DRAWN_AT_ONCE: f64 = 32.0;
+
 /// Making the built-in base; `None` for a base that is not made. All of `model.pretrain.steps` are counted: a warm start
 /// that reaches its `target_reward` ends earlier.
 pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
@@ -67,8 +70,14 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
     let rows = f64::from(fisher.episodes);
     let limit = f64::from(config.sampling.max_tokens);
     let batch = fisher.estimator == FisherEstimator::Batch;
-    let (micro_batch, limit) =
-        if batch { (f64::from(config.grpo.micro_batch).min(rows), limit) } else { (1.0, f64::INFINITY) };
+    // Whether conversations are drawn, how many at once, and in what groups.
+    let (played, at_once, group) = match fisher.estimator {
+        FisherEstimator::Batch => (true, rows, f64::from(config.grpo.group_size)),
+        FisherEstimator::Sample => (false, 0.0, 1.0),
+        FisherEstimator::Model => (true, rows.min(DRAWN_AT_ONCE), 1.0),
+    };
+    let micro_batch = if batch { f64::from(config.grpo.micro_batch).min(rows) } else { 1.0 };
+    let limit = if played { limit } else { f64::INFINITY };
     let sequences =
         Sequences { rows, length: lengths.whole(limit), drawn: lengths.drawn(limit), micro_batch };
     let mut work = Work {
@@ -78,25 +87,35 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
         train_tokens: rows * sequences.length,
         ..Work::default()
     };
-    let group = f64::from(config.grpo.group_size);
-    if batch {
-        let play = Play { lengths: &lengths, rows, group, sampling: &config.sampling };
-        (work.rollout, work.weight_bytes_read) = play.cost(&decoder);
+    // Two halves of the data, to be compared: the batch's gradients of both are taken anew, the others' are parts of the sum.
+    let halves = rows >= 2.0 * if batch { group } else { 1.0 };
+    if batch && halves {
+        work.train += work.train;
+        work.train_tokens += work.train_tokens;
+    }
+    if played {
+        let play = Play { lengths: &lengths, rows: at_once, group, sampling: &config.sampling };
+        let (cost, read) = play.cost(&decoder);
+        (work.rollout, work.weight_bytes_read) = (cost * (rows / at_once), read * (rows / at_once));
         work.rollout_tokens = rows * sequences.drawn;
-        if config.grpo.kl_coef != 0.0 {
+        if batch && config.grpo.kl_coef != 0.0 {
             work.train += sequences.scored(&decoder);
         }
     }
     let turns = lengths.turns.len() as f64;
-    let (length, drawn) = if batch {
+    let (length, drawn) = if played {
         (lengths.longest(limit), lengths.drawn_at_most(micro_batch, limit))
     } else {
         (lengths.longest_right(), lengths.longest_right_answer() * turns)
     };
     let together = Together { rows: micro_batch, length, drawn, summed: true };
-    let playing = Playing { lengths: &lengths, rows, group, sampling: &config.sampling };
+    let playing = Playing { lengths: &lengths, rows: at_once, group, sampling: &config.sampling };
     // Nothing is trained, so there is no optimizer.
-    let memory = memory(&decoder, 0.0, together, if batch { std::slice::from_ref(&playing) } else { &[] });
+    let mut memory =
+        memory(&decoder, 0.0, together, if played { std::slice::from_ref(&playing) } else { &[] });
+    if halves {
+        memory.gradients += 4 * decoder.parameters as u64;
+    }
     Some(Estimate {
         parameters: decoder.parameters as u64,
         active: 0,

@@ -32,7 +32,7 @@ mirror! {
     UnitWord => "Unit" { Entry, Row, Column }
     KeepWord => "Keep" { High, Low }
     RoundingWord => "Rounding" { Floor, Ceil }
-    EstimatorWord => "FisherEstimator" { Batch, Sample }
+    EstimatorWord => "FisherEstimator" { Batch, Sample, Model }
     SortByWord => "SortBy" { First, Last, Either }
     RowNamesWord => "RowNames" { First, Sample }
 }

@@ -13,13 +13,14 @@ use serde_json::Value;
 
 use super::canon::Canon;
 use super::put::{
-    advantage_word, normaliser_word, put_evals, put_fisher, put_kl, put_loop, put_mask, put_model,
-    put_optimizer, put_ratio, put_sampling, put_scores, put_task, put_type,
+    advantage_word, normaliser_word, put_evals, put_kl, put_loop, put_model, put_optimizer, put_ratio,
+    put_sampling, put_scores, put_task, put_type,
 };
+use super::put_mask::{put_fisher, put_mask};
 use super::run_spec::{RunId, StageIds};
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
 use crate::manifest::{Dtype, ExecSpec, ModelSource, ModelSpec, RunConfig};
-use crate::sparsity::{Criterion, FisherEstimator, FisherSpec, MaskSpec, Score, Sparse};
+use crate::sparsity::{Criterion, FisherEstimator, FisherSpec, MaskSpec, Measure, Score, Sparse};
 use crate::task::TaskSpec;
 
 /// Revision of the base stage.
@@ -52,10 +53,9 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
     } = exec;
 
     let base = base_id(model, task);
-    let scores = mask.gradients().map(|fisher| {
-        let absolute = !matches!(mask.score(), Some(Score::Fisher(_)));
-        scores_id(&base, model, task, fisher, absolute, grpo, optimizer, sampling)
-    });
+    let scores = mask
+        .gradients()
+        .map(|fisher| scores_id(&base, model, task, (fisher, mask.measure()), grpo, optimizer, sampling));
     let mask = mask_id(mask, model, &base, scores.as_deref());
 
     let mut train = Canon::new(TRAIN_REV);
@@ -127,13 +127,13 @@ fn base_id(model: &ModelSpec, task: &TaskSpec) -> String {
     canon.id("tickets/v1/base")
 }
 
-/// Scores of gradients, `absolute` or squared: for the batch estimator everything that moves a GRPO gradient.
+/// Scores of gradients, absolute or squared: for the batch estimator everything that moves a GRPO gradient, for that of the
+/// model's own labels the length of an answer.
 fn scores_id(
     base: &str,
     model: &ModelSpec,
     task: &TaskSpec,
-    fisher: &FisherSpec,
-    absolute: bool,
+    (fisher, measure): (&FisherSpec, Measure),
     grpo: &GrpoSpec,
     optimizer: &OptimizerSpec,
     sampling: &SamplingSpec,
@@ -144,50 +144,72 @@ fn scores_id(
     put_task(&mut canon, "task", task);
     put_fisher(&mut canon, fisher);
     // Squares came first.
-    if absolute {
-        canon.text("scores.measure", "absolute");
+    if measure == Measure::Absolute {
+        canon.text("scores.measure", measure.word());
     }
     match fisher.estimator {
         FisherEstimator::Sample => {}
-        FisherEstimator::Batch => {
-            // The number of steps, the size of a step's batch and its cuts do not reach the one batch gradient.
-            let GrpoSpec {
-                steps: _,
-                rollouts_per_step: _,
-                group_size,
-                advantage,
-                ratio,
-                level,
-                normaliser,
-                kl_coef,
-                kl_corrected,
-                minibatches: _,
-                updates_per_batch: _,
-                micro_batch,
-            } = grpo;
-            canon.whole("grpo.group_size", *group_size);
-            canon.text("grpo.advantage", advantage_word(*advantage));
-            put_ratio(&mut canon, *ratio, *level);
-            canon.text("grpo.normaliser", normaliser_word(*normaliser));
-            put_kl(&mut canon, *kl_coef, *kl_corrected);
-            // The gradient is summed over micro-batches: their size moves its last bits.
-            canon.whole("grpo.micro_batch", *micro_batch);
-            // Scores are dense, so the domain of clipping is too.
-            let OptimizerSpec {
-                lr: _,
-                schedule: _,
-                betas: _,
-                eps: _,
-                weight_decay: _,
-                decay: _,
-                clip_norm,
-                clip_domain: _,
-            } = optimizer;
-            canon.number("optimizer.clip_norm", *clip_norm);
-            put_sampling(&mut canon, "sampling", sampling);
+        FisherEstimator::Batch => put_gradient(&mut canon, grpo, optimizer, sampling),
+        FisherEstimator::Model => {
+            // Labels of the model are drawn from the model as it is, whatever rollouts of training are drawn from.
+            let SamplingSpec {
+                temperature: _,
+                top_p: _,
+                top_k: _,
+                min_p: _,
+                repetition_penalty: _,
+                max_tokens,
+            } = sampling;
+            canon.whole("sampling.max_tokens", *max_tokens);
         }
     }
     canon.id("tickets/v1/scores")
+}
+
+/// What moves one GRPO gradient at the base.
+fn put_gradient(canon: &mut Canon<'_>, grpo: &GrpoSpec, optimizer: &OptimizerSpec, sampling: &SamplingSpec) {
+    // The number of steps, the size of a step's batch and its cuts do not reach the one batch gradient.
+    let GrpoSpec {
+        steps: _,
+        rollouts_per_step: _,
+        group_size,
+        advantage,
+        ratio,
+        level,
+        normaliser,
+        kl_coef,
+        kl_corrected,
+        minibatches: _,
+        updates_per_batch: _,
+        micro_batch,
+    } = grpo;
+    canon.whole("grpo.group_size", *group_size);
+    canon.text("grpo.advantage", advantage_word(*advantage));
+    put_ratio(canon, *ratio, *level);
+    canon.text("grpo.normaliser", normaliser_word(*normaliser));
+    put_kl(canon, *kl_coef, *kl_corrected);
+    // The gradient is summed over micro-batches: their size moves its last bits.
+    canon.whole("grpo.micro_batch", *micro_batch);
+    // Scores are dense, so the domain of clipping is too.
+    let OptimizerSpec {
+        lr: _,
+        schedule: _,
+        betas: _,
+        eps: _,
+        weight_decay: _,
+        decay: _,
+        clip_norm,
+        clip_domain: _,
+    } = optimizer;
+    canon.number("optimizer.clip_norm", *clip_norm);
+    put_sampling(canon, "sampling", sampling);
+}
+
+/// The settings of the one GRPO gradient whose square the batch estimator takes, as [`settings`] gives them, for readers.
+pub fn gradient_settings(config: &RunConfig) -> Vec<(String, Value)> {
+    let mut canon = Canon::empty();
+    put_gradient(&mut canon, &config.grpo, &config.optimizer, &config.sampling);
+    canon.into_settings()
 }
 
 /// The mask; a full run has none.

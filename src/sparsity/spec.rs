@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::ModuleKind;
+use super::Modules;
 
 /// Which parameters are trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,10 +164,6 @@ pub struct MaskSource {
     pub active: u64,
 }
 
-/// A set of module kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Modules([bool; ModuleKind::ALL.len()]);
-
 /// An end of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -200,7 +196,7 @@ pub enum Rounding {
 pub struct FisherSpec {
     /// Which estimator.
     pub estimator: FisherEstimator,
-    /// Rollouts (batch) or demonstrations (sample) that the estimate uses.
+    /// Rollouts (batch), demonstrations (sample) or prompts (model) that the estimate uses.
     pub episodes: u32,
     /// Seed of the episodes and draws.
     pub seed: u64,
@@ -213,51 +209,37 @@ pub enum FisherEstimator {
     Batch,
     /// The mean of per-demonstration squares of the log-likelihood gradient (the empirical Fisher diagonal).
     Sample,
+    /// The same of conversations that the model itself draws (the true Fisher diagonal).
+    Model,
 }
 
-impl Modules {
-    /// All kinds.
-    pub const ALL: Self = Self([true; ModuleKind::ALL.len()]);
-
-    /// Reads `"attention+mlp"` (these) or `"-embeddings-norms"` (all but these).
-    ///
-    /// # Errors
-    /// What is wrong, as the end of a sentence.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text == "all" {
-            return Ok(Self::ALL);
+impl FisherEstimator {
+    /// Its name in manifests.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Sample => "sample",
+            Self::Model => "model",
         }
-        let words = || ModuleKind::ALL.map(ModuleKind::word).join(", ");
-        let (excluded, list) = match text.strip_prefix('-') {
-            Some(rest) => (true, rest.split('-').collect::<Vec<_>>()),
-            None => (false, text.split('+').collect()),
-        };
-        let mut named = [false; ModuleKind::ALL.len()];
-        for word in list {
-            let Some(at) = ModuleKind::ALL.iter().position(|kind| kind.word() == word.trim()) else {
-                return Err(format!("`{}` is none of {}", word.trim(), words()));
-            };
-            if std::mem::replace(&mut named[at], true) {
-                return Err(format!("`{}` stands in it twice", word.trim()));
-            }
-        }
-        let set = Self(named.map(|is| is != excluded));
-        if set.0.contains(&true) { Ok(set) } else { Err("it leaves nothing".into()) }
     }
+}
 
-    /// The canonical spelling.
-    pub fn text(self) -> String {
-        if self == Self::ALL {
-            return "all".into();
+/// What of a gradient makes a score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Its square, as in a Fisher diagonal.
+    Square,
+    /// Its absolute value, as in pruning by gradient magnitude.
+    Absolute,
+}
+
+impl Measure {
+    /// Its name in recipes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Square => "square",
+            Self::Absolute => "absolute",
         }
-        let kept = ModuleKind::ALL.iter().zip(self.0).filter(|(_, kept)| *kept);
-        kept.map(|(kind, _)| kind.word()).collect::<Vec<_>>().join("+")
-    }
-
-    /// Whether a kind is in it.
-    pub fn has(self, kind: ModuleKind) -> bool {
-        ModuleKind::ALL.iter().zip(self.0).any(|(own, kept)| *own == kind && kept)
     }
 }
 
@@ -332,6 +314,14 @@ impl MaskSpec {
         }
     }
 
+    /// What its scores of gradients are sums of.
+    pub fn measure(&self) -> Measure {
+        match self.score() {
+            Some(Score::Gradient(_) | Score::Snip(_)) => Measure::Absolute,
+            _ => Measure::Square,
+        }
+    }
+
     /// The id of the run whose changes it ranks by.
     pub fn moved_by(&self) -> Option<&str> {
         match self.score()? {
@@ -352,111 +342,5 @@ impl MaskSpec {
             }
         }
         self
-    }
-}
-
-impl Score {
-    /// The word of `mask.type`.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Fisher(_) => "fisher",
-            Self::Gradient(_) => "gradient",
-            Self::Snip(_) => "snip",
-            Self::Magnitude => "magnitude",
-            Self::Moved { .. } => "moved",
-        }
-    }
-}
-
-impl Scope {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::PerTensor => "per_tensor",
-            Self::PerLayer => "per_layer",
-            Self::PerGroup(_) => "per_group",
-        }
-    }
-}
-
-impl Unit {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Entry => "entry",
-            Self::Row => "row",
-            Self::Column => "column",
-        }
-    }
-}
-
-impl Keep {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Low => "low",
-        }
-    }
-}
-
-impl Control {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Complement => "complement",
-            Self::Permuted { .. } => "permuted",
-        }
-    }
-}
-
-impl Side {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Last => "last",
-        }
-    }
-}
-
-impl MaskRng {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Chacha => "chacha",
-            Self::Numpy => "numpy",
-        }
-    }
-}
-
-impl Rounding {
-    /// Its word in manifests.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Floor => "floor",
-            Self::Ceil => "ceil",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn module_kinds_are_listed_or_left_out() {
-        let text = |text: &str| Modules::parse(text).map(Modules::text);
-        assert_eq!(text("all").as_deref(), Ok("all"));
-        assert_eq!(text("mlp+attention").as_deref(), Ok("attention+mlp"));
-        assert_eq!(text("-embeddings").as_deref(), Ok("attention+mlp+norms+biases"));
-        assert_eq!(text("-norms-biases").as_deref(), Ok("attention+mlp+embeddings"));
-        assert_eq!(text("mlp + norms").as_deref(), Ok("mlp+norms"));
-        assert!(text("heads").unwrap_err().contains("`heads` is none of attention, mlp"));
-        assert!(text("mlp+mlp").unwrap_err().contains("twice"));
-        assert!(text("").is_err() && text("-").is_err());
-        assert!(text("-attention-mlp-norms-biases-embeddings").unwrap_err().contains("nothing"));
     }
 }

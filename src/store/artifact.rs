@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::layout::{self, DONE, Stage, check_name};
 use super::record::{FileRecord, Marker};
-use super::{Home, Store, StoreError, fs, short};
+use super::{Home, Store, StoreError, fs, look, short};
 
 /// Files with a valid completion marker: a stage's artifact or the result of a finished run.
 #[derive(Clone)]
@@ -78,13 +78,17 @@ impl Artifact {
     /// # Errors
     /// When there is no such file or its bytes are not those of the marker.
     pub fn read(&self, file: &str) -> Result<Vec<u8>, StoreError> {
-        let read = self.peek(file);
-        if let Err(error @ StoreError::Damaged { .. }) = &read
+        self.or_aside(self.peek(file))
+    }
+
+    /// An answer; where it is that something is damaged, the artifact is moved aside.
+    fn or_aside<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error @ StoreError::Damaged { .. }) = &answer
             && self.home.writable
         {
             self.set_aside(&error.to_string())?;
         }
-        read
+        answer
     }
 
     /// Reads a file and verifies its digest, and leaves a damaged artifact where it is.
@@ -98,13 +102,15 @@ impl Artifact {
         Ok(bytes)
     }
 
-    /// Reads every file and verifies its digest.
+    /// Reads every file, a piece at a time, and verifies its digest.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn verify(&self) -> Result<(), StoreError> {
-        for name in self.marker.files.keys() {
-            self.read(name)?;
+        for (name, record) in &self.marker.files {
+            let path = self.path(name);
+            let found = look::record(&path);
+            self.or_aside(found.and_then(|found| record.check_record(&found, &path)))?;
         }
         Ok(())
     }
@@ -193,10 +199,9 @@ impl Store {
         meta: Value,
     ) -> Result<Artifact, StoreError> {
         self.home.writable()?;
-        let folder = self.home.layout.artifact(stage, check_name(id)?);
         let marker = Marker {
             kind: stage.name().to_owned(),
-            id: id.to_owned(),
+            id: check_name(id)?.to_owned(),
             files: records(files)?,
             detail: json!({}),
             meta,
@@ -211,22 +216,36 @@ impl Store {
             return Ok(existing);
         }
         let prepared = prepare_folder(&parent, files, &marker)?;
+        self.settle(stage, &prepared, marker)
+    }
+
+    /// Gives a prepared folder its name, unless there is an artifact of that name: then that one counts.
+    pub(super) fn settle(
+        &self,
+        stage: Stage,
+        prepared: &Path,
+        marker: Marker,
+    ) -> Result<Artifact, StoreError> {
+        let id = marker.id.as_str();
+        let folder = self.home.layout.artifact(stage, check_name(id)?);
         loop {
-            if fs::publish_folder(&prepared, &folder)? {
+            if fs::publish_folder(prepared, &folder)? {
                 let marker_path = folder.join(DONE);
                 return Ok(Artifact { home: self.home.clone(), folder, marker_path, marker });
             }
             // Damaged artifacts are moved aside by this call, and then the place is free.
             let Some(existing) = self.artifact(stage, id)? else { continue };
             if *existing.files() == marker.files {
-                fs::remove_leftover(&prepared)?;
+                fs::remove_leftover(prepared)?;
+                // Whoever made it may have been killed before its name was durable.
+                fs::sync_folder(&self.home.layout.stage(stage))?;
             } else {
                 let why = format!(
                     "a second result of {} {} differs from the first (non-determinism, or another build); the first is kept",
                     stage.name(),
                     short(id)
                 );
-                self.home.quarantine(&prepared, &format!("{}-{}", stage.name(), short(id)), &why)?;
+                self.home.quarantine(prepared, &format!("{}-{}", stage.name(), short(id)), &why)?;
             }
             return Ok(existing);
         }

@@ -4,11 +4,15 @@
 //! caller can go on without it, and everything else that goes wrong is an error that names the path.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::StoreError;
+use super::record::FileRecord;
+
+/// Bytes of a piece.
+const PIECE: usize = 1 << 20;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -28,6 +32,24 @@ pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(StoreError::io("read", path, e)),
+    }
+}
+
+/// Size and digest of a file, read a piece at a time.
+pub fn record(path: &Path) -> Result<FileRecord> {
+    let unreadable = |e| StoreError::io("read", path, e);
+    let mut file = fs::File::open(path).map_err(unreadable)?;
+    let (mut hasher, mut bytes, mut piece) = (blake3::Hasher::new(), 0, vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(FileRecord { bytes, blake3: hasher.finalize().to_hex().to_string() }),
+            Ok(length) => {
+                hasher.update(&piece[..length]);
+                bytes += length as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(e)),
+        }
     }
 }
 

@@ -42,10 +42,7 @@ impl NewFolder {
     /// # Errors
     /// When it cannot be created.
     pub fn file(&self, name: &str) -> Result<NewFile, StoreError> {
-        let path = self.temporary.join(name);
-        DiskFile::create_new(&path)
-            .map(|file| NewFile { file })
-            .map_err(|e| StoreError::io("create", &path, e))
+        NewFile::create(&self.temporary.join(name))
     }
 
     /// Writes a whole file.
@@ -78,6 +75,10 @@ impl Drop for NewFolder {
 }
 
 impl NewFile {
+    pub(super) fn create(path: &Path) -> Result<Self, StoreError> {
+        DiskFile::create_new(path).map(|file| Self { file }).map_err(|e| StoreError::io("create", path, e))
+    }
+
     /// Adds bytes at the end.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::data::{DataError, OpenTaskError};
 use crate::execute::{FailureClass, StageFailure};
 use crate::exit::{Code, Failure};
 use crate::masks::MasksError;
+use crate::sparsity::SparsityError;
 use crate::store::StoreError;
 
 use super::TorchError;
@@ -103,7 +104,11 @@ impl RunError {
     fn class(&self) -> FailureClass {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
-            Self::Torch(TorchError::NonFinite { .. }) => FailureClass::Nan,
+            Self::Torch(
+                TorchError::NonFinite { .. }
+                | TorchError::Sparsity(SparsityError::NonFiniteScore { .. })
+                | TorchError::Masks(MasksError::Sparsity(SparsityError::NonFiniteScore { .. })),
+            ) => FailureClass::Nan,
             Self::Torch(
                 TorchError::ContextTooLong { .. }
                 | TorchError::Sparsity(_)
@@ -134,6 +139,9 @@ impl RunError {
             Self::Torch(TorchError::NonFinite { .. }) => {
                 Some("the run diverged: a lower `optimizer.lr` or a `clip_norm` may help".into())
             }
+            Self::Torch(TorchError::Sparsity(SparsityError::NonFiniteScore { .. })) => Some(
+                "a gradient of the base is too large for its type: try `model.dtype = \"float32\"`".into(),
+            ),
             Self::Torch(TorchError::Overflow { .. }) => Some("use the type float32 (--dtype float32)".into()),
             Self::Torch(TorchError::ContextTooLong { .. }) => {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())

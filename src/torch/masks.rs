@@ -11,11 +11,10 @@ use crate::store::{Artifact, Stage, Store};
 
 use super::checkpoint::STATE_FILE;
 use super::failure::RunError;
+use super::scores::SCORES_FILE;
 
 /// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
 pub const MASK_FILE: &str = "mask.safetensors";
-/// File of a scores artifact: float32, one tensor per parameter.
-pub const SCORES_FILE: &str = "scores.safetensors";
 
 /// The mask of a run on the base in `dir`, from the store or made now and published; `None` trains everything.
 ///

@@ -44,7 +44,7 @@ pub use pretrain::{WarmStart, directory, warm_start};
 pub use random_model::{RandomModel, write_random};
 pub use rollout::{Draws, Rollout, demonstrate, play};
 pub use sampler::draw;
-pub use scores::fisher;
+pub use scores::{Halves, ScoreSource, Scored, drawn, scores};
 pub use sparse_adamw::{Movement, SparseAdamW};
 pub use trainer::TorchTrainer;
 pub use update::{Update, update};

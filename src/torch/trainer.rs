@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::json;
 use tch::Device;
 
-use crate::data::safetensors::to_bytes;
 use crate::data::{ModelDir, Parameter, open_task};
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
@@ -13,9 +12,7 @@ use crate::plan::RunSpec;
 use crate::store::Stage;
 
 use super::failure::RunError;
-use super::masks::{self, SCORES_FILE};
-use super::setup;
-use super::{directory, fisher, from_hub, raw, train, warm_start};
+use super::{directory, from_hub, masks, scores, setup, train, warm_start};
 
 /// Trains on libtorch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +24,7 @@ impl Trainer for TorchTrainer {
     }
 
     fn scores(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
-        scores(run, cx)?.ok_or_else(interrupted)
+        score(run, cx)?.ok_or_else(interrupted)
     }
 
     fn mask(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure> {
@@ -81,36 +78,12 @@ fn mask(run: &RunSpec, cx: &Context) -> Result<(), RunError> {
     Ok(())
 }
 
-fn scores(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
+fn score(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     let (Some(spec), Some(id)) = (run.config.mask.gradients(), &run.stages.scores) else {
         return Ok(Some(()));
     };
     if cx.store.artifact(Stage::Scores, id)?.is_some() {
         return Ok(Some(()));
     }
-    let device = setup::device(&run.config)?;
-    let task = open_task(&run.config.task)?;
-    let folder = setup::base_folder(run, cx)?;
-    let (model, chat) = setup::base(run, &folder, device)?;
-    (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });
-    let progress = |step, message| (cx.events)(Event::Progress { step, message });
-    let Some(scores) = fisher(&model, &chat, &task, &run.config, spec, &progress, cx.stop)? else {
-        return Ok(None);
-    };
-    let tensors = model
-        .weights
-        .parameters
-        .iter()
-        .zip(&scores)
-        .map(|(parameter, tensor)| raw(&parameter.name, &parameter.shape, tensor))
-        .collect::<Result<Vec<_>, _>>()?;
-    let meta = json!({
-        "estimator": format!("{:?}", spec.estimator).to_lowercase(),
-        "episodes": spec.episodes,
-        "seed": spec.seed,
-        "base": run.stages.base,
-    });
-    let header = [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), meta.to_string())].into();
-    cx.store.publish(Stage::Scores, id, &[(SCORES_FILE, &to_bytes(&tensors, &header))], meta)?;
-    Ok(Some(()))
+    scores::publish(run, id, spec, run.config.mask.measure(), cx)
 }

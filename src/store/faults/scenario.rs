@@ -65,6 +65,8 @@ impl Diary {
 pub enum Chapter {
     /// A base, a mask, the same mask again, and another one under its id.
     Artifacts,
+    /// Scores that are written piece by piece, the same again, others under their id, and some that nobody publishes.
+    Pieces,
     /// A run from its first step to its last, some checkpoints of which are kept.
     Whole,
     /// A run that fails.
@@ -84,8 +86,9 @@ pub enum Chapter {
 }
 
 impl Chapter {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Artifacts,
+        Self::Pieces,
         Self::Whole,
         Self::Failing,
         Self::Resumed,
@@ -101,6 +104,7 @@ impl Chapter {
         let store = Store::open(results)?.with_notices(|_| {});
         match self {
             Self::Artifacts => artifacts(&store, diary),
+            Self::Pieces => pieces(&store, diary),
             Self::Whole => whole(&store, diary),
             Self::Failing => failing(&store, diary),
             Self::Resumed => resumed(&store, diary),
@@ -128,6 +132,25 @@ fn artifacts(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
         assert_eq!(mask.read("mask")?, MASK[0].1, "the first result counts");
         diary.note(Fact::Artifact(Stage::Mask, "mask1"));
     }
+    assert!(!store.quarantined()?.is_empty());
+    Ok(())
+}
+
+fn pieces(store: &Store, diary: &mut Diary) -> Result<(), StoreError> {
+    let head: &[u8] = b"what they are";
+    for last in ["of the second", "of the second", "of another one"] {
+        let mut scores = store.begin_artifact(Stage::Scores, "scores1")?;
+        scores.file("head", |file| file.append(head))?;
+        let pieces: [&[u8]; 2] = [b"the first", last.as_bytes()];
+        scores.file("scores", |file| pieces.iter().try_for_each(|piece| file.append(piece)))?;
+        let kept = scores.publish(json!({"halves": null}))?;
+        assert_eq!(kept.read("scores")?, b"the firstof the second", "the first result counts");
+        assert_eq!(kept.read("head")?, head);
+        diary.note(Fact::Artifact(Stage::Scores, "scores1"));
+    }
+    let mut dropped = store.begin_artifact(Stage::Scores, "scores2")?;
+    dropped.file("scores", |file| file.append(head))?;
+    drop(dropped);
     assert!(!store.quarantined()?.is_empty());
     Ok(())
 }

@@ -1,0 +1,141 @@
+//! Scores as an artifact of the store: written tensor by tensor, with all that says how they came about.
+
+use serde_json::{Map, Value, json};
+use tch::Tensor;
+
+use crate::data::Parameter;
+use crate::data::open_task;
+use crate::data::safetensors::header;
+use crate::execute::{Context, Event};
+use crate::manifest::Dtype;
+use crate::plan::{RunSpec, gradient_settings};
+use crate::sparsity::{FisherEstimator, FisherSpec, Measure};
+use crate::store::{NewArtifact, Stage, canonical};
+
+use super::super::failure::RunError;
+use super::super::{TorchError, raw, setup};
+use super::{ScoreSource, Scored, scores};
+
+/// File of a scores artifact: float32, one tensor per parameter.
+pub const SCORES_FILE: &str = "scores.safetensors";
+
+/// Entries that are copied at a time.
+const PIECE: i64 = 1 << 20;
+
+/// Makes the scores of a run and publishes them under `id`; `None` when it was asked to stop.
+///
+/// # Errors
+/// When the base or the task cannot be opened, a gradient is not finite, memory runs out, or nothing can be written.
+pub fn publish(
+    run: &RunSpec,
+    id: &str,
+    spec: &FisherSpec,
+    measure: Measure,
+    cx: &Context,
+) -> Result<Option<()>, RunError> {
+    let device = setup::device(&run.config)?;
+    let task = open_task(&run.config.task)?;
+    let folder = setup::base_folder(run, cx)?;
+    let (model, chat) = setup::base(run, &folder, device)?;
+    (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });
+    let progress = |step, message| (cx.events)(Event::Progress { step, message });
+    let parameters = &model.weights.parameters;
+    let mut recipe = recipe(run, spec, measure, parameters);
+    let mut made = None;
+    let source = ScoreSource { model: &model, chat: &chat, task: &task, config: &run.config, spec, measure };
+    let scored = scores(&source, &progress, cx.stop, |tensors| {
+        let mut new = cx.store.begin_artifact(Stage::Scores, id)?;
+        write(&mut new, parameters, tensors, &recipe)?;
+        made = Some(new);
+        Ok::<_, RunError>(())
+    })?;
+    let (Scored::Complete(halves), Some(new)) = (scored, made) else { return Ok(None) };
+    recipe["halves"] = halves.map(|halves| halves.to_value()).into();
+    new.publish(recipe)?;
+    Ok(Some(()))
+}
+
+/// Everything that says what the scores are, but for what was measured on them.
+fn recipe(run: &RunSpec, spec: &FisherSpec, measure: Measure, parameters: &[Parameter]) -> Value {
+    let FisherSpec { estimator, episodes, seed } = *spec;
+    let dtype = match run.config.model.dtype {
+        Dtype::Float32 => "float32",
+        Dtype::Bfloat16 => "bfloat16",
+    };
+    let loss = match estimator {
+        FisherEstimator::Batch => gradient_settings(&run.config).into_iter().collect::<Map<_, _>>().into(),
+        FisherEstimator::Sample | FisherEstimator::Model => Value::Null,
+    };
+    let mut recipe = json!({
+        "estimator": estimator.word(),
+        "measure": measure.word(),
+        "formula": formula(estimator, measure),
+        "episodes": episodes,
+        "seed": seed,
+        "base": run.stages.base,
+        "dtype": dtype,
+        "loss": loss,
+        "tensors": parameters.len(),
+        "parameters": parameters.iter().map(Parameter::elements).sum::<usize>(),
+    });
+    if estimator == FisherEstimator::Model {
+        recipe["max_tokens"] = run.config.sampling.max_tokens.into();
+    }
+    recipe
+}
+
+/// What a score is, on one line.
+fn formula(estimator: FisherEstimator, measure: Measure) -> String {
+    let of = |inner: &str| match measure {
+        Measure::Square => format!("({inner})^2"),
+        Measure::Absolute => format!("|{inner}|"),
+    };
+    match estimator {
+        FisherEstimator::Batch => {
+            format!("{}, g the GRPO gradient of all rollouts, clipped by its norm", of("clip(g)_i"))
+        }
+        FisherEstimator::Sample => {
+            format!("1/N sum_n {}, y_n the reference answer", of("d log p(y_n | x_n) / d theta_i"))
+        }
+        FisherEstimator::Model => {
+            format!("1/N sum_n {}, y_n drawn from p", of("d log p(y_n | x_n) / d theta_i"))
+        }
+    }
+}
+
+/// Writes the file of the scores; each tensor goes when it is written.
+fn write(
+    new: &mut NewArtifact<'_>,
+    parameters: &[Parameter],
+    tensors: Vec<Tensor>,
+    recipe: &Value,
+) -> Result<(), RunError> {
+    let metadata = [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), canonical(recipe))].into();
+    let described = parameters
+        .iter()
+        .map(|found| (found.name.as_str(), "F32", found.shape.as_slice(), found.elements() * 4));
+    let head = header(described, &metadata);
+    new.file(SCORES_FILE, |file| {
+        file.append(&head)?;
+        for (parameter, tensor) in parameters.iter().zip(tensors) {
+            each_piece(parameter, &tensor, &mut |bytes| Ok(file.append(bytes)?))?;
+        }
+        Ok(())
+    })
+}
+
+/// A tensor's bytes in order, a few MiB at a time.
+fn each_piece(
+    parameter: &Parameter,
+    tensor: &Tensor,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    let flat = tensor.f_detach().and_then(|tensor| tensor.f_contiguous()?.f_view([-1]))?;
+    let elements = flat.numel() as i64;
+    for start in (0..elements).step_by(PIECE as usize) {
+        let length = PIECE.min(elements - start);
+        let piece = flat.f_narrow(0, start, length).map_err(TorchError::from)?;
+        take(&raw(&parameter.name, &[length as usize], &piece)?.bytes)?;
+    }
+    Ok(())
+}

@@ -185,7 +185,7 @@ fn meta() -> Value {
     json!({
         "estimator": "batch", "measure": "square", "formula": "F_i = g_i^2, g the gradient of the loss", "episodes": 64,
         "seed": 0, "base": "ab12", "dtype": "float32",
-        "loss": { "ratio": "token", "group_size": 8 },
+        "parameters": 1000, "loss": { "ratio": "token", "group_size": 8 },
         "halves": { "episodes": [32, 32], "overlaps": [
             { "density": 0.1, "kept": 100, "intersection": 50, "union": 150, "jaccard": 1.0 / 3.0, "chance": 0.1 / 1.9 },
             { "density": 0.01, "kept": 10, "intersection": 1, "union": 19, "jaccard": 1.0 / 19.0, "chance": 0.01 / 1.99 },
@@ -212,14 +212,19 @@ fn scores_are_shown_with_their_provenance_and_stability() {
     assert_eq!((&facts["runs"], &facts["sparsities"]), (&json!(4), &json!([0.5, 0.9])));
     assert_eq!((&facts["halves"], &facts["loss"]["group_size"]), (&json!([32, 32]), &json!(8)));
     let files = restores(&set);
+    if let Ok(dir) = std::env::var("TICKETS_PICTURES") {
+        write(Path::new(&dir), &files);
+    }
     let short = |run: usize| id(run)[..12].to_owned();
 
     let table = text(&files, "scores.csv");
     assert_eq!(
         table.lines().next(),
-        Some("scores,estimator,measure,formula,episodes,halves,seed,base,dtype,loss,runs,sparsities")
+        Some(
+            "scores,estimator,measure,formula,episodes,halves,seed,base,dtype,loss,parameters,runs,sparsities"
+        )
     );
-    assert!(table.contains(&format!("\n{},batch,,,64,,7,ab12,,,1,[0.5]\n", id(6))), "{table}");
+    assert!(table.contains(&format!("\n{},batch,,,64,,7,ab12,,,,1,[0.5]\n", id(6))), "{table}");
     let table = text(&files, "stability.csv");
     let expected = format!(
         "scores,density,kept,intersection,union,jaccard,chance\n{0},0.1,100,50,150,0.3333333333333333,0.052631578947368425\n{0},0.01,10,1,19,",
@@ -236,15 +241,16 @@ fn scores_are_shown_with_their_provenance_and_stability() {
             short(2)
         ),
         format!(
-            "- `{}`: The formula is not recorded. Seed 7. Stability: not known, they were made without halves.",
+            "- `{}`: The formula is not recorded. Seed 7. Stability: not known, they were made before halves were compared.",
             short(6)
         ),
-        format!("| batch {} | 10 % | 100 | 50 | 0.3333 | 0.052632 | 6.3 |", short(2)),
+        format!("| batch {} | 10 % | 100 | 50 | 0.3333 | 0.052632 | 6.3 | +14.0 |", short(2)),
     ] {
         assert!(said.contains(&line), "{line}\nis not in\n{said}");
     }
+    // Mean 10, variance 10 · 0.9 · 900/999 = 8.108: 40/2.847 = 14.05.
     let page = text(&files, "index.html");
-    assert!(page.contains("<h2>Scores</h2>") && page.contains("made without halves"), "{page}");
+    assert!(page.contains("<h2>Scores</h2>") && page.contains("made before halves were compared"), "{page}");
     let chart = text(&files, "figures/stability.svg");
     for label in [
         "Stability of the scores".to_owned(),
@@ -273,10 +279,12 @@ fn scores_without_halves_have_no_figure_and_files_of_no_report_are_not_read() {
     assert!(with.contains_key("figures/stability.svg"));
     set.scores[0].stability.clear();
     set.scores[0].facts.insert("loss".to_owned(), Value::Null);
+    set.scores[0].facts.insert("measure".to_owned(), "square".into());
     let set = set.normalised();
     let without = restores(&set);
     assert!(!without.contains_key("figures/stability.svg"));
     assert_eq!(text(&without, "stability.csv"), "scores,density\n");
+    assert!(text(&without, "summary.md").contains("not known, their data have no two halves."));
     // A report without scores over one with: what is left of it does not count.
     let dir = tempfile::tempdir().expect("a folder");
     write(dir.path(), &with);

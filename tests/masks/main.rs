@@ -12,6 +12,7 @@ mod describe;
 mod disk;
 mod exchange;
 mod jaccard;
+mod memory;
 mod pytorch;
 mod refusals;
 mod sets;

@@ -1,6 +1,7 @@
 //! A file with a byte per entry of the model is never in memory as a whole, in neither direction.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::json;
 use tickets::sparsity::Mask;
@@ -21,6 +22,7 @@ fn peak(bench: &Bench, arguments: &[&str]) -> u64 {
         if let Some(ended) = child.try_wait().expect("it is ours") {
             break ended;
         }
+        std::thread::sleep(Duration::from_millis(1));
     };
     assert!(ended.success(), "{arguments:?}");
     peak

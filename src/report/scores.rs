@@ -14,6 +14,7 @@ use super::result::{ResultSet, Row, number};
 use super::series::{percent, plain, trimmed};
 use super::table::TextTable;
 use crate::plan::{Plan, settings};
+use crate::sparsity::Overlap;
 use crate::store::{Stage, Store};
 
 const SCORES: &str = "scores.csv";
@@ -23,22 +24,18 @@ const STABILITY: &str = "stability.csv";
 const KEY: &str = "scores";
 
 /// What a record says, in the order of the columns. `halves` is how many episodes each half has.
-const FACTS: [&str; 9] =
-    ["estimator", "measure", "formula", "episodes", "halves", "seed", "base", "dtype", "loss"];
-
-/// The order of all columns of `scores.csv`.
-const COLUMNS: [&str; 11] = [
+const FACTS: [&str; 11] = [
     "estimator",
     "measure",
     "formula",
     "episodes",
+    "max_tokens",
     "halves",
     "seed",
     "base",
     "dtype",
     "loss",
-    "runs",
-    "sparsities",
+    "parameters",
 ];
 
 /// The order of the columns of `stability.csv`.
@@ -51,15 +48,14 @@ pub const LEAD: &str = "What the entries of the masks were chosen by. Scores are
 /// What the table of halves shows.
 pub const STABILITY_NOTE: &str = "Two disjoint halves of the episodes give two sets of scores; the masks that they choose at \
                                   a density are compared. At chance the choice is noise, at 1 it does not depend on the \
-                                  episodes.";
+                                  episodes. z: the common entries' distance from their mean by chance, in standard deviations.";
 
 /// The scores of a stage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoresRecord {
     /// The stage's identity, 64 hex digits.
     pub id: String,
-    /// What is known of them: estimator, measure, formula, episodes, seed, base, dtype, loss, halves, and the runs and
-    /// sparsities that use them. What is not known is absent.
+    /// What is known of them: [`FACTS`], and the runs and sparsities that use them. What is not known is absent.
     pub facts: Row,
     /// How the masks of two halves overlap, a row a density: density, kept, intersection, union, jaccard, chance.
     pub stability: Vec<Row>,
@@ -137,7 +133,8 @@ pub fn files(set: &ResultSet) -> Vec<(String, Vec<u8>)> {
         .collect();
     let mut files = Vec::new();
     if !facts.is_empty() {
-        files.push((SCORES.to_owned(), long::write_table(KEY, &COLUMNS, &facts)));
+        let columns = [&FACTS[..], &["runs", "sparsities"]].concat();
+        files.push((SCORES.to_owned(), long::write_table(KEY, &columns, &facts)));
         files.push((STABILITY.to_owned(), long::write_table(KEY, &OVERLAP, &overlaps)));
     }
     files
@@ -208,11 +205,18 @@ pub fn facts(set: &ResultSet) -> Vec<Fact> {
             Some(formula) => format!("{}.", formula.trim_end_matches('.')),
             None => "The formula is not recorded.".to_owned(),
         };
-        if let Some(loss) = record.said("loss") {
+        if let Some(loss) = record.facts.get("loss") {
+            let parts = loss
+                .as_object()
+                .map(|loss| loss.iter().map(|(key, value)| format!("{key} {}", plain(value))));
+            let loss = parts.map_or_else(|| plain(loss), |parts| parts.collect::<Vec<_>>().join(", "));
             put(&mut text, format_args!(" Loss: {loss}."));
         }
-        if let Some(seed) = record.said("seed") {
-            put(&mut text, format_args!(" Seed {seed}."));
+        for (key, name) in [("max_tokens", "Answers of at most"), ("seed", "Seed")] {
+            let unit = if key == "seed" { "" } else { " tokens" };
+            if let Some(value) = record.said(key) {
+                put(&mut text, format_args!(" {name} {value}{unit}."));
+            }
         }
         let halves = record.facts.get("halves").and_then(Value::as_array).map(Vec::as_slice);
         match halves {
@@ -220,7 +224,10 @@ pub fn facts(set: &ResultSet) -> Vec<Fact> {
                 put(&mut text, format_args!(" Stability: halves of {} and {} episodes.", plain(a), plain(b)));
             }
             _ if !record.stability.is_empty() => text.push_str(" Stability: two halves of the episodes."),
-            _ => text.push_str(" Stability: not known, they were made without halves."),
+            _ if record.facts.contains_key("measure") => {
+                text.push_str(" Stability: not known, their data have no two halves.");
+            }
+            _ => text.push_str(" Stability: not known, they were made before halves were compared."),
         }
         Fact { id: record.short().to_owned(), text }
     });
@@ -229,12 +236,17 @@ pub fn facts(set: &ResultSet) -> Vec<Fact> {
 
 /// A row for each of the scores and each density.
 pub fn stability(set: &ResultSet) -> TextTable {
-    let header = ["scores", "density", "entries", "common", "Jaccard", "chance", "× chance"];
+    let header = ["scores", "density", "entries", "common", "Jaccard", "chance", "× chance", "z"];
     let mut rows = Vec::new();
     for record in &set.scores {
+        let total = record.facts.get("parameters").and_then(Value::as_u64);
         for row in &record.stability {
             let count = |key: &str| row.get(key).map(plain).unwrap_or_default();
             let share = |key: &str| number(row, key);
+            let whole = |key: &str| row.get(key).and_then(Value::as_u64);
+            let overlap = whole("kept").zip(whole("intersection")).zip(total);
+            let z =
+                overlap.and_then(|((kept, common), total)| Overlap::of_counts(kept, kept, common, total).z());
             let ratio = share("jaccard").zip(share("chance").filter(|chance| *chance > 0.0));
             rows.push(vec![
                 record.name(),
@@ -244,9 +256,10 @@ pub fn stability(set: &ResultSet) -> TextTable {
                 share("jaccard").map(|jaccard| format!("{jaccard:.4}")).unwrap_or_default(),
                 share("chance").map(|chance| format!("{chance:.6}")).unwrap_or_default(),
                 ratio.map(|(jaccard, chance)| trimmed(jaccard / chance, 1)).unwrap_or_default(),
+                z.map(|z| format!("{z:+.1}")).unwrap_or_default(),
             ]);
         }
     }
-    let numeric = [false, true, true, true, true, true, true].to_vec();
+    let numeric = [false, true, true, true, true, true, true, true].to_vec();
     TextTable { header: header.map(str::to_owned).to_vec(), numeric, rows }
 }

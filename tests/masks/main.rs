@@ -11,6 +11,7 @@ mod table;
 mod describe;
 mod disk;
 mod exchange;
+mod jaccard;
 mod memory;
 mod pytorch;
 mod refusals;

@@ -10,6 +10,7 @@ mod describe;
 mod export;
 mod import;
 mod inputs;
+mod jaccard;
 mod outputs;
 
 use std::io::Write;
@@ -25,6 +26,8 @@ pub enum MasksCommand {
     Build(Box<build::BuildArgs>),
     /// How many entries masks have, in which layers and modules, and how they were made
     Describe(describe::DescribeArgs),
+    /// How much masks have in common, against chance: in all, by layer and by module
+    Jaccard(jaccard::JaccardArgs),
     /// The entries that are in any of several masks, as a new one
     Union(combine::CombineArgs),
     /// The entries that are in all of several masks, as a new one
@@ -45,6 +48,7 @@ pub fn run(command: &MasksCommand, out: &mut dyn Write) -> Result<Code, Failure>
     let text = match command {
         MasksCommand::Build(args) => build::build(args)?,
         MasksCommand::Describe(args) => describe::describe(args)?,
+        MasksCommand::Jaccard(args) => jaccard::jaccard(args)?,
         MasksCommand::Union(args) => combine::union(args)?,
         MasksCommand::Intersect(args) => combine::intersect(args)?,
         MasksCommand::Complement(args) => complement::complement(args)?,

@@ -155,7 +155,7 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         let failed =
             set.runs.iter().filter(|run| run.state == State::Failed).map(|run: &RunResult| &run.label);
         let failed: Vec<&str> = failed.map(String::as_str).collect();
-        if !failed.is_empty() && figure.name != "jaccard" {
+        if !failed.is_empty() && !["jaccard", "stability"].contains(&figure.name) {
             put(&mut figure.caption, format_args!(" A cross marks a failed run ({}).", failed.join(", ")));
         }
         figure.caption.push_str(&mixed);

@@ -99,11 +99,12 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         &mut html,
         format_args!(
             "</main>\n<footer>\n<p>Manifest <code>{}</code>. {}Written from the results alone by <code>{}</code>; the numbers \
-         are in <code>summary.csv</code>, <code>metrics.csv</code>, <code>evals.csv</code>, <code>jaccard.csv</code> \
+         are in <code>summary.csv</code>, <code>metrics.csv</code>, <code>evals.csv</code>, <code>jaccard.csv</code>{} \
          and <code>runs.json</code> beside this page.</p>\n<details>\n<summary>Run ids</summary>\n<ul class=\"ids\">\n",
             escape(&set.manifest),
             escape(&machines(set)),
-            escape(&table::command(set))
+            escape(&table::command(set)),
+            if set.scores.is_empty() { "" } else { ", <code>scores.csv</code>, <code>stability.csv</code>" }
         ),
     );
     for run in &set.runs {

@@ -171,7 +171,7 @@ enum Content {
 }
 
 impl Found<'_> {
-    fn wrong(&self, what: impl ToString) -> ReportError {
+    fn wrong(&self, what: &dyn std::fmt::Display) -> ReportError {
         ReportError::Mask { id: self.id.to_owned(), name: self.name.clone(), what: what.to_string() }
     }
 
@@ -194,9 +194,9 @@ impl Found<'_> {
         };
         let indices = sizes.iter().map(|size| take(&size.name)).collect();
         if let Some((name, _)) = lists.first() {
-            return Err(self.wrong(format!("its tensor {name} is not in its base")));
+            return Err(self.wrong(&format!("its tensor {name} is not in its base")));
         }
-        Mask::new(sizes.to_vec(), indices).map_err(|error| self.wrong(error))
+        Mask::new(sizes.to_vec(), indices).map_err(|error| self.wrong(&error))
     }
 }
 
@@ -241,20 +241,20 @@ fn mask_name(run: &RunSpec) -> String {
 fn read<'p>(artifact: &Artifact, id: &'p str, base: &'p str, name: String) -> Result<Found<'p>, ReportError> {
     let mut found = Found { id, base, name, content: Content::Lists(Vec::new()), total: 0 };
     let (path, bytes) = (artifact.path(MASK_FILE), artifact.read(MASK_FILE).map_err(stored)?);
-    let loose = is_loose(&bytes, &path).map_err(|error| found.wrong(error))?;
+    let loose = is_loose(&bytes, &path).map_err(|error| found.wrong(&error))?;
     let content = if loose {
         lists(bytes, &path).map(Content::Lists)
     } else {
         parse(bytes, &path, None).map(|file| Content::Whole(file.mask))
     };
-    found.content = content.map_err(|error| found.wrong(error))?;
+    found.content = content.map_err(|error| found.wrong(&error))?;
     let recorded = |key: &str| {
         let count = artifact.meta().get(key).and_then(Value::as_u64);
-        count.ok_or_else(|| found.wrong(format!("its record has no `{key}`")))
+        count.ok_or_else(|| found.wrong(&format!("its record has no `{key}`")))
     };
     let (active, total) = (recorded("active")?, recorded("total")?);
     let differs = |what: &str, recorded: u64, read: u64| {
-        found.wrong(format!("its record says {recorded} {what}, {MASK_FILE} has {read}"))
+        found.wrong(&format!("its record says {recorded} {what}, {MASK_FILE} has {read}"))
     };
     let read = match &found.content {
         Content::Whole(mask) if mask.total() as u64 != total => {
@@ -304,7 +304,7 @@ fn of_base(mask: &Found<'_>, store: &Store) -> Result<Option<Vec<TensorSize>>, R
     }
     let config = base.read(CONFIG_FILE).map_err(stored)?;
     let name = base.path(CONFIG_FILE).display().to_string();
-    model_sizes(&config, &name).map(Some).map_err(|error| mask.wrong(error))
+    model_sizes(&config, &name).map(Some).map_err(|error| mask.wrong(&error))
 }
 
 /// Tensors that all these masks fit into, so that they can be compared.

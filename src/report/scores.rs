@@ -48,7 +48,8 @@ pub const LEAD: &str = "What the entries of the masks were chosen by. Scores are
 /// What the table of halves shows.
 pub const STABILITY_NOTE: &str = "Two disjoint halves of the episodes give two sets of scores; the masks that they choose at \
                                   a density are compared. At chance the choice is noise, at 1 it does not depend on the \
-                                  episodes. z: the common entries' distance from their mean by chance, in standard deviations.";
+                                  episodes. Entries of equal score are chosen in the order of the tensors, so scores that \
+                                  are mostly 0 look stable. z: the common entries' distance from their mean by chance, in standard deviations.";
 
 /// The scores of a stage.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -199,6 +199,9 @@ fn few_masks_have_few_pairs_and_those_of_other_models_none() {
     assert_eq!(fit, [false, true, false]);
 }
 
+/// Elements of a tensor, and two masks of it, with indices that it may not have.
+type Part = (usize, BTreeSet<u32>, BTreeSet<u32>);
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
@@ -212,7 +215,7 @@ proptest! {
                      "model.embed_tokens.weight", "model.layers.0.self_attn.k_proj.weight", "lm_head.weight"];
         let sizes: Vec<TensorSize> = names.iter().zip(&parts)
             .map(|(name, (size, _, _))| TensorSize { name: (*name).to_owned(), shape: vec![*size] }).collect();
-        let lists = |pick: fn(&(usize, BTreeSet<u32>, BTreeSet<u32>)) -> &BTreeSet<u32>| -> Vec<Vec<u32>> {
+        let lists = |pick: fn(&Part) -> &BTreeSet<u32>| -> Vec<Vec<u32>> {
             parts.iter().map(|part| pick(part).iter().copied().filter(|i| (*i as usize) < part.0).collect()).collect()
         };
         let set = |lists: &[Vec<u32>], keep: &dyn Fn(&str) -> bool| -> BTreeSet<(usize, u32)> {

@@ -71,6 +71,9 @@ pub(super) fn rank<S: Scores + ?Sized>(
     Ok(Mask::new(tensors.to_vec(), indices)?)
 }
 
+/// What a visit of a block ends with.
+type Checked = Result<(), SparsityError>;
+
 struct Ranking<'a, S: ?Sized> {
     tensors: &'a [TensorSize],
     scores: &'a S,
@@ -93,7 +96,7 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
     fn read(
         &self,
         tensor: usize,
-        visit: &mut dyn FnMut(usize, &[f32]) -> Result<(), SparsityError>,
+        visit: &mut dyn FnMut(usize, &[f32]) -> Checked,
     ) -> Result<(), S::Error> {
         let mut at = 0;
         let size = &self.tensors[tensor];

@@ -93,11 +93,7 @@ pub(super) fn place(score: f32, keep: Keep) -> u32 {
 impl<S: Scores + ?Sized> Ranking<'_, S> {
     /// Reads a tensor's scores, and checks that they are finite and as many as its entries. `visit` gets the flat index
     /// of each block's first.
-    fn read(
-        &self,
-        tensor: usize,
-        visit: &mut dyn FnMut(usize, &[f32]) -> Checked,
-    ) -> Result<(), S::Error> {
+    fn read(&self, tensor: usize, visit: &mut dyn FnMut(usize, &[f32]) -> Checked) -> Result<(), S::Error> {
         let mut at = 0;
         let size = &self.tensors[tensor];
         self.scores.read(tensor, &mut |block| {

@@ -86,6 +86,17 @@ fn a_grid_is_planned_run_reported_and_not_run_again() {
         assert_eq!(points.last().unwrap()[0], status["runs"][1]["steps"], "{curve}: {points:?}");
     }
 
+    // How the scores came about, and how far their halves agree.
+    let fisher = with(&["show"]);
+    let fisher = [&fisher[..2], &["fisher"], &fisher[2..]].concat();
+    bench
+        .run(&fisher)
+        .ends(0)
+        .names(&["batch, square, 16 episodes, seed 0, float32", "halves of 8 and 8 episodes share 0."]);
+    let shown = bench.run(&[fisher, vec!["--json"]].concat()).ends(0).json();
+    let made = &shown["stages"]["scores"]["made"];
+    assert_eq!((&made["loss"]["grpo.group_size"], &made["halves"]["episodes"][1]), (&4.into(), &8.into()));
+
     // The committed files alone are enough for the report.
     let alone = Bench::new();
     alone.manifest("my grids/a grid.toml", "");

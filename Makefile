@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape torture lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape mask-scale torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
@@ -17,6 +17,7 @@ RUN ?=
 ARGS ?=
 ROUNDS ?= 64
 REAL ?=
+SHAPE ?= qwen2.5-0.5b
 # As shell variables they keep their spaces.
 export MANIFEST RESULTS JOBS RUN
 
@@ -84,6 +85,10 @@ parity: ## compare with the references, write the table of docs/parity.md; REAL=
 
 study-shape: ## two steps of a study manifest at the shape of Qwen2.5-0.5B with random weights: time and memory
 	@TICKETS_STUDY_SHAPE=qwen2.5-0.5b scripts/env.sh cargo test --release --locked --test study_shape -- --nocapture
+
+mask-scale: ## time and peak memory of masks at the size of a real model: SHAPE=qwen2.5-1.5b (writes 4 bytes per parameter, and removes them)
+	@scripts/env.sh cargo build --release --locked
+	@scripts/env.sh python3 scripts/mask_scale.py "$${CARGO_TARGET_DIR:-target}/release/tickets" $(SHAPE)
 
 torture: ## kills, faults, power losses, damage: ROUNDS times as many as the tests do (the default takes an hour or two)
 	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --lib store::faults

@@ -171,14 +171,39 @@ fn stages(store: &Store, spec: &RunSpec) -> Result<Value, Failure> {
     let mut stages = Map::new();
     for (name, id) in spec.stages.named() {
         let artifact = Stage::ALL.into_iter().find(|stage| stage.name() == name);
-        let state = match artifact {
-            Some(stage) => Some(if store.artifact(stage, id)?.is_some() { "done" } else { "pending" }),
-            // A trajectory and its evaluations have no artifact of their own.
-            None => None,
-        };
-        stages.insert(name.to_owned(), json!({ "id": id, "state": state }));
+        // A trajectory and its evaluations have no artifact of their own.
+        let made = artifact.map(|stage| store.artifact(stage, id)).transpose()?;
+        let state = made.as_ref().map(|made| if made.is_some() { "done" } else { "pending" });
+        let mut entry = json!({ "id": id, "state": state });
+        if let (Some(Stage::Scores), Some(Some(made))) = (artifact, &made) {
+            entry["made"] = made.meta().clone();
+        }
+        stages.insert(name.to_owned(), entry);
     }
     Ok(Value::Object(stages))
+}
+
+/// How scores were made, and how far two halves of their data agree on the mask of 1 %. Older ones do not say all of it.
+fn scores_lines(made: &Value) -> [String; 2] {
+    let word = |key: &str| made[key].as_str().map(str::to_owned);
+    let count = |key: &str| made[key].as_u64().map(|count| format!("{count} {key}"));
+    let seed = made["seed"].as_u64().map(|seed| format!("seed {seed}"));
+    let parts = [word("estimator"), word("measure"), count("episodes"), seed, word("dtype")];
+    let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let halves = &made["halves"];
+    let overlap =
+        halves["overlaps"].as_array().and_then(|all| all.iter().find(|entry| entry["density"] == 0.01));
+    let stability = match overlap {
+        Some(overlap) => format!(
+            "halves of {} and {} episodes share {:.3} of their 1 % (Jaccard; by chance {:.3})",
+            halves["episodes"][0],
+            halves["episodes"][1],
+            overlap["jaccard"].as_f64().unwrap_or_default(),
+            overlap["chance"].as_f64().unwrap_or_default()
+        ),
+        None => "how stable they are is not known".to_owned(),
+    };
+    [parts, stability]
 }
 
 /// Number of rows, the last one, and the digest of their reproducible content.
@@ -230,6 +255,9 @@ fn render(shown: &Value) -> String {
                 entry["state"].as_str().unwrap_or_default()
             ),
         );
+        if entry["made"].is_object() {
+            scores_lines(&entry["made"]).into_iter().for_each(|text| line("", text));
+        }
     }
     for key in ["class", "weights_digest", "moments_digest", "invariant"] {
         if !shown[key].is_null() {

@@ -92,6 +92,8 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
     let entries = counts(shape, &config.mask);
     let active = entries.iter().sum::<u64>();
     let recipe = [("format", "pt"), ("recipe", &" ".repeat(200))];
+    // With the settings of the loss.
+    let long_recipe = [("format", "pt"), ("recipe", &" ".repeat(900))];
     // The built-in base is float32, whatever type it is used in.
     let whole =
         || parameters.iter().map(|found| (&*found.name, "F32", &*found.shape, found.elements() as u64));
@@ -109,7 +111,7 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
         }
     };
     let scores =
-        if config.mask.gradients().is_some() { artifact(&[tensors(whole(), all, &recipe)]) } else { 0 };
+        if config.mask.gradients().is_some() { artifact(&[tensors(whole(), all, &long_recipe)]) } else { 0 };
     let flat = entries.iter().map(|count| [*count as usize]).collect::<Vec<_>>();
     let mask = if config.mask == MaskSpec::Full {
         0

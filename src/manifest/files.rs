@@ -115,7 +115,8 @@ pub fn file_digest(path: &Path) -> io::Result<String> {
 /// blake3 of a mask file's bytes, in hex, and how many entries it trains: as many as it has indices, or `true`s.
 pub fn mask_file(path: &Path) -> io::Result<(String, u64)> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()));
-    let mut file = BufReader::new(File::open(path)?);
+    let unread = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let mut file = BufReader::new(File::open(path).map_err(unread)?);
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| bad("it is too short for a safetensors file"))?;
     let header = u64::from_le_bytes(size);
@@ -136,7 +137,7 @@ pub fn mask_file(path: &Path) -> io::Result<(String, u64)> {
     let mut active: u64 = if flags { 0 } else { tensors().map(elements).sum() };
     let mut block = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut block)?;
+        let read = file.read(&mut block).map_err(unread)?;
         if read == 0 {
             return Ok((hasher.finalize().to_hex().to_string(), active));
         }

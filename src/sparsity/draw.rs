@@ -93,13 +93,18 @@ fn chosen(numpy: &mut Generator, places: u64, kept: u64) -> Result<Bits, Sparsit
 /// Floyd's algorithm over a bitmap: `kept` distinct places below `places`.
 fn floyd(places: u64, kept: u64, counter: &mut Counter) -> Bits {
     let mut taken = Bits::none(places);
+    floyd_in(&mut taken, places, kept, counter);
+    taken
+}
+
+/// The same into an empty bitmap.
+fn floyd_in(taken: &mut Bits, places: u64, kept: u64, counter: &mut Counter) {
     for top in places - kept..places {
         let draw = counter.below(top + 1);
         if !taken.insert(draw) {
             taken.insert(top);
         }
     }
-    taken
 }
 
 /// The kept share of every group of consecutive entries of a row.
@@ -109,13 +114,47 @@ fn grouped(
     choice: &Choice,
     counter: &mut Counter,
 ) -> Result<Vec<u32>, SparsityError> {
-    let mut chosen = Vec::new();
+    let kept = GroupCounts::new(tensor, group, choice)?;
+    let mut chosen = Vec::with_capacity(kept.total());
+    let mut taken = Bits::none(u64::from(group));
     for (start, length) in groups(tensor, group) {
-        let kept = kept_count(length, choice.sparsity, choice.rounding)? as u64;
-        let places = floyd(length as u64, kept, counter).within(0, length as u64);
-        chosen.extend(places.into_iter().map(|place| start as u32 + place));
+        taken.clear();
+        floyd_in(&mut taken, length as u64, kept.of(length) as u64, counter);
+        taken.each_within(0, length as u64, |place| chosen.push(start as u32 + place));
     }
     Ok(chosen)
+}
+
+/// How many entries groups of a tensor keep: the whole ones, and the shorter last ones of rows.
+pub(super) struct GroupCounts {
+    group: usize,
+    whole: usize,
+    rest: usize,
+    groups: usize,
+}
+
+impl GroupCounts {
+    pub fn new(tensor: &TensorSize, group: u32, choice: &Choice) -> Result<Self, SparsityError> {
+        let group = (group as usize).max(1);
+        let kept = |of| kept_count(of, choice.sparsity, choice.rounding);
+        let row = tensor.shape.last().copied().unwrap_or(1).max(1);
+        Ok(Self {
+            group,
+            whole: kept(group)?,
+            rest: kept(row % group)?,
+            groups: tensor.elements() / row * row.div_ceil(group),
+        })
+    }
+
+    /// Of a group of this length.
+    pub fn of(&self, length: usize) -> usize {
+        if length == self.group { self.whole } else { self.rest }
+    }
+
+    /// At most so many of all.
+    pub fn total(&self) -> usize {
+        self.groups * self.whole.max(self.rest)
+    }
 }
 
 /// The groups of a tensor: first entry and length.

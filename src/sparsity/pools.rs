@@ -89,9 +89,22 @@ impl Bits {
         new
     }
 
-    /// The places from `start`, ascending and counted from there, `length` at most.
+    /// Takes all places out.
+    pub fn clear(&mut self) {
+        self.0.fill(0);
+    }
+
+    /// The places of a range of places, ascending and counted from its start. The list has no spare room.
     pub fn within(&self, start: u64, length: u64) -> Vec<u32> {
-        let mut found = Vec::new();
+        let mut count = 0;
+        self.each_within(start, length, |_| count += 1);
+        let mut found = Vec::with_capacity(count);
+        self.each_within(start, length, |place| found.push(place));
+        found
+    }
+
+    /// Visits the places of a range, ascending and counted from its start.
+    pub fn each_within(&self, start: u64, length: u64, mut visit: impl FnMut(u32)) {
         let end = start + length;
         for word in start / 64..end.div_ceil(64) {
             let mut bits = self.0[word as usize];
@@ -99,11 +112,10 @@ impl Bits {
                 let place = word * 64 + u64::from(bits.trailing_zeros());
                 bits &= bits - 1;
                 if (start..end).contains(&place) {
-                    found.push((place - start) as u32);
+                    visit((place - start) as u32);
                 }
             }
         }
-        found
     }
 }
 

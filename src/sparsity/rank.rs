@@ -6,7 +6,7 @@
 //!
 //! Order of choice: score (descending, or ascending for the lowest), then tensor order, then flat index ascending.
 
-use super::draw::{fill, groups};
+use super::draw::{GroupCounts, fill, groups};
 use super::pools::{Units, pools};
 use super::{Choice, Keep, Mask, Scope, SparsityError, TensorSize, Unit, kept_count};
 
@@ -117,13 +117,13 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
     fn entries(&self, pool: &[usize], choice: &Choice, indices: &mut [Vec<u32>]) -> Result<(), S::Error> {
         let elements = pool.iter().map(|i| self.tensors[*i].elements()).sum();
         let kept = kept_count(elements, choice.sparsity, choice.rounding)? as u64;
-        let (upper, above) = self.holds(pool, kept, &|place| Some((place >> 16) as u16))?;
+        let (upper, above) = self.holds(pool, kept, |place| Some((place >> 16) as u16))?;
         if kept == 0 {
             return Ok(());
         }
         let within = |place: u32| (place >> 16 == u32::from(upper)).then_some(place as u16);
         let (lower, above) =
-            self.holds(pool, kept - above, &within).map(|(lower, more)| (lower, above + more))?;
+            self.holds(pool, kept - above, within).map(|(lower, more)| (lower, above + more))?;
         let last = u32::from(upper) << 16 | u32::from(lower);
         let mut ties = kept - above;
         for &i in pool {
@@ -148,7 +148,7 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
         &self,
         pool: &[usize],
         kept: u64,
-        digit: &dyn Fn(u32) -> Option<u16>,
+        digit: impl Fn(u32) -> Option<u16>,
     ) -> Result<(u16, u64), S::Error> {
         let mut counts = vec![0u64; 1 << 16];
         for &i in pool {
@@ -173,7 +173,8 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
 
     /// Entries of every group of a tensor's rows.
     fn grouped(&self, tensor: usize, group: u32, choice: &Choice) -> Result<Vec<u32>, S::Error> {
-        let mut chosen = Vec::new();
+        let counts = GroupCounts::new(&self.tensors[tensor], group, choice)?;
+        let mut chosen = Vec::with_capacity(counts.total());
         let mut spans = groups(&self.tensors[tensor], group);
         let mut open: Vec<(u32, u32)> = Vec::new();
         let mut span = spans.next();
@@ -182,9 +183,8 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
                 let Some((_, length)) = span else { break };
                 open.push((place(*score, self.keep), (start + offset) as u32));
                 if open.len() == length {
-                    let kept = kept_count(length, choice.sparsity, choice.rounding)?;
                     open.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-                    open.truncate(kept);
+                    open.truncate(counts.of(length));
                     open.sort_unstable_by_key(|(_, index)| *index);
                     chosen.extend(open.drain(..).map(|(_, index)| index));
                     span = spans.next();

@@ -126,3 +126,78 @@ impl Drop for NewArtifact<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Artifact;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap().with_notices(|_| {});
+        (folder, store)
+    }
+
+    fn write(store: &Store, pieces: &[&str]) -> Artifact {
+        let mut new = store.begin_artifact(Stage::Scores, "s1").unwrap();
+        let append =
+            |file: &mut ArtifactFile| pieces.iter().try_for_each(|piece| file.append(piece.as_bytes()));
+        new.file::<StoreError>("data", append).unwrap();
+        new.file::<StoreError>("nothing", |_| Ok(())).unwrap();
+        new.publish(json!({"n": pieces.len()})).unwrap()
+    }
+
+    fn names(store: &Store) -> Vec<String> {
+        fs::list(&store.layout().stage(Stage::Scores)).unwrap()
+    }
+
+    #[test]
+    fn pieces_make_the_artifact_that_whole_files_make() {
+        let (_folder, pieces) = store();
+        let (_other, whole) = store();
+        let left = write(&pieces, &["a", "bc", "", "def"]);
+        let files: [(&str, &[u8]); 2] = [("data", b"abcdef"), ("nothing", b"")];
+        let right = whole.publish(Stage::Scores, "s1", &files, json!({"n": 4})).unwrap();
+        assert_eq!(left.files(), right.files());
+        for file in ["data", "nothing", DONE] {
+            assert_eq!(fs::read(&left.path(file)).unwrap(), fs::read(&right.path(file)).unwrap(), "{file}");
+        }
+        assert_eq!(names(&pieces), ["s1"]);
+        // Cut elsewhere the files are the same, and what was measured on the way is not compared.
+        assert_eq!(write(&pieces, &["abc", "def"]).meta(), left.meta());
+        assert!(pieces.quarantined().unwrap().is_empty());
+        assert_eq!(write(&pieces, &["abc"]).read("data").unwrap(), b"abcdef");
+        assert_eq!(pieces.quarantined().unwrap().len(), 1);
+        assert_eq!(names(&pieces), ["s1"]);
+    }
+
+    #[test]
+    fn what_is_not_published_leaves_nothing() {
+        let (_folder, store) = store();
+        let mut new = store.begin_artifact(Stage::Scores, "s1").unwrap();
+        new.file::<StoreError>("data", |file| file.append(b"x")).unwrap();
+        for name in ["data", "a/b", "..", DONE] {
+            let mut new = store.begin_artifact(Stage::Scores, "s2").unwrap();
+            new.file::<StoreError>("data", |file| file.append(b"x")).unwrap();
+            let error = new.file::<StoreError>(name, |file| file.append(b"x")).unwrap_err();
+            assert!(matches!(error, StoreError::BadName { .. }), "{name}: {error:?}");
+        }
+        drop(new);
+        assert_eq!(names(&store), [""; 0]);
+        // After a failure half way nothing can be published.
+        let mut new = store.begin_artifact(Stage::Scores, "s1").unwrap();
+        let failed = new.file("data", |file| {
+            file.append(b"x")?;
+            Err(StoreError::BadName { name: "a reason".into() })
+        });
+        assert!(failed.is_err());
+        assert!(new.publish(json!({})).is_err());
+        assert_eq!(names(&store), [""; 0]);
+        assert!(store.begin_artifact(Stage::Scores, "a/b").is_err());
+        let reading = Store::open_read_only(store.results()).unwrap();
+        assert!(matches!(
+            reading.begin_artifact(Stage::Scores, "s1"),
+            Err(StoreError::OpenedReadOnly { .. })
+        ));
+    }
+}

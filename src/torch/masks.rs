@@ -78,7 +78,9 @@ fn made(
             (Streamed::Moved(weights()?, moved(run, other, store, sizes)?), None)
         }
     };
-    Ok(Some(masks::make(sizes, spec, &scores, origin)?))
+    let mut made = masks::make(sizes, spec, &scores, origin)?;
+    made.recipe["base"] = run.stages.base.as_str().into();
+    Ok(Some(made))
 }
 
 /// The scores that the run's mask ranks by, and what they are.

@@ -193,5 +193,19 @@ fn scores_are_made_without_an_optimizer() {
     let sample = of_scores(&sample).expect("a Fisher mask");
     assert_eq!((sample.work.rollout.flops, sample.memory.cache), (0.0, 0));
     assert!(sample.work.train.flops > 0.0);
+    // The model's own labels are drawn, 32 conversations at a time: a batch of 1024 needs 32 times that cache.
+    let model = run("[mask]\ntype = \"fisher\"\nsparsity = 0.9\n[fisher]\nestimator = \"model\"\n");
+    let model = of_scores(&model).expect("a Fisher mask");
+    let ratio = scores.memory.cache as f64 / model.memory.cache as f64;
+    assert!((ratio - 32.0).abs() < 0.01, "{ratio}");
+    assert!(model.work.rollout.flops > 0.0);
+    // Two halves: four bytes more per parameter than one episode needs.
+    let one = |episodes: u32| {
+        let text = format!(
+            "[mask]\ntype = \"fisher\"\nsparsity = 0.9\n[fisher]\nestimator = \"sample\"\nepisodes = {episodes}\n"
+        );
+        of_scores(&run(&text)).expect("a Fisher mask").memory.gradients
+    };
+    assert_eq!(one(2) - one(1), 4 * sample.parameters);
     assert_eq!(of_scores(&run("[mask]\ntype = \"full\"\n")), None);
 }

@@ -133,14 +133,15 @@ fn corrected_by_the_other_runs_it_is_within_a_tenth() {
 
 #[test]
 fn shared_stages_are_near_what_was_noted_of_them() {
-    // Noted of the sweep: 52 seconds for the base, 2.5 for the scores.
+    // Noted of the sweep: 52 seconds for the base, 2.5 for the scores without the gradients of their halves; with them the same
+    // machine took 11.3 seconds where it had taken 7.0.
     let runs = measured();
     let (_, config, measured) = runs.iter().find(|run| run.0.starts_with("fisher")).expect("a Fisher run");
     let speed = measured.speed;
     let scores = predict(&of_scores(config).expect("a Fisher mask"), &speed, &Correction::default());
     let base = predict(&of_pretrain(config).expect("a built-in base"), &speed, &Correction::default());
     println!("scores {:.1} s, base {:.1} s: {base:?}", scores.seconds(), base.seconds());
-    assert!((1.25..5.0).contains(&scores.seconds()), "{scores:?}");
+    assert!((2.0..8.0).contains(&scores.seconds()), "{scores:?}");
     // All 900 steps are counted; the warm start may end earlier at its target.
     assert!((26.0..2.0 * 104.0).contains(&base.seconds()), "{base:?}");
 }

@@ -139,3 +139,57 @@ fn each_piece(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::data::safetensors::{parse, to_bytes};
+    use crate::store::Store;
+    use crate::torch::Weights;
+    use crate::torch::weights::tests::tiny;
+
+    #[test]
+    fn the_file_is_that_of_all_tensors_at_once() {
+        let weights = Weights::fresh(&tiny(true), 3).unwrap();
+        let mut parameters = weights.parameters;
+        let mut tensors = weights.tensors;
+        // One that does not lie in order, as gradients of products may, and one of more than a piece.
+        let at = parameters.iter().position(|found| found.shape.len() == 2).unwrap();
+        tensors[at] = tensors[at].transpose(0, 1).contiguous().transpose(0, 1);
+        assert!(!tensors[at].is_contiguous());
+        parameters.push(Parameter { name: "long".into(), shape: vec![PIECE as usize + 5] });
+        tensors.push(tch::Tensor::arange(PIECE + 5, (tch::Kind::Float, tch::Device::Cpu)));
+
+        let recipe = json!({"b": 1, "a": {"z": 0.1, "y": null}});
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut new = store.begin_artifact(Stage::Scores, "s1").unwrap();
+        let copies = tensors.iter().map(tch::Tensor::shallow_clone).collect();
+        write(&mut new, &parameters, copies, &recipe).unwrap();
+        let file = new.publish(recipe).unwrap().read(SCORES_FILE).unwrap();
+
+        let all = parameters.iter().zip(&tensors);
+        let all = all.map(|(found, tensor)| raw(&found.name, &found.shape, tensor).unwrap());
+        let text = r#"{"a":{"y":null,"z":0.1},"b":1}"#;
+        let metadata =
+            [("format".to_owned(), "pt".to_owned()), ("recipe".to_owned(), text.to_owned())].into();
+        assert!(file == to_bytes(&all.collect::<Vec<_>>(), &metadata), "the same bytes");
+        let parsed = parse(&file, Path::new(SCORES_FILE)).unwrap();
+        let last = parsed.tensor("long").unwrap();
+        assert_eq!(last.data()[last.data().len() - 4..], (PIECE as f32 + 4.0).to_le_bytes());
+    }
+
+    #[test]
+    fn every_estimator_says_what_it_is() {
+        use FisherEstimator::{Batch, Model, Sample};
+        let texts =
+            [Batch, Sample, Model].map(|of| [Measure::Square, Measure::Absolute].map(|m| formula(of, m)));
+        assert_eq!(texts[0][1], "|clip(g)_i|, g the GRPO gradient of all rollouts, clipped by its norm");
+        assert_eq!(texts[1][0], "1/N sum_n (d log p(y_n | x_n) / d theta_i)^2, y_n the reference answer");
+        assert_eq!(texts[2][0], "1/N sum_n (d log p(y_n | x_n) / d theta_i)^2, y_n drawn from p");
+        let all = texts.concat().into_iter().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(all.len(), 6);
+    }
+}

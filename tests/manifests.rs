@@ -91,6 +91,7 @@ const COUNTS: &[(&str, usize)] = &[
     ("blog/fig5", 4),
     ("blog/threshold", 8),
     ("lr_random", 41),
+    ("micro/criteria", 13),
     ("micro/density", 14),
     ("micro/fisher", 3),
     // 1 full, 3 seeds x 2 rates, 2 layers x 2 rates.

@@ -120,11 +120,13 @@ proptest! {
             order.extend(values.iter().enumerate().map(|(index, score)| (*score, tensor, index as u32)));
         }
         order.sort_by(|a, b| if low { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) });
-        let mut expected = vec![Vec::new(); scores.len()];
+        let mut expected = vec![Vec::<u32>::new(); scores.len()];
         for (_, tensor, index) in &order[..kept] {
             expected[*tensor].push(*index);
         }
-        expected.iter_mut().for_each(|list: &mut Vec<u32>| list.sort_unstable());
+        for list in &mut expected {
+            list.sort_unstable();
+        }
         prop_assert_eq!(chosen.unwrap().indices().to_vec(), expected);
     }
 }

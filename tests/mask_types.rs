@@ -58,9 +58,12 @@ const GRID: &str = r#"
     ]
 "#;
 
+/// What a run varies in, and arguments.
+type Same = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
 /// Runs by what they vary in, and what builds the same mask from files: `SCORES` stands for the scores of the run.
 #[rustfmt::skip]
-const SAME: &[(&[(&str, &str)], &[&str])] = &[
+const SAME: &[Same] = &[
     (&[("type", "random"), ("scope", "global")], &["--scope", "global", "--rng", "numpy"]),
     (&[("type", "random"), ("scope", "per_layer")], &["--scope", "per_layer", "--rng", "numpy"]),
     (&[("type", "random"), ("scope", "per_group")], &["--scope", "per_group", "--group", "8"]),

@@ -256,7 +256,9 @@ fn render(shown: &Value) -> String {
             ),
         );
         if entry["made"].is_object() {
-            scores_lines(&entry["made"]).into_iter().for_each(|text| line("", text));
+            for text in scores_lines(&entry["made"]) {
+                line("", text);
+            }
         }
     }
     for key in ["class", "weights_digest", "moments_digest", "invariant"] {

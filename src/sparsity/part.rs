@@ -34,9 +34,9 @@ impl ModuleKind {
 
     /// The kind of a parameter, for example of `model.layers.0.mlp.up_proj.weight`.
     pub fn of(parameter: &str) -> Self {
-        let module = parameter.rsplit_once('.').map_or("", |(module, _)| module);
+        let (module, leaf) = parameter.rsplit_once('.').unwrap_or(("", parameter));
         let last = module.rsplit('.').next().unwrap_or_default();
-        if parameter.ends_with(".bias") {
+        if leaf == "bias" && !module.is_empty() {
             Self::Biases
         } else if last.contains("norm") {
             Self::Norms

@@ -71,6 +71,9 @@ pub(super) fn rank<S: Scores + ?Sized>(
     Ok(Mask::new(tensors.to_vec(), indices)?)
 }
 
+/// What a visit of a block ends with.
+type Checked = Result<(), SparsityError>;
+
 struct Ranking<'a, S: ?Sized> {
     tensors: &'a [TensorSize],
     scores: &'a S,
@@ -90,11 +93,7 @@ pub(super) fn place(score: f32, keep: Keep) -> u32 {
 impl<S: Scores + ?Sized> Ranking<'_, S> {
     /// Reads a tensor's scores, and checks that they are finite and as many as its entries. `visit` gets the flat index
     /// of each block's first.
-    fn read(
-        &self,
-        tensor: usize,
-        visit: &mut dyn FnMut(usize, &[f32]) -> Result<(), SparsityError>,
-    ) -> Result<(), S::Error> {
+    fn read(&self, tensor: usize, visit: &mut dyn FnMut(usize, &[f32]) -> Checked) -> Result<(), S::Error> {
         let mut at = 0;
         let size = &self.tensors[tensor];
         self.scores.read(tensor, &mut |block| {

@@ -76,10 +76,12 @@ pub fn top_overlaps<E: From<SparsityError>>(
     let mut searches = upper.map(|counts| Search::new(&counts, &kept));
     each_piece(tensors, read, &mut |sides| {
         for (search, scores) in searches.iter_mut().zip(sides) {
-            scores.iter().for_each(|&score| search.count(score));
+            for &score in scores {
+                search.count(score);
+            }
         }
     })?;
-    let mut cuts = searches.map(|search| search.cuts());
+    let mut cuts = searches.map(Search::cuts);
     // How many entries both lists keep in so many of the masks.
     let mut common = vec![0u64; kept.len() + 1];
     each_piece(tensors, read, &mut |[left, right]| {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::json;
 use tickets::data::{Architecture, safetensors};
@@ -24,6 +25,7 @@ fn peak(bench: &Bench, arguments: &[&str]) -> u64 {
         if let Some(ended) = child.try_wait().expect("it is ours") {
             break ended;
         }
+        std::thread::sleep(Duration::from_millis(1));
     };
     assert!(ended.success(), "{arguments:?}");
     peak

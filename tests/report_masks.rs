@@ -36,6 +36,13 @@ optimizer.lr = [1e-4, 1e-3]
 mask.type = "fisher"
 mask.sparsity = 0.5
 fisher.seed = 7
+
+[[grid]]
+mask.type = "random"
+mask.sparsity = 0.5
+mask.seed = 0
+mask.control = "permuted"
+mask.modules = "mlp"
 "#;
 
 #[expect(clippy::disallowed_methods, reason = "a test sets the scene")]
@@ -130,6 +137,11 @@ fn masks_from_before_take_the_shapes_of_their_base() {
         is(pair.chance, chance(total)) && is(pair.chance_per_tensor, chance(sizes[0].elements())),
         "{pair:?}"
     );
+
+    // What is not usual is in the name.
+    list(7, &sizes[1].name, &[1]);
+    let set = collect(&plan, &store).expect("results");
+    assert_eq!(set.overlaps[1].b, "random-0.5-s0-mlp-permuted");
 
     // A tensor that the base does not have.
     list(2, "strange", &[0]);

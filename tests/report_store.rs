@@ -198,6 +198,10 @@ fn every_setting_but_the_operational_ones_is_kept() {
             "optimizer.warmup_steps",
             "optimizer.decay",
             "task.episodes",
+            "mask.unit",
+            "mask.keep",
+            "mask.modules",
+            "mask.control",
         ];
         let later = new.contains(&key.path) || (key.preset().is_none() && key.path != "task.type");
         // Which split of a dataset is taken has a meaning for a dataset alone.

@@ -224,16 +224,26 @@ pub fn masks(plan: &Plan, store: &Store) -> Result<Vec<NamedMask>, ReportError> 
     sized(found, store)
 }
 
-/// For example `random-0.99-s0`.
+/// For example `random-0.99-s0` or `fisher-0.99-permuted`: what is usual is left out of the settings, and so of the name.
 fn mask_name(run: &RunSpec) -> String {
     let config = settings(&run.config);
     let value = |key: &str| config.iter().find(|(known, _)| known == key).map(|(_, value)| plain(value));
     let mut name = value("mask.type").unwrap_or_default();
-    if let Some(sparsity) = value("mask.sparsity") {
-        put(&mut name, format_args!("-{sparsity}"));
-    }
-    if let Some(seed) = value("mask.seed") {
-        put(&mut name, format_args!("-s{seed}"));
+    let parts = [
+        ("mask.sparsity", ""),
+        ("mask.layers", ""),
+        ("mask.count", ""),
+        ("mask.seed", "s"),
+        ("mask.scope", ""),
+        ("mask.unit", ""),
+        ("mask.keep", "keep-"),
+        ("mask.modules", ""),
+        ("mask.control", ""),
+    ];
+    for (key, before) in parts {
+        if let Some(value) = value(key) {
+            put(&mut name, format_args!("-{before}{value}"));
+        }
     }
     name
 }

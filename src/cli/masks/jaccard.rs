@@ -323,7 +323,7 @@ mod tests {
         let given = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&paths(&["a", "b"]), &given(&["x", "y"])).unwrap(), ["x", "y"]);
         let wrong = |list: &[&str]| names(&paths(&["a", "b"]), &given(list)).unwrap_err().to_string();
-        assert_eq!(wrong(&["x"]), "name the masks by --names: 1 names for 2 files");
-        assert_eq!(wrong(&["x", "x"]), "name the masks by --names: `x` is there twice");
+        assert!(wrong(&["x"]).contains("name the masks by --names: 1 names for 2 files"));
+        assert!(wrong(&["x", "x"]).contains("name the masks by --names: `x` is there twice"));
     }
 }

@@ -136,10 +136,9 @@ const CHANGES: &[(&str, &str, Influence)] = {
 
 /// The keys of tests/identity_of_training.rs and tests/identity_of_masks.rs.
 #[rustfmt::skip]
-const OF_TRAINING: [&str; 19] = [
-    "optimizer.schedule", "optimizer.final_share", "optimizer.warmup_steps", "optimizer.decay", "grpo.level", "grpo.clip_delta",
-    "grpo.sequence_mask_low", "grpo.cispo_high", "grpo.kl_corrected", "mask.scope", "mask.group", "mask.unit", "mask.keep",
-    "mask.modules", "mask.run", "mask.file", "mask.other", "mask.control", "mask.control_seed"];
+const OF_TRAINING: [&str; 19] = ["optimizer.schedule", "optimizer.final_share", "optimizer.warmup_steps", "optimizer.decay",
+    "grpo.level", "grpo.clip_delta", "grpo.sequence_mask_low", "grpo.cispo_high", "grpo.kl_corrected", "mask.scope",
+    "mask.group", "mask.unit", "mask.keep", "mask.modules", "mask.run", "mask.file", "mask.other", "mask.control", "mask.control_seed"];
 
 /// Keys that have tests of their own: files, and the choice of the mask.
 const ELSEWHERE: [&str; 5] = ["model.path", "task.names", "task.row_names", "task.type", "mask.type"];

@@ -118,15 +118,15 @@ pub fn mask_file(path: &Path) -> io::Result<(String, u64)> {
     let unread = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let mut file = BufReader::new(File::open(path).map_err(unread)?);
     let mut size = [0; 8];
-    file.read_exact(&mut size).map_err(|_| bad("it is too short for a safetensors file"))?;
+    file.read_exact(&mut size).map_err(|_| bad("it is no whole safetensors file"))?;
     let header = u64::from_le_bytes(size);
     if header > LIMIT_OF_HEADER {
-        return Err(bad("it is no safetensors file"));
+        return Err(bad("it is no whole safetensors file"));
     }
     let mut text = vec![0; header as usize];
-    file.read_exact(&mut text).map_err(|_| bad("it is shorter than its header says"))?;
+    file.read_exact(&mut text).map_err(|_| bad("it is no whole safetensors file"))?;
     let tensors: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&text).map_err(|_| bad("it is no safetensors file"))?;
+        serde_json::from_slice(&text).map_err(|_| bad("it is no whole safetensors file"))?;
     let tensors = || tensors.iter().filter(|(name, _)| *name != "__metadata__").map(|(_, tensor)| tensor);
     let elements = |tensor: &serde_json::Value| -> u64 {
         let sizes = tensor["shape"].as_array().into_iter().flatten().map(|size| size.as_u64().unwrap_or(0));

@@ -129,12 +129,13 @@ pub fn mask_file(path: &Path) -> io::Result<(String, u64)> {
         serde_json::from_slice(&text).map_err(|_| bad("it is no safetensors file"))?;
     let tensors = || tensors.iter().filter(|(name, _)| *name != "__metadata__").map(|(_, tensor)| tensor);
     let elements = |tensor: &serde_json::Value| -> u64 {
-        tensor["shape"].as_array().into_iter().flatten().map(|size| size.as_u64().unwrap_or(0)).product()
+        let sizes = tensor["shape"].as_array().into_iter().flatten().map(|size| size.as_u64().unwrap_or(0));
+        sizes.fold(1, u64::saturating_mul)
     };
     let flags = tensors().any(|tensor| tensor["dtype"] == "BOOL" || tensor["dtype"] == "U8");
     let mut hasher = blake3::Hasher::new();
     hasher.update(&size).update(&text);
-    let mut active: u64 = if flags { 0 } else { tensors().map(elements).sum() };
+    let mut active: u64 = if flags { 0 } else { tensors().map(elements).fold(0, u64::saturating_add) };
     let mut block = vec![0; 1 << 20];
     loop {
         let read = file.read(&mut block).map_err(unread)?;

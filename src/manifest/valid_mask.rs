@@ -64,6 +64,10 @@ pub(super) fn mask(raw: &RawMask, fisher: &RawFisher, group_size: u32, rules: &m
         text,
         "such as modules = \"attention\", or \"-embeddings\"",
     );
+    let text = || "`mask.control` has no use with `mask.type` = \"modules\"".to_owned();
+    let help = "what whole modules leave out is other modules: name those by `mask.modules`";
+    let plain = raw.r#type != MaskType::Modules || raw.control == Turn::None;
+    rules.unless(plain, &["mask.control", "mask.type"], text, help);
     let control = match raw.control {
         Turn::None => Control::None,
         Turn::Complement => Control::Complement,

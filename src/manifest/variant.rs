@@ -253,6 +253,7 @@ pub fn mismatch(path: &str, chooser: &str, chosen: &str) -> String {
         ("model", "path") => format!("`{path}` does not apply beside `model.path`"),
         ("model", "id") => format!("`{path}` does not apply beside `model.id`"),
         ("model", _) => format!("`{path}` does not apply beside [model.pretrain]"),
+        (_, "") => format!("`{path}` does not apply where `{chooser}` is not set"),
         _ => format!("`{path}` does not apply to `{chooser}` = \"{chosen}\""),
     }
 }

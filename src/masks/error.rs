@@ -193,9 +193,13 @@ impl MasksError {
         let hint = match self {
             Self::Data(error) => return error.hint(),
             Self::Store(error) => return error.hint(),
+            Self::Sparsity(SparsityError::Empty { .. }) => {
+                "lower the sparsity, or choose in larger pools: `scope = \"global\"`"
+            }
             Self::Sparsity(_) => return None,
             Self::Scores { .. } => {
-                "scores are one float per entry of every parameter, called as in the model"
+                "scores are one finite float per entry of every parameter, called as in the model; those of gradients are \
+                 squared or absolute"
             }
             Self::Changed { .. } => "run the command again: its new contents make a new mask",
             Self::NoSafetensors { .. } => {

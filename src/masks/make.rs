@@ -42,12 +42,13 @@ pub fn make(
 
 /// The mask of a file, which is what it was when the plan was made.
 fn unchanged(source: &MaskSource, tensors: &[TensorSize]) -> Result<Mask, MasksError> {
-    let bytes = std::fs::read(&source.path)
-        .map_err(|error| crate::data::DataError::Read { path: source.path.clone(), source: error })?;
-    if !source.digest.is_empty() && blake3::hash(&bytes).to_hex().as_str() != source.digest {
+    let unreadable = |error| crate::data::DataError::Read { path: source.path.clone(), source: error };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(&source.path).map_err(unreadable)?).map_err(unreadable)?;
+    if hasher.finalize().to_hex().as_str() != source.digest {
         return Err(MasksError::Changed { path: source.path.clone() });
     }
-    Ok(read::parse(bytes, &source.path, Some(tensors))?.mask)
+    Ok(read::read(&source.path, Some(tensors))?.mask)
 }
 
 /// Every setting that decides the mask, in the order of the manifest.

@@ -21,10 +21,13 @@ pub struct Numbers {
     tensors: Vec<Lying>,
     /// Whether they are rounded to bfloat16, as a model of that type has them.
     rounded: bool,
+    /// Whether none may be negative.
+    unsigned: bool,
 }
 
 #[derive(Debug)]
 struct Lying {
+    name: String,
     file: PathBuf,
     stored: Stored,
     start: u64,
@@ -39,11 +42,12 @@ impl Numbers {
     pub fn of_model(dir: &ModelDir, bfloat16: bool) -> Result<Self, MasksError> {
         let lying = places(dir)?.parameters.into_iter().map(|place| Lying {
             elements: place.parameter.elements(),
+            name: place.parameter.name,
             file: place.file,
             stored: place.stored,
             start: place.start,
         });
-        Ok(Self { tensors: lying.collect(), rounded: bfloat16 })
+        Ok(Self { tensors: lying.collect(), rounded: bfloat16, unsigned: false })
     }
 
     /// The tensors of a file that are called as those of a model with `prefix` before.
@@ -72,7 +76,7 @@ impl Numbers {
             if found != elements {
                 return Err(wrong(size, format!("it has {found} numbers, and the parameter has {elements}")));
             }
-            Ok(Lying { file: path.into(), stored, start: entry.start, elements })
+            Ok(Lying { name: size.name.clone(), file: path.into(), stored, start: entry.start, elements })
         });
         let tensors = lying.collect::<Result<Vec<_>, _>>()?;
         let other = known.keys().find(|name| {
@@ -84,21 +88,32 @@ impl Numbers {
                 tensor: (*name).to_owned(),
                 what: "the model has no such tensor".into(),
             }),
-            None => Ok(Self { tensors, rounded: false }),
+            None => Ok(Self { tensors, rounded: false, unsigned: false }),
         }
+    }
+
+    /// A file of squared or absolute gradients, which are not negative.
+    ///
+    /// # Errors
+    /// As [`Numbers::of_file`].
+    pub fn of_scores(path: &Path, sizes: &[TensorSize]) -> Result<Self, MasksError> {
+        Ok(Self { unsigned: true, ..Self::of_file(path, "", sizes)? })
     }
 
     /// Opens a tensor.
     pub(super) fn tensor(&self, index: usize) -> Result<Reader, MasksError> {
-        let Lying { file, stored, start, elements } = &self.tensors[index];
+        let Lying { name, file, stored, start, elements } = &self.tensors[index];
         let source = File::open(file).map_err(|source| DataError::Read { path: file.clone(), source })?;
         Ok(Reader {
             path: file.clone(),
+            name: name.clone(),
             source,
             stored: *stored,
             next: *start,
-            left: *elements,
+            read: 0,
+            elements: *elements,
             rounded: self.rounded,
+            unsigned: self.unsigned,
             bytes: Vec::new(),
             values: Vec::new(),
         })
@@ -109,19 +124,23 @@ impl Numbers {
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
+    name: String,
     source: File,
     stored: Stored,
     next: u64,
-    left: usize,
+    read: usize,
+    elements: usize,
     rounded: bool,
+    unsigned: bool,
     bytes: Vec<u8>,
     values: Vec<f32>,
 }
 
 impl Reader {
-    /// The next piece; `None` at the end. All tensors of a length have the same pieces.
+    /// The next piece; `None` at the end. All tensors of a length have the same pieces. Every number is finite, and none is
+    /// negative where none may be.
     pub fn next(&mut self) -> Result<Option<&mut [f32]>, MasksError> {
-        let count = self.left.min(PIECE);
+        let count = (self.elements - self.read).min(PIECE);
         if count == 0 {
             return Ok(None);
         }
@@ -130,7 +149,6 @@ impl Reader {
             .read_exact_at(&mut self.bytes, self.next)
             .map_err(|source| DataError::Read { path: self.path.clone(), source })?;
         self.next += self.bytes.len() as u64;
-        self.left -= count;
         self.values.clear();
         match self.stored {
             Stored::F32 => {
@@ -151,6 +169,19 @@ impl Reader {
                 *value = bf16::from_f32(*value).to_f32();
             }
         }
+        let lowest = if self.unsigned { 0.0 } else { f32::MIN };
+        if let Some(at) = self.values.iter().position(|value| !(*value >= lowest && *value <= f32::MAX)) {
+            let (index, value) = (self.read + at, self.values[at]);
+            let what = if value < 0.0 && value.is_finite() {
+                format!(
+                    "entry {index} is negative ({value}): scores are squares or absolute values of gradients"
+                )
+            } else {
+                format!("entry {index} is not a finite number ({value})")
+            };
+            return Err(MasksError::Scores { path: self.path.clone(), tensor: self.name.clone(), what });
+        }
+        self.read += count;
         Ok(Some(&mut self.values))
     }
 }

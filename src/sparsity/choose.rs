@@ -26,7 +26,7 @@ pub fn choose<S: Scores + ?Sized>(
         return Err(SparsityError::TooLarge { tensor: large.name.clone() }.into());
     }
     let Sparse { criterion, modules, control } = spec;
-    possible(criterion)?;
+    possible(criterion, *control)?;
     let may = candidates(tensors, *modules, criterion);
     let mask = match criterion {
         Criterion::Random { seed, rng, choice } => draw(tensors, &may, choice, *seed, *rng)?,
@@ -72,10 +72,14 @@ pub fn choose<S: Scores + ?Sized>(
 }
 
 /// What a manifest refuses before anything is made, for all other callers.
-fn possible(criterion: &Criterion) -> Result<(), SparsityError> {
+fn possible(criterion: &Criterion, control: Control) -> Result<(), SparsityError> {
     let (choice, numpy) = match criterion {
         Criterion::Random { choice, rng, .. } => (choice, *rng == MaskRng::Numpy),
         Criterion::Scored { choice, .. } => (choice, false),
+        Criterion::Modules if control != Control::None => {
+            let what = "whole modules have no control: what they leave out is other modules, and nothing can be permuted";
+            return Err(SparsityError::Together { what });
+        }
         Criterion::Layers { .. } | Criterion::Modules | Criterion::File { .. } => return Ok(()),
     };
     if !(choice.sparsity > 0.0 && choice.sparsity < 1.0) {
@@ -104,6 +108,9 @@ fn possible(criterion: &Criterion) -> Result<(), SparsityError> {
 fn why(spec: &Sparse) -> String {
     let choice = match &spec.criterion {
         Criterion::Random { choice, .. } | Criterion::Scored { choice, .. } => choice,
+        Criterion::Layers { .. } if spec.control == Control::Complement => {
+            return "nothing of these modules lies outside of these layers".into();
+        }
         Criterion::Layers { .. } => return "these layers have no such modules".into(),
         Criterion::Modules => return "the model has no such modules".into(),
         Criterion::File { .. } => return "what the files say leaves no entry".into(),

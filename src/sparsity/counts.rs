@@ -1,5 +1,6 @@
 //! How many entries a mask keeps, before any is chosen.
 
+use super::draw::GroupCounts;
 use super::pools::{Units, pools};
 use super::{
     Choice, Control, Criterion, Join, MaskSpec, ModuleKind, Rounding, Scope, Side, Sparse, SparsityError,
@@ -74,10 +75,15 @@ pub fn planned_counts(tensors: &[TensorSize], mask: &MaskSpec) -> Result<Vec<u64
         Criterion::Modules => of(&may),
         Criterion::File { file, with } => {
             let total = tensors.iter().map(whole).sum();
+            // Two masks may be disjoint or one within the other; the more entries are trained, the more is planned for.
+            let (a, b) = (file.active, with.as_ref().map_or(0, |(_, other)| other.active));
+            let least = *control == Control::Complement;
             let active = match with {
-                None => file.active,
-                Some((Join::Union, other)) => file.active.saturating_add(other.active).min(total),
-                Some((Join::Intersection, other)) => file.active.min(other.active),
+                None => a,
+                Some((Join::Union, _)) if least => a.max(b),
+                Some((Join::Union, _)) => a.saturating_add(b).min(total),
+                Some((Join::Intersection, _)) if least => a.saturating_add(b).saturating_sub(total),
+                Some((Join::Intersection, _)) => a.min(b),
             };
             let all: Vec<usize> = (0..tensors.len()).collect();
             let mut counts = vec![0; tensors.len()];
@@ -108,10 +114,7 @@ fn chosen_counts(
             counts[*tensor] = (kept(units.count)? * units.size) as u64;
         } else if let (Scope::PerGroup(group), Unit::Entry) = (choice.scope, choice.unit) {
             for &tensor in &pool {
-                let row = tensors[tensor].shape.last().copied().unwrap_or(1);
-                let (groups, rest) = (row / group as usize, row % group as usize);
-                let rows = tensors[tensor].elements().checked_div(row).unwrap_or(0);
-                counts[tensor] = (rows * (groups * kept(group as usize)? + kept(rest)?)) as u64;
+                counts[tensor] = GroupCounts::new(&tensors[tensor], group, choice)?.total() as u64;
             }
         } else {
             let elements = pool.iter().map(|i| tensors[*i].elements()).sum();

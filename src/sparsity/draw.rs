@@ -130,7 +130,8 @@ pub(super) struct GroupCounts {
     group: usize,
     whole: usize,
     rest: usize,
-    groups: usize,
+    /// Of all groups together.
+    total: usize,
 }
 
 impl GroupCounts {
@@ -138,12 +139,9 @@ impl GroupCounts {
         let group = (group as usize).max(1);
         let kept = |of| kept_count(of, choice.sparsity, choice.rounding);
         let row = tensor.shape.last().copied().unwrap_or(1).max(1);
-        Ok(Self {
-            group,
-            whole: kept(group)?,
-            rest: kept(row % group)?,
-            groups: tensor.elements() / row * row.div_ceil(group),
-        })
+        let (whole, rest) = (kept(group)?, kept(row % group)?);
+        let total = tensor.elements() / row * (row / group * whole + rest);
+        Ok(Self { group, whole, rest, total })
     }
 
     /// Of a group of this length.
@@ -151,9 +149,9 @@ impl GroupCounts {
         if length == self.group { self.whole } else { self.rest }
     }
 
-    /// At most so many of all.
+    /// Of all groups together.
     pub fn total(&self) -> usize {
-        self.groups * self.whole.max(self.rest)
+        self.total
     }
 }
 

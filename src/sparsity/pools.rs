@@ -1,6 +1,6 @@
 //! The pools that a choice is made in, and the units that are chosen as one.
 
-use super::{Criterion, ModuleKind, Modules, Scope, TensorSize, Unit, layer_of};
+use super::{Criterion, ModuleKind, Modules, Place, Scope, TensorSize, Unit};
 
 /// The pools of a scope: lists of tensors, in the model's order. Groups within rows have one pool per tensor.
 pub(super) fn pools(tensors: &[TensorSize], candidates: &[usize], scope: Scope) -> Vec<Vec<usize>> {
@@ -8,8 +8,8 @@ pub(super) fn pools(tensors: &[TensorSize], candidates: &[usize], scope: Scope) 
         Scope::Global => vec![candidates.to_vec()],
         Scope::PerTensor | Scope::PerGroup(_) => candidates.iter().map(|i| vec![*i]).collect(),
         Scope::PerLayer => {
-            let layer = |i: &usize| layer_of(&tensors[*i].name);
-            candidates.chunk_by(|a, b| layer(a) == layer(b)).map(<[usize]>::to_vec).collect()
+            let place = |i: &usize| Place::of(&tensors[*i].name);
+            candidates.chunk_by(|a, b| place(a) == place(b)).map(<[usize]>::to_vec).collect()
         }
     }
 }
@@ -139,6 +139,8 @@ mod tests {
         let tensors: Vec<TensorSize> = names.iter().map(|name| tensor(name, &[2])).collect();
         let all: Vec<usize> = (0..5).collect();
         assert_eq!(pools(&tensors, &all, Scope::PerLayer), [vec![0], vec![1, 2], vec![3], vec![4]]);
+        // What lies before the layers and what lies after them stay apart, whatever is chosen from.
+        assert_eq!(pools(&tensors, &[0, 4], Scope::PerLayer), [vec![0], vec![4]]);
         assert_eq!(pools(&tensors, &[1, 3], Scope::Global), [vec![1, 3]]);
         assert_eq!(pools(&tensors, &[1, 3], Scope::PerTensor), [vec![1], vec![3]]);
     }

@@ -80,9 +80,9 @@ struct Ranking<'a, S: ?Sized> {
     keep: Keep,
 }
 
-/// Bits that order as `f32::total_cmp` does, the first to be chosen highest.
+/// Bits that order as the numbers do, the first to be chosen highest. Both zeros are one number.
 pub(super) fn place(score: f32, keep: Keep) -> u32 {
-    let bits = score.to_bits();
+    let bits = (score + 0.0).to_bits();
     let ascending = if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits };
     match keep {
         Keep::High => ascending,

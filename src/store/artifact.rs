@@ -107,12 +107,20 @@ impl Artifact {
     /// # Errors
     /// As [`Self::read`].
     pub fn verify(&self) -> Result<(), StoreError> {
-        for (name, record) in &self.marker.files {
-            let path = self.path(name);
-            let found = look::record(&path);
-            self.or_aside(found.and_then(|found| record.check_record(&found, &path)))?;
-        }
-        Ok(())
+        self.marker.files.keys().try_for_each(|name| self.verify_file(name))
+    }
+
+    /// Reads a file a piece at a time and verifies its digest.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn verify_file(&self, file: &str) -> Result<(), StoreError> {
+        let Some(record) = self.marker.files.get(file) else {
+            return Err(StoreError::NoSuchFile { path: self.folder.clone(), file: file.to_owned() });
+        };
+        let path = self.path(file);
+        let found = look::record(&path);
+        self.or_aside(found.and_then(|found| record.check_record(&found, &path)))
     }
 
     /// What the producer said about it.

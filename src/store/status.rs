@@ -203,7 +203,7 @@ impl Store {
     pub fn final_path(&self, run: &str, file: &str) -> Result<Option<std::path::PathBuf>, StoreError> {
         let Some(result) = self.result(run)? else { return Ok(None) };
         let name = format!("{FINAL}/{file}");
-        result.read(&name)?;
+        result.verify_file(&name)?;
         Ok(Some(result.path(&name)))
     }
 

@@ -91,7 +91,7 @@ fn gradient_scores(run: &RunSpec, store: &Store, sizes: &[TensorSize]) -> Result
     if let Some(meta) = meta.as_object_mut() {
         meta.remove("halves");
     }
-    Ok((Numbers::of_file(&artifact.path(SCORES_FILE), "", sizes)?, json!({ "id": id, "recipe": meta })))
+    Ok((Numbers::of_scores(&artifact.path(SCORES_FILE), sizes)?, json!({ "id": id, "recipe": meta })))
 }
 
 /// The final weights of a finished full run on the same base.
@@ -100,12 +100,19 @@ fn moved(run: &RunSpec, other: &str, store: &Store, sizes: &[TensorSize]) -> Res
     let Some(path) = store.final_path(other, STATE_FILE)? else {
         return Err(unusable("it has no result in this results folder"));
     };
-    let record = Value::Object(store.described(other)?.unwrap_or_default());
+    let Some(record) = store.described(other)?.map(Value::Object) else {
+        return Err(unusable("its record in this results folder is missing or damaged"));
+    };
     if !record["stages"]["mask"].is_null() {
         return Err(unusable("it is no full run"));
     }
     if record["stages"]["base"] != run.stages.base.as_str() {
         return Err(unusable("it has another base"));
+    }
+    // The id of the built-in base does not hold it.
+    let dtype = run.config.model.dtype;
+    if record["settings"]["model.dtype"] != if dtype == Dtype::Bfloat16 { "bfloat16" } else { "float32" } {
+        return Err(unusable("it computed in another `model.dtype`"));
     }
     Ok(Numbers::of_file(&path, "value/", sizes)?)
 }

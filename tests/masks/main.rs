@@ -8,6 +8,7 @@ mod common;
 #[path = "../numerics/table.rs"]
 mod table;
 
+mod build;
 mod describe;
 mod disk;
 mod exchange;

@@ -108,6 +108,9 @@ fn random_masks_of_half_a_billion_entries_take_what_their_largest_draw_takes() {
         // 59 MiB of bits at most, a mask of 19 MiB and its copies, and the program itself with its libraries.
         assert!(taken < 300 << 10, "{more:?}: {taken} KiB");
     }
+    // Both masks, 19 MiB each, and the program.
+    let taken = peak(&bench, &["masks", "jaccard", "a", "b"]);
+    assert!(taken < 240 << 10, "{taken} KiB");
     let said = bench.run(&["masks", "jaccard", "a", "b", "--json"]).ends(0).json();
     let (found, chance) = (said["matrix"][0][1].as_f64(), said["chance"][0][1].as_f64());
     assert!((found.expect("a number") / chance.expect("a number") - 1.0).abs() < 0.03, "{said}");

@@ -73,6 +73,9 @@ pub struct BuildArgs {
     /// The mask of file, to put a control to it
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// The type that a run computes in: bfloat16 rounds the weights that magnitude, snip and moved rank by
+    #[arg(long, value_parser = ["float32", "bfloat16"])]
+    pub dtype: Option<String>,
     /// What is made of the chosen entries
     #[arg(long, value_parser = ["none", "complement", "permuted"])]
     pub control: Option<String>,
@@ -123,6 +126,9 @@ impl BuildArgs {
             Some(("fisher.seed", _)) => "scores",
             Some(("mask.run", _)) => "moved",
             Some((key, _)) => key.trim_start_matches("mask."),
+            None if self.dtype.is_some() && !["magnitude", "snip", "moved"].contains(&self.kind.as_str()) => {
+                return Err(usage(&format!("--dtype has no use for --type {}", self.kind)));
+            }
             None if self.group.is_some() && self.scope.as_deref() != Some("per_group") => {
                 return Err(usage("--group has no use without --scope per_group"));
             }
@@ -183,6 +189,9 @@ impl BuildArgs {
     fn choice(&self, scope: Scope) -> Result<Choice, Failure> {
         let sparsity =
             self.sparsity.ok_or_else(|| usage(&format!("--type {} needs --sparsity SHARE", self.kind)))?;
+        if !(sparsity > 0.0 && sparsity < 1.0) {
+            return Err(usage(&format!("--sparsity {sparsity}: it must lie between 0 and 1")));
+        }
         let rounding =
             if self.rounding.as_deref() == Some("ceil") { Rounding::Ceil } else { Rounding::Floor };
         let scope = match self.scope.as_deref() {
@@ -203,7 +212,7 @@ impl BuildArgs {
     /// What the mask ranks by, and what that is, for its recipe.
     fn scores(&self, spec: &Sparse, sizes: &[TensorSize]) -> Result<(Streamed, Option<Value>), Failure> {
         let Criterion::Scored { by, .. } = &spec.criterion else { return Ok((Streamed::None, None)) };
-        let base = || self.weights(Path::new(&self.model));
+        let base = || self.weights(Path::new(&self.model), sizes);
         Ok(match by {
             Score::Fisher(_) | Score::Gradient(_) => {
                 let (scores, origin) = self.given_scores(sizes)?;
@@ -219,14 +228,7 @@ impl BuildArgs {
             }
             Score::Moved { .. } => {
                 let other = self.moved.as_deref().ok_or_else(|| usage("--type moved needs --moved DIR"))?;
-                let ((before, base), (after, moved)) = (base()?, self.weights(other)?);
-                let there = ModelDir::open(other)?.architecture.sizes();
-                if there != sizes {
-                    let error =
-                        format!("compare {} with {}: their shapes differ", self.model, other.display());
-                    let hint = "moved compares a base with what a full run made of it, from `tickets export`";
-                    return Err(Failure::new(Code::Environment, error, Some(hint.into())));
-                }
+                let ((before, base), (after, moved)) = (base()?, self.weights(other, sizes)?);
                 (Streamed::Moved(before, after), Some(json!({ "before": base, "after": moved })))
             }
         })
@@ -237,25 +239,41 @@ impl BuildArgs {
             .scores
             .as_deref()
             .ok_or_else(|| usage(&format!("--type {} needs --scores FILE", self.kind)))?;
-        let numbers = Numbers::of_file(path, "", sizes)?;
+        let numbers = Numbers::of_scores(path, sizes)?;
         let unreadable = |source| crate::data::DataError::Read { path: path.into(), source };
         let digest = crate::manifest::file_digest(path).map_err(unreadable)?;
         let recipe = TensorFile::open(path)?
             .metadata()
             .get("recipe")
             .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())));
+        // Scores of `tickets` say what they are; |theta| g^2 is not SNIP.
+        let needed = if self.kind == "fisher" { "square" } else { "absolute" };
+        if let Some(measure) = recipe.as_ref().and_then(|recipe| recipe["measure"].as_str())
+            && measure != needed
+        {
+            let error = format!("read the scores {}: they are of the measure {measure}", path.display());
+            let hint = format!("--type {} ranks by gradients of the measure {needed}", self.kind);
+            return Err(Failure::new(Code::Environment, error, Some(hint)));
+        }
         Ok((numbers, json!({ "file": masks::name(path), "digest": digest, "recipe": recipe })))
     }
 
     /// The weights of a directory, and the digest of them all.
-    fn weights(&self, dir: &Path) -> Result<(Numbers, Value), Failure> {
+    fn weights(&self, dir: &Path, sizes: &[TensorSize]) -> Result<(Numbers, Value), Failure> {
         if !dir.is_dir() {
             let error = format!("read the weights of {}: it is no directory", dir.display());
             let hint = format!("--type {} needs a model directory with its weights", self.kind);
             return Err(Failure::new(Code::Environment, error, Some(hint)));
         }
         let dir = ModelDir::open(dir)?;
-        Ok((Numbers::of_model(&dir, false)?, tensors_digest(&dir)?.into()))
+        if dir.architecture.sizes() != sizes {
+            let error = format!("compare {} with {}: their shapes differ", self.model, dir.path.display());
+            let hint = "scores of weights need a directory of the model's own shape; moved compares a base with what a full \
+                        run made of it, from `tickets export`";
+            return Err(Failure::new(Code::Environment, error, Some(hint.into())));
+        }
+        let rounded = self.dtype.as_deref() == Some("bfloat16");
+        Ok((Numbers::of_model(&dir, rounded)?, tensors_digest(&dir)?.into()))
     }
 }
 

@@ -41,15 +41,22 @@ pub fn publish(
     let progress = |step, message| (cx.events)(Event::Progress { step, message });
     let parameters = &model.weights.parameters;
     let mut recipe = recipe(run, spec, measure, parameters);
-    let mut made = None;
+    let (mut made, mut nonzero) = (None, 0);
     let source = ScoreSource { model: &model, chat: &chat, task: &task, config: &run.config, spec, measure };
     let scored = scores(&source, &progress, cx.stop, |tensors| {
+        nonzero = count_nonzero(&tensors)?;
         let mut new = cx.store.begin_artifact(Stage::Scores, id)?;
         write(&mut new, parameters, tensors, &recipe)?;
         made = Some(new);
         Ok::<_, RunError>(())
     })?;
     let (Scored::Complete(halves), Some(new)) = (scored, made) else { return Ok(None) };
+    if nonzero == 0 {
+        let text = "all scores are zero, so a mask of them is only the first entries: no episode had a gradient (in a batch, \
+                    rewards have to differ within a group)";
+        (cx.events)(Event::Note(text.into()));
+    }
+    recipe["nonzero"] = nonzero.into();
     recipe["halves"] = halves.map(|halves| halves.to_value()).into();
     new.publish(recipe)?;
     Ok(Some(()))
@@ -101,6 +108,14 @@ fn formula(estimator: FisherEstimator, measure: Measure) -> String {
             format!("1/N sum_n {}, y_n drawn from p", of("d log p(y_n | x_n) / d theta_i"))
         }
     }
+}
+
+fn count_nonzero(tensors: &[Tensor]) -> Result<u64, TorchError> {
+    let mut count = 0;
+    for tensor in tensors {
+        count += i64::try_from(tensor.f_count_nonzero(None)?)? as u64;
+    }
+    Ok(count)
 }
 
 /// Writes the file of the scores; each tensor goes when it is written.

@@ -403,3 +403,42 @@ fn kinds_of_blocks_have_the_keys_that_the_loader_reads() {
         assert!(!judges.agree(&text("")) && !judges.agree(&text("kind = \"graph\"\n")));
     }
 }
+
+/// The words in backquotes, without quotes.
+fn quoted(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(|word| word.trim_matches('"').to_owned()).collect()
+}
+
+/// What a key needs: the key that chooses, and its choices. `text` is such as `` `a.b` = `"x"` or `"y"` ``.
+fn need(text: &str) -> (String, std::collections::BTreeSet<String>) {
+    let mut words = quoted(text).into_iter();
+    (words.next().expect("the key that chooses"), words.collect())
+}
+
+#[test]
+fn the_page_of_keys_says_what_keys_need() {
+    let schema = schema();
+    let mine = |path: &str| ["mask.", "fisher.", "grpo.", "optimizer."].iter().any(|of| path.starts_with(of));
+    let paths = || KEYS.iter().map(|key| key.path).filter(|path| mine(path));
+    let expected = paths().filter_map(|path| {
+        let text = definition(&schema, path)["description"].as_str().expect("a description");
+        let (_, only) = text.split_once("Only with ")?;
+        Some((path, need(only)))
+    });
+    let page = read("docs/manifest.md");
+    let (_, table) = page.split_once("| keys | need |").expect("the table of what keys need");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let mut said = std::collections::BTreeMap::new();
+    for line in table.lines().skip(2) {
+        let (keys, needed) = line.trim_matches('|').split_once(" | ").expect("two columns");
+        for key in quoted(keys).iter().filter(|key| mine(key)) {
+            // The page joins a key and its first choice: `a.b = "x"`.
+            let needed = need(&needed.replacen(" = ", "` = `", 1));
+            let whole = key.strip_suffix('*');
+            for path in paths().filter(|path| whole.map_or(path == key, |start| path.starts_with(start))) {
+                assert!(said.insert(path, needed.clone()).is_none(), "{path} is there twice");
+            }
+        }
+    }
+    assert_eq!(said, expected.collect());
+}

@@ -1,4 +1,4 @@
-//! The shared stages before a run: the built-in base and Fisher scores. Each is an [`Estimate`] of its own, whose
+//! The shared stages before a run: the built-in base and scores of gradients. Each is an [`Estimate`] of its own, whose
 //! `train` phase is what is differentiated and whose `rollout` phase is what is played.
 
 use crate::grpo::SamplingSpec;

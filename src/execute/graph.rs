@@ -1,6 +1,6 @@
 //! What a sweep has to do, as tasks with dependencies: base -> scores -> lost masks, runs.
 //!
-//! In: a plan and the store. Out: one task per missing base, per missing Fisher scores and per unfinished run; a stage
+//! In: a plan and the store. Out: one task per missing base, per missing set of scores and per unfinished run; a stage
 //! that several runs need is one task. Order: bases, scores, runs, each in the plan's order, because the shared stages
 //! are what everything else waits for.
 

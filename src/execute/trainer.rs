@@ -44,7 +44,7 @@ pub trait Trainer {
     /// When the base cannot be made. [`FailureClass::Interrupted`] when it was asked to stop before.
     fn base(&self, run: &RunSpec, cx: &Context) -> Result<(), StageFailure>;
 
-    /// Publishes the Fisher scores of a run; does nothing when they are there.
+    /// Publishes the scores of gradients of a run; does nothing when they are there.
     ///
     /// # Errors
     /// As [`Self::base`].

@@ -23,7 +23,7 @@ use crate::store::{Asked, Sighting, Stage, Store, StoreError, Terms, run_task, s
 pub enum WorkStage {
     /// Publishes the base model.
     Base,
-    /// Publishes Fisher scores.
+    /// Publishes scores of gradients.
     Scores,
     /// Publishes a mask once more.
     Mask,

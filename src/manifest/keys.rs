@@ -317,7 +317,7 @@ pub static KEYS: &[Key] = &[
     word("mask.control", "", &["none", "complement", "permuted"], "none", "what is made of the chosen entries"),
     seed("mask.control_seed", "places", 0, "seed of the places of `control` = \"permuted\""),
 
-    word("fisher.estimator", "", &["batch", "sample", "model"], "batch", "estimator of the Fisher scores"),
+    word("fisher.estimator", "", &["batch", "sample", "model"], "batch", "estimator of the scores of gradients"),
     count("fisher.episodes", "episodes", 1, 1024, "rollouts (batch), demonstrations (sample) or prompts (model) of the estimate"),
     seed("fisher.seed", "f", 0, "seed of the estimate's episodes and draws"),
 

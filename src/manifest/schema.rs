@@ -276,7 +276,7 @@ fn about(path: &str) -> &'static str {
         "optimizer" => "AdamW on the trained entries, and clipping.",
         "sampling" => "How training rollouts are sampled.",
         "mask" => "Which parameters are trained.",
-        "fisher" => "How Fisher scores are estimated.",
+        "fisher" => "How scores of gradients are estimated.",
         "eval" => "Held-out evaluation; with tables [eval.NAME] what these have in common.",
         "eval.sampling" => "How evaluations are sampled. It inherits nothing from [sampling].",
         "exec" => {

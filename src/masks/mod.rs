@@ -25,3 +25,6 @@ pub use read::{Form, MaskFile, parse, read};
 pub use scores::Streamed;
 pub use shapes::to_text as shapes_text;
 pub use write::{booleans_bytes, to_bytes, write, write_booleans};
+
+/// The file of a mask artifact.
+pub const MASK_FILE: &str = "mask.safetensors";

@@ -36,7 +36,7 @@ impl fmt::Display for RunId {
 pub struct StageIds {
     /// The base model.
     pub base: String,
-    /// The Fisher scores; only of Fisher masks.
+    /// The scores of gradients; only of masks that rank by them.
     pub scores: Option<String>,
     /// The mask; full runs have none.
     pub mask: Option<String>,

@@ -12,13 +12,10 @@ use super::put;
 use super::result::ResultSet;
 use super::series::{plain, trimmed};
 use super::table::TextTable;
-use crate::masks::{is_loose, lists, model_sizes, parse};
+use crate::masks::{MASK_FILE, is_loose, lists, model_sizes, parse};
 use crate::plan::{Plan, RunSpec, settings};
 use crate::sparsity::{self, Mask, TensorSize, compare_all};
 use crate::store::{Artifact, Stage, Store};
-
-/// The file of a mask artifact.
-const MASK_FILE: &str = "mask.safetensors";
 
 /// The file of a base that says of which shapes it is.
 const CONFIG_FILE: &str = "config.json";

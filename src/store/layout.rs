@@ -45,7 +45,7 @@ pub const FINAL: &str = "final";
 pub enum Stage {
     /// The base model.
     Base,
-    /// Fisher scores.
+    /// Scores of gradients.
     Scores,
     /// A mask.
     Mask,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::data::ModelDir;
 use crate::manifest::Dtype;
-use crate::masks::{self, Made, MasksError, Numbers, Streamed};
+use crate::masks::{self, MASK_FILE, Made, MasksError, Numbers, Streamed};
 use crate::plan::RunSpec;
 use crate::sparsity::{Mask, MaskSpec, Score, TensorSize};
 use crate::store::{Artifact, Stage, Store};
@@ -12,9 +12,6 @@ use crate::store::{Artifact, Stage, Store};
 use super::checkpoint::STATE_FILE;
 use super::failure::RunError;
 use super::scores::SCORES_FILE;
-
-/// File of a mask artifact: sorted flat indices, int32, one tensor per parameter.
-pub const MASK_FILE: &str = "mask.safetensors";
 
 /// The mask of a run on the base in `dir`, from the store or made now and published; `None` trains everything.
 ///

@@ -51,9 +51,14 @@ fn counts_are_told_by_layer_and_module_and_tensor() {
     ]
     .map(|(name, tensors, elements, active)| count("module", name.into(), tensors, elements, active));
     assert_eq!(a["modules"], json!(modules));
-    // Layer 0 has the projection and its bias; none are the embedding, the norm and the head.
-    let layers = [(json!(0), 2, 6, 1), (json!(1), 1, 6, 2), (json!(null), 3, 14, 4)]
-        .map(|(layer, tensors, elements, active)| count("layer", layer, tensors, elements, active));
+    // Layer 0 has the projection and its bias; outside are the norm and the head.
+    let layers = [
+        (json!("embedding"), 1, 8, 3),
+        (json!(0), 2, 6, 1),
+        (json!(1), 1, 6, 2),
+        (json!("outside"), 2, 6, 1),
+    ]
+    .map(|(layer, tensors, elements, active)| count("layer", layer, tensors, elements, active));
     assert_eq!(a["layers"], json!(layers));
     let up = json!({ "name": "model.layers.1.mlp.up_proj.weight", "shape": [3, 2], "active": 2, "density": 2.0 / 6.0 });
     assert_eq!(a["by_tensor"][3], up);
@@ -72,7 +77,8 @@ fn a_reader_gets_tables_and_the_recipe() {
         "entries 7 of 26 (26.9231 %) in 6 tensors, as indices",
         "recipe random, seed 1",
         "│ mlp ┆ 1 ┆ 6 ┆ 2 ┆ 33.3333 % ┆ 28.5714 % │",
-        "│ none ┆ 3 ┆ 14 ┆ 4 ┆ 28.5714 % ┆ 57.1429 % │",
+        "│ embedding ┆ 1 ┆ 8 ┆ 3 ┆ 37.5000 % ┆ 42.8571 % │",
+        "│ outside ┆ 2 ┆ 6 ┆ 1 ┆ 16.6667 % ┆ 14.2857 % │",
         "entries 10 of 26 (38.4615 %)",
         "recipe union of a.safetensors: random, seed 1 of b.safetensors: fisher, scores ab12",
     ]);

@@ -128,7 +128,7 @@ fn masks_of_different_models_are_refused_with_the_first_difference() {
     other[3] = size("model.layers.1.mlp.up_proj.weight", &[2, 3]);
     put(&bench, "other", &Mask::new(other, vec![Vec::new(); 6]).expect("a mask"), &json!({}));
     bench.run(&["masks", "jaccard", "a.safetensors", "b.safetensors", "other"]).ends(7).names(&[
-        "a.safetensors (first) and other (second)",
+        "compare a.safetensors (first) and other (second)",
         "model.layers.1.mlp.up_proj.weight has the shape [3, 2] in the first and [2, 3] in the second",
         "tickets masks describe",
     ]);

@@ -94,7 +94,7 @@ fn masks_of_other_models_are_named_with_the_first_difference() {
     for command in ["union", "intersect"] {
         let said = bench.run(&["masks", command, "a.safetensors", "b.safetensors", "other", "--out", "new"]);
         said.ends(7).names(&[
-            "a.safetensors (first) and other (second)",
+            "combine a.safetensors (first) and other (second)",
             "model.layers.1.mlp.up_proj.weight has the shape [3, 2] in the first and [2, 3] in the second",
             "of one model",
         ]);

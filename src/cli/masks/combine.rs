@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::inputs::{Input, ModelArg};
+use super::inputs::{Input, ModelArg, unlike};
 use super::outputs::OutArgs;
 use crate::exit::{Code, Failure};
 use crate::masks::Form;
@@ -53,18 +53,10 @@ fn folded(args: &CombineArgs, kind: &str, pair: Pair) -> Result<(Mask, Value, Ve
         notes.extend(input.notes());
         so_far = Some(match so_far {
             None => input.file.mask,
-            Some(mask) => {
-                pair(&mask, &input.file.mask).map_err(|error| unlike(&args.files[0], path, &error))?
-            }
+            Some(mask) => pair(&mask, &input.file.mask)
+                .map_err(|error| unlike("combine", &args.files[0], path, &error))?,
         });
     }
     let mask = so_far.ok_or_else(|| Failure::new(Code::Usage, "name two masks or more", None))?;
     Ok((mask, json!({ "type": kind, "of": cited }), notes))
-}
-
-/// That two files are of different models, with their names.
-fn unlike(first: &std::path::Path, second: &std::path::Path, error: &SparsityError) -> Failure {
-    let text = format!("combine {} (first) and {} (second): {error}", first.display(), second.display());
-    let hint = "masks are combined entry by entry, so they must be of one model; `tickets masks describe` shows each";
-    Failure::new(Code::Environment, text, Some(hint.into()))
 }

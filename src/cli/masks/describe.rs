@@ -8,9 +8,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use super::inputs::{Input, ModelArg};
-use super::outputs::{share, word};
+use super::outputs::{layer_text, layer_value, share, word};
 use crate::exit::Failure;
-use crate::sparsity::{Mask, ModuleKind, layer_of};
+use crate::sparsity::{Mask, ModuleKind, Place};
 
 /// Arguments.
 #[derive(Args, Clone, Debug)]
@@ -75,10 +75,10 @@ fn grouped<K: PartialEq>(mask: &Mask, key: impl Fn(&str) -> K) -> Vec<(K, Count)
     groups
 }
 
-/// Layers by number, then what is in none.
-fn by_layer(mask: &Mask) -> Vec<(Option<u32>, Count)> {
-    let mut groups = grouped(mask, layer_of);
-    groups.sort_by_key(|(layer, _)| layer.map_or(u64::MAX, u64::from));
+/// The embedding, layers by number, what is outside.
+fn by_layer(mask: &Mask) -> Vec<(Place, Count)> {
+    let mut groups = grouped(mask, Place::of);
+    groups.sort_by_key(|(place, _)| *place);
     groups
 }
 
@@ -100,7 +100,7 @@ fn as_json(input: &Input, tensors: bool) -> Value {
         "recipe": input.file.recipe, "notes": input.file.notes,
         "modules": by_kind(mask).iter().map(|(kind, count)| counted("module", kind.word().into(), count))
             .collect::<Vec<_>>(),
-        "layers": by_layer(mask).iter().map(|(layer, count)| counted("layer", json!(layer), count))
+        "layers": by_layer(mask).iter().map(|(place, count)| counted("layer", layer_value(*place), count))
             .collect::<Vec<_>>(),
     });
     if tensors {
@@ -134,7 +134,7 @@ fn told(input: &Input, tensors: bool) -> String {
     let kinds = kinds.iter().map(|(kind, count)| (kind.word().to_owned(), *count));
     lines.push(table("module", kinds, all.active).to_string());
     let layers = by_layer(mask);
-    let layers = layers.iter().map(|(layer, count)| (layer.map_or("none".into(), |n| n.to_string()), *count));
+    let layers = layers.iter().map(|(place, count)| (layer_text(*place), *count));
     lines.push(table("layer", layers, all.active).to_string());
     if tensors {
         let each = grouped(mask, str::to_owned);

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::cli::shape::architecture;
 use crate::data::DataError;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::masks::{self, MaskFile};
-use crate::sparsity::TensorSize;
+use crate::sparsity::{SparsityError, TensorSize};
 
 /// Which model masks are of.
 #[derive(Args, Clone, Debug)]
@@ -59,4 +59,12 @@ impl Input {
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.file.notes.iter().map(|note| format!("{}: {note}", self.path.display()))
     }
+}
+
+/// That two files do not fit each other, with their names; `what` was to be done with them.
+pub fn unlike(what: &str, first: &Path, second: &Path, error: &SparsityError) -> Failure {
+    let text = format!("{what} {} (first) and {} (second): {error}", first.display(), second.display());
+    let hint =
+        "only masks of one model have entries in common; `tickets masks describe` shows what each is of";
+    Failure::new(Code::Environment, text, Some(hint.into()))
 }

@@ -10,11 +10,11 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::inputs::ModelArg;
-use super::outputs::share;
+use super::inputs::{ModelArg, unlike};
+use super::outputs::{layer_text, layer_value, share};
 use crate::exit::{Code, Failure};
 use crate::masks;
-use crate::sparsity::{Comparison, Mask, Overlap, Place, compare_all, same_model};
+use crate::sparsity::{Comparison, Mask, Overlap, compare_all, same_model};
 
 /// Arguments.
 #[derive(Args, Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn jaccard(args: &JaccardArgs) -> Result<String, Failure> {
         let file = masks::read(path, model.as_deref())?;
         if let Some(first) = masks.first() {
             same_model(first.tensors(), file.mask.tensors())
-                .map_err(|error| unlike(&args.files[0], path, &error))?;
+                .map_err(|error| unlike("compare", &args.files[0], path, &error))?;
         }
         notes.extend(file.notes.iter().map(|note| format!("{}: {note}", path.display())));
         masks.push(file.mask);
@@ -74,12 +74,6 @@ pub fn jaccard(args: &JaccardArgs) -> Result<String, Failure> {
         let _ = write!(text, "\nnote: {note}");
     }
     Ok(text)
-}
-
-fn unlike(first: &Path, second: &Path, error: &crate::sparsity::SparsityError) -> Failure {
-    let text = format!("{} (first) and {} (second): {error}", first.display(), second.display());
-    let hint = "only masks of one model can be compared; `tickets masks describe` shows what each is of";
-    Failure::new(Code::Environment, text, Some(hint.into()))
 }
 
 /// The names of the masks: those given, else the files' names without their ends, told apart where they are equal.
@@ -149,12 +143,8 @@ impl Matrix {
         let null = |_: &Overlap| Value::Null;
         let between = |value: fn(&Overlap) -> Value| self.square(null, value);
         let pairs = self.places().map(|(a, b, pair)| {
-            let layer = |place: &Place| match place {
-                Place::Layer(layer) => json!(layer),
-                other => other.to_string().into(),
-            };
             let by_layer = pair.by_layer.iter();
-            let by_layer = by_layer.map(|(place, part)| told(json!({ "layer": layer(place) }), part));
+            let by_layer = by_layer.map(|(place, part)| told(json!({ "layer": layer_value(*place) }), part));
             let by_module = pair.by_module.iter();
             let by_module = by_module.map(|(kind, part)| told(json!({ "module": kind.word() }), part));
             let mut value = told(json!({ "a": self.names[a], "b": self.names[b] }), &pair.whole);
@@ -203,7 +193,7 @@ impl Matrix {
             for by in by {
                 let parts: Vec<(String, &Overlap)> = match by {
                     By::Layer => {
-                        pair.by_layer.iter().map(|(place, part)| (place.to_string(), part)).collect()
+                        pair.by_layer.iter().map(|(place, part)| (layer_text(*place), part)).collect()
                     }
                     By::Module => {
                         pair.by_module.iter().map(|(kind, part)| (kind.word().to_owned(), part)).collect()
@@ -261,8 +251,7 @@ fn part_table(by: By, parts: &[(String, &Overlap)]) -> Table {
     let mut table = table([what, "entries", "in a", "in b"].into_iter().chain(COLUMNS));
     for (name, part) in parts {
         let counts = [part.total, part.count_a, part.count_b].map(|count| count.to_string());
-        let name = name.strip_prefix("layer ").unwrap_or(name).to_owned();
-        table.add_row(std::iter::once(name).chain(counts).chain(row(part)));
+        table.add_row(std::iter::once(name.clone()).chain(counts).chain(row(part)));
     }
     right(table, 1)
 }

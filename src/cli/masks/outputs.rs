@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::output::{must_be_free, must_have_room, placed, taken};
 use crate::exit::{Code, Failure};
 use crate::masks::{self, Form, MasksError};
-use crate::sparsity::Mask;
+use crate::sparsity::{Mask, Place};
 
 /// Where a new mask goes.
 #[derive(Args, Clone, Debug)]
@@ -96,4 +96,20 @@ pub fn word(form: Form) -> &'static str {
 /// A share for a reader, in percent with four decimals; nothing of nothing is nothing.
 pub fn share(part: usize, whole: usize) -> String {
     format!("{:.4} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+/// The place of a part of the model in JSON: a layer's number from 0, `"embedding"` or `"outside"`.
+pub fn layer_value(place: Place) -> Value {
+    match place {
+        Place::Layer(layer) => layer.into(),
+        other => other.to_string().into(),
+    }
+}
+
+/// The same in the column of a table.
+pub fn layer_text(place: Place) -> String {
+    match place {
+        Place::Layer(layer) => layer.to_string(),
+        other => other.to_string(),
+    }
 }

@@ -54,7 +54,7 @@ pub enum RubbishKind {
     Checkpoint,
     /// A mask.
     Mask,
-    /// Fisher scores.
+    /// Scores of gradients.
     Scores,
     /// A base model.
     Base,

@@ -97,7 +97,10 @@ impl<S: Scores + ?Sized> Ranking<'_, S> {
         let mut at = 0;
         let size = &self.tensors[tensor];
         self.scores.read(tensor, &mut |block| {
-            if let Some(bad) = block.iter().position(|score| !score.is_finite()) {
+            // Looked through without an early end, which is several times as fast; mostly there is nothing to find.
+            if block.iter().fold(false, |found, score| found | !score.is_finite())
+                && let Some(bad) = block.iter().position(|score| !score.is_finite())
+            {
                 let index = at + bad;
                 return Err(SparsityError::NonFiniteScore { tensor: size.name.clone(), index });
             }

@@ -165,7 +165,7 @@ fn the_oracle_subnetwork_is_made_of_a_finished_full_run_which_goes_first() {
     bench.run(&["sweep", "moved.toml"]).names(&[&id[..12], "it has no result in this results folder"]);
     // Beside the full run it waits for it, though it stands before it.
     bench.manifest("both.toml", &grid(&format!("{moved}, {{ mask.type = 'full' }}")));
-    bench.run(&["sweep", "both.toml", "--retry"]).ends(0);
+    bench.run(&["sweep", "both.toml"]).ends(0);
     let found = runs(&bench, "both.toml");
     let run = run_of(&found, &[("type", "moved")]);
     let mask = mask_path(&bench, run);
@@ -177,6 +177,10 @@ fn the_oracle_subnetwork_is_made_of_a_finished_full_run_which_goes_first() {
     let tail = ["--type", "moved", "--moved", "trained", "--sparsity", "0.9", "--out", "built.safetensors"];
     bench.run(&[&["masks", "build", "--model", base], tail.as_slice()].concat()).ends(0);
     assert_eq!(read(&bench.path("built.safetensors")), read(&mask));
+    // A kept run keeps the run that chose its mask, though no kept manifest has that one.
+    let gc = ["gc", "--keep", "moved.toml", "--runs", "--dry-run", "--json"];
+    let said = bench.run(&gc).ends(0);
+    assert!(!said.out.contains(id), "{}", said.all());
     // A sparse run's changes are no oracle.
     let sparse = run["id"].as_str().unwrap().to_owned();
     bench.manifest("again.toml", &grid(&moved.replace(id, &sparse)));

@@ -126,8 +126,15 @@ fn collect(args: &GcArgs) -> Result<String, Failure> {
     if args.older_than.is_some() {
         return usage("--older-than is about the trash", "tickets gc --purge --older-than TIME");
     }
-    let (manifests, keep) = kept(args)?;
+    let (manifests, mut keep, moved) = kept(args)?;
     let store = Store::open_read_only(&args.results)?;
+    // A run whose changes chose a kept run's mask is kept with what it stands on, whatever manifest it is of.
+    for id in moved {
+        let stages = store.described(&id)?.map(|record| record["stages"].clone()).unwrap_or_default();
+        let named = stages.as_object().into_iter().flatten();
+        let named = named.filter_map(|(stage, id)| Some((stage.as_str(), id.as_str()?)));
+        keep.entry(id).or_insert(Footing::of(named));
+    }
     let marked = store.mark(&keep, scope)?;
     let done = if args.dry_run || marked.rubbish.is_empty() {
         Collected { folder: None, moved: marked.rubbish, notes: marked.notes }
@@ -140,17 +147,20 @@ fn collect(args: &GcArgs) -> Result<String, Failure> {
     Ok(if args.json { format!("{:#}", shown.json()) } else { shown.text() })
 }
 
-/// The names of the kept manifests, and their runs with what they stand on.
-fn kept(args: &GcArgs) -> Result<(BTreeSet<String>, BTreeMap<String, Footing>), Failure> {
+/// The names of the kept manifests, their runs with what they stand on, and the runs whose changes chose their masks.
+type Kept = (BTreeSet<String>, BTreeMap<String, Footing>, BTreeSet<String>);
+
+fn kept(args: &GcArgs) -> Result<Kept, Failure> {
     let mut manifests = args.keep.clone();
     if args.keep_all {
         manifests.extend(all_manifests(Path::new(MANIFESTS))?);
     }
-    let (mut names, mut runs) = (BTreeSet::new(), BTreeMap::new());
+    let (mut names, mut runs, mut moved) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
     let mut add = |plan: Plan| {
         names.insert(plan.manifest.name);
         for run in plan.runs {
             runs.insert(run.id.to_string(), Footing::of(run.stages.named()));
+            moved.extend(run.config.mask.moved_by().map(str::to_owned));
         }
     };
     for manifest in &manifests {
@@ -161,7 +171,7 @@ fn kept(args: &GcArgs) -> Result<(BTreeSet<String>, BTreeMap<String, Footing>), 
             add(plan::expand(under)?);
         }
     }
-    Ok((names, runs))
+    Ok((names, runs, moved))
 }
 
 /// Every manifest below a folder, by path. What cannot be looked at could be a manifest to keep.

@@ -86,10 +86,9 @@ impl Schedule<'_> {
                 if task.stage == WorkStage::Run {
                     let saved = self.store.saved_step(&task.id).unwrap_or(None);
                     self.summary.paused.push((task.label, saved.or(step.filter(|step| *step > 0))));
-                } else {
-                    // Its worker alone was asked to stop: what needs it is not begun, and the sweep was interrupted.
-                    self.graph.mark_dependents(index, Status::Paused);
                 }
+                // Its worker alone was asked to stop: what needs it is not begun, and the sweep was interrupted.
+                self.graph.mark_dependents(index, Status::Paused);
             }
             End::Failed { failure, log, .. } => {
                 self.graph.nodes[index].failures += 1;
@@ -113,6 +112,7 @@ impl Schedule<'_> {
                 self.graph.nodes[index].status = Status::Failed;
                 if task.stage == WorkStage::Run {
                     self.fail_run(index, &failure, None, &log);
+                    self.fail_dependents(index, &failure, &log);
                 } else if task.stage == WorkStage::Mask {
                     // Nothing waits for it but the report.
                     let run = &self.plan.runs[task.run];
@@ -127,13 +127,19 @@ impl Schedule<'_> {
                         log,
                     });
                 } else {
-                    for lost in self.graph.mark_dependents(index, Status::Failed) {
-                        if self.graph.nodes[lost].task.stage == WorkStage::Run {
-                            self.book_failure(lost, None, &failure, Some(&task.label));
-                            self.fail_run(lost, &failure, Some(task.label.clone()), &log);
-                        }
-                    }
+                    self.fail_dependents(index, &failure, &log);
                 }
+            }
+        }
+    }
+
+    /// Fails the runs that wait for a task that failed.
+    pub(super) fn fail_dependents(&mut self, index: usize, failure: &StageFailure, log: &std::path::Path) {
+        let label = self.graph.nodes[index].task.label.clone();
+        for lost in self.graph.mark_dependents(index, Status::Failed) {
+            if self.graph.nodes[lost].task.stage == WorkStage::Run {
+                self.book_failure(lost, None, failure, Some(&label));
+                self.fail_run(lost, failure, Some(label.clone()), log);
             }
         }
     }

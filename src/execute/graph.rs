@@ -104,15 +104,16 @@ impl Graph {
                 );
             }
         }
+        // A run whose changes choose another's mask comes first; the plan has no such circle, since ids hold ids.
+        let mut waits = Vec::new();
+        let mut node_of: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, index) in &lost {
             let stages = &plan.runs[*index].stages;
             let mut needs: Vec<usize> = bases[stages.base.as_str()].into_iter().collect();
             needs.extend(stages.scores.as_deref().and_then(|id| scores[id]));
-            push(&mut nodes, shared(WorkStage::Mask, id, *index), needs);
+            let node = push(&mut nodes, shared(WorkStage::Mask, id, *index), needs);
+            waits.extend(plan.runs[*index].config.mask.moved_by().map(|other| (node, other)));
         }
-        // A run whose changes choose another's mask comes first; the plan has no such circle, since ids hold ids.
-        let mut waits = Vec::new();
-        let mut node_of: BTreeMap<&str, usize> = BTreeMap::new();
         for (index, run) in runs().filter(|(index, _)| wanted[*index]) {
             let mut needs: Vec<usize> = bases[run.stages.base.as_str()].into_iter().collect();
             needs.extend(run.stages.scores.as_deref().and_then(|id| scores[id]));
@@ -120,9 +121,7 @@ impl Graph {
             nodes[node].trajectory = Some(run.stages.trajectory.clone());
             nodes[node].attempts_before = store.next_attempt(run.id.as_str())? - 1;
             node_of.insert(run.id.as_str(), node);
-            if let Some(other) = run.config.mask.moved_by() {
-                waits.push((node, other));
-            }
+            waits.extend(run.config.mask.moved_by().map(|other| (node, other)));
         }
         for (node, other) in waits {
             nodes[node].needs.extend(node_of.get(other));
@@ -162,15 +161,22 @@ impl Graph {
     /// Everything that waits for `cause`, directly or not, in order. Marks it with a status.
     pub fn mark_dependents(&mut self, cause: usize, status: Status) -> Vec<usize> {
         let mut lost = vec![cause];
-        // Needs point backwards only, so one pass in order finds them all.
-        for index in 0..self.nodes.len() {
-            let node = &mut self.nodes[index];
-            if node.status == Status::Waiting && node.needs.iter().any(|need| lost.contains(need)) {
-                node.status = status;
-                lost.push(index);
+        // A run may need one that stands after it, so passes go on until one finds nothing.
+        loop {
+            let known = lost.len();
+            for index in 0..self.nodes.len() {
+                let node = &mut self.nodes[index];
+                if node.status == Status::Waiting && node.needs.iter().any(|need| lost.contains(need)) {
+                    node.status = status;
+                    lost.push(index);
+                }
+            }
+            if lost.len() == known {
+                break;
             }
         }
         lost.remove(0);
+        lost.sort_unstable();
         lost
     }
 }

@@ -15,7 +15,7 @@ use super::trainer::retries;
 use super::worker::{self, WorkStage};
 use super::{ExecuteError, FailedRun, Message, SweepOptions, SweepSummary, TICK, earlier_failure, signals};
 use crate::plan::Plan;
-use crate::store::{Lease, Observer, Stage, Standing, Store, Terms, stage_task};
+use crate::store::{Lease, Observer, Stage, Standing, Store, Terms, run_task, stage_task};
 
 /// How often it looks at what others do while it has nothing to start.
 const LOOK: Duration = Duration::from_millis(500);
@@ -192,7 +192,10 @@ impl<'a> Schedule<'a> {
                 && self.failures(index, class)? > u64::from(retries(&run.config.exec, class))
             {
                 self.graph.nodes[index].status = Status::Failed;
-                self.summary.failed.push(FailedRun { earlier: false, ..earlier_failure(run, self.store)? });
+                let failed = FailedRun { earlier: false, ..earlier_failure(run, self.store)? };
+                let (failure, log) = (failed.failure.clone(), failed.log.clone().unwrap_or_default());
+                self.summary.failed.push(failed);
+                self.fail_dependents(index, &failure, &log);
                 continue;
             }
             return Ok(Some(index));
@@ -343,6 +346,7 @@ fn needs(plan: &Plan, graph: &Graph) -> Vec<String> {
         needs.insert(stage_task(Stage::Base, &stages.base));
         needs.extend(stages.scores.as_ref().map(|id| stage_task(Stage::Scores, id)));
         needs.extend(stages.mask.as_ref().map(|id| stage_task(Stage::Mask, id)));
+        needs.extend(run.config.mask.moved_by().map(run_task));
     }
     needs.into_iter().collect()
 }

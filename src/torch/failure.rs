@@ -42,6 +42,12 @@ pub enum RunError {
         /// Its label.
         run: String,
     },
+    /// The run whose changes are the scores is not done.
+    #[error("take the changes of run {} as scores: it has no result in this results folder", run.get(..12).unwrap_or(run))]
+    NotYetMoved {
+        /// The run.
+        run: String,
+    },
     /// A run whose changes cannot be scores.
     #[error("take the changes of run {} as scores: {why}", run.get(..12).unwrap_or(run))]
     NotMoved {
@@ -123,6 +129,7 @@ impl RunError {
                 | TorchError::NoContext
                 | TorchError::NoSuchToken { .. },
             )
+            | Self::NotYetMoved { .. }
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Hub(error) => of_hub(error),
@@ -155,6 +162,9 @@ impl RunError {
             Self::NoArtifact { .. } | Self::NotFinished { .. } => {
                 Some("finish it first: tickets sweep MANIFEST".into())
             }
+            Self::NotYetMoved { .. } => Some(
+                "sweep that run first, or put it into the same grid, where it goes first; then sweep this one again".into(),
+            ),
             Self::NotMoved { .. } => Some(
                 "name by `mask.run` the whole id of a finished full run on the same base, and sweep that one first".into(),
             ),

@@ -98,7 +98,7 @@ fn gradient_scores(run: &RunSpec, store: &Store, sizes: &[TensorSize]) -> Result
 fn moved(run: &RunSpec, other: &str, store: &Store, sizes: &[TensorSize]) -> Result<Numbers, RunError> {
     let unusable = |why: &str| RunError::NotMoved { run: other.to_owned(), why: why.to_owned() };
     let Some(path) = store.final_path(other, STATE_FILE)? else {
-        return Err(unusable("it has no result in this results folder"));
+        return Err(RunError::NotYetMoved { run: other.to_owned() });
     };
     let Some(record) = store.described(other)?.map(Value::Object) else {
         return Err(unusable("its record in this results folder is missing or damaged"));

@@ -176,3 +176,30 @@ fn a_mask_that_is_gone_is_made_again_though_its_run_is_done() {
     let summary = bench.sweep();
     assert!(summary.failed[0].because_of.as_ref().unwrap().starts_with("mask "), "{summary:?}");
 }
+
+#[test]
+fn a_run_that_waits_for_another_run_goes_after_it_and_fails_with_it() {
+    let bench = Bench::new(&json!({"full": {"class": "nan", "step": 3}}));
+    let full = bench.run("full").id.to_string();
+    let text = std::fs::read_to_string(bench.manifest()).unwrap();
+    // It stands before the run that it waits for.
+    let moved = format!(
+        "[[grid]]\nmask.type = \"moved\"\nmask.sparsity = 0.5\nmask.run = \"{full}\"\n\n[[grid]]\nmask.type = \"full\""
+    );
+    std::fs::write(bench.manifest(), text.replacen("[[grid]]\nmask.type = \"full\"", &moved, 1)).unwrap();
+    assert_eq!(bench.plan().runs[1].id.to_string(), full, "the id does not depend on the others");
+
+    let summary = bench.sweep();
+    assert_eq!((summary.finished.len(), summary.failed.len()), (3, 2));
+    let waited = summary.failed.iter().find(|failed| failed.because_of.is_some()).unwrap();
+    assert_eq!(waited.because_of.as_deref(), Some(bench.run("full").label.as_str()));
+    let calls = bench.calls();
+    assert!(!calls.iter().any(|call| call.contains("run moved")), "{calls:?}");
+
+    bench.script(&json!({}));
+    let summary = bench.sweep_with(&SweepOptions { retry: true, ..bench.options() }, &mut Silent);
+    assert!(summary.is_complete());
+    let calls = bench.calls();
+    let at = |wanted: &str| calls.iter().position(|call| call.starts_with(wanted)).unwrap();
+    assert!(at("end full") < at("run moved"), "{calls:?}");
+}

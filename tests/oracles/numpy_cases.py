@@ -13,9 +13,10 @@ import json
 import random
 import sys
 
+import numpy
 import numpy as np
 
-assert np.__version__ == "2.4.6", np.__version__
+assert numpy.__version__ == "2.4.6", numpy.__version__
 
 NAMED = [0, 1, 10, 42, 1002, 2001, 2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1, 2**64 - 1]
 # Ends of ranges: where Lemire's method rejects half of all draws, where 32 bits end, where 64 bits end.
@@ -122,7 +123,7 @@ def main():
     tables = [
         f'"{key}":[\n' + ",\n".join(json.dumps(row, **compact) for row in rows) + "\n]" for key, rows in result.items()
     ]
-    print(f'{{"numpy":"{np.__version__}",\n' + ",\n".join(tables) + "\n}")
+    print(f'{{"numpy":"{numpy.__version__}",\n' + ",\n".join(tables) + "\n}")
     print({key: len(rows) for key, rows in result.items()}, file=sys.stderr)
 
 

@@ -52,7 +52,7 @@ def main():
     def row(name, *arguments):
         seconds, mib, said = measured(program, "masks", *arguments)
         rows.append(f"| {name} | {seconds:.2f} s | {mib:.0f} MiB |")
-        print(f"{rows[-1]}  {said.splitlines()[0]}", flush=True)
+        print(f"{rows[-1]}  {said.splitlines()[0][:100]}", flush=True)
 
     def build(name, out, model, *arguments):
         row(name, "build", "--model", model, "--out", str(folder / out), *arguments)

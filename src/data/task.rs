@@ -1,12 +1,13 @@
 //! A task of a manifest, ready to use: its names read and checked against the digest that the plan saw.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
-use crate::task::{Episodes, NameSource, NamesSpec, Task, TaskError, TaskSpec};
+use crate::task::{Episodes, HubDataset, NameSource, NamesSpec, Task, TaskError, TaskSpec};
 
 use super::DataError;
-use super::names::names_and_digest;
+use super::hub::{self, DataFile, HubError};
+use super::rows::names_of;
 
 /// Why a task cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum OpenTaskError {
     /// The list of names.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A dataset of a hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// The settings and the names do not serve.
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -29,6 +33,7 @@ impl From<OpenTaskError> for Failure {
     fn from(error: OpenTaskError) -> Self {
         match error {
             OpenTaskError::Data(error) => error.into(),
+            OpenTaskError::Hub(error) => error.into(),
             OpenTaskError::Task(error) => error.into(),
             OpenTaskError::Changed { .. } => {
                 Self::new(Code::Environment, error, Some("run the command again".into()))
@@ -37,26 +42,54 @@ impl From<OpenTaskError> for Failure {
     }
 }
 
-/// Reads what `spec` names and builds the task.
+/// Files of rows, and what their bytes have to be.
+enum Source<'s> {
+    /// A user's file, with the digest that the plan saw.
+    File { path: &'s Path, digest: &'s str },
+    /// Files of the cache.
+    Hub(Vec<DataFile>),
+}
+
+impl<'s> Source<'s> {
+    /// The files of a dataset, as the cache has them.
+    fn of_hub(dataset: &HubDataset) -> Result<Self, OpenTaskError> {
+        Ok(Self::Hub(hub::cached_dataset(&hub::Settings::from_env()?.cache, dataset)?))
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::File { path, .. } => vec![path],
+            Self::Hub(files) => files.iter().map(|file| file.path.as_path()).collect(),
+        }
+    }
+
+    /// Checks the bytes of one of the files.
+    fn check(&self, at: usize, bytes: &[u8]) -> Result<(), OpenTaskError> {
+        match self {
+            Self::File { path, digest } if blake3::hash(bytes).to_hex().as_str() != *digest => {
+                Err(OpenTaskError::Changed { path: (*path).into() })
+            }
+            Self::File { .. } => Ok(()),
+            Self::Hub(files) => Ok(files[at].check(bytes)?),
+        }
+    }
+}
+
+/// Reads what `spec` names and builds the task. Datasets of a hub are those of the cache: nothing is asked of a network.
 ///
 /// # Errors
-/// When the names cannot be read, have changed, or do not serve.
+/// When the data cannot be read, has changed, is not in the cache, or does not serve.
 pub fn open_task(spec: &TaskSpec) -> Result<Task, OpenTaskError> {
     // Other tasks have no names; `Task::new` says what becomes of them.
     let TaskSpec::AlphabetSort(sort) = spec else { return Ok(Task::new(spec, NameSource::Shipped)?) };
     if let Episodes::Python { .. } = sort.episodes {
         return Err(TaskError::NotBuilt { what: "`task.episodes` = \"python\"" }.into());
     }
-    let names = match &sort.names {
-        NamesSpec::Shipped => NameSource::Shipped,
-        NamesSpec::Hub(_) => return Err(TaskError::NotBuilt { what: "`task.dataset`" }.into()),
-        NamesSpec::File { path, digest } => {
-            let (rows, found) = names_and_digest(path)?;
-            if found != *digest {
-                return Err(OpenTaskError::Changed { path: path.clone() });
-            }
-            NameSource::Rows(rows)
-        }
+    let source = match &sort.names {
+        NamesSpec::Shipped => return Ok(Task::new(spec, NameSource::Shipped)?),
+        NamesSpec::Hub(dataset) => Source::of_hub(dataset)?,
+        NamesSpec::File { path, digest } => Source::File { path, digest },
     };
-    Ok(Task::new(spec, names)?)
+    let rows = names_of(&source.files(), |at, bytes| source.check(at, bytes))?;
+    Ok(Task::new(spec, NameSource::Rows(rows))?)
 }

@@ -1,27 +1,29 @@
-//! A task of a manifest, ready to use: its names read and checked against the digest that the plan saw.
+//! A task of a manifest, ready to use: its data read and checked against the digest that the plan saw.
 
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
-use crate::task::{Episodes, HubDataset, NameSource, NamesSpec, Task, TaskError, TaskSpec};
+use crate::task::{
+    DataSpec, HubDataset, NameSource, NamesSpec, QuestionSpec, Serving, Task, TaskError, TaskSpec,
+};
 
 use super::DataError;
 use super::hub::{self, DataFile, HubError};
-use super::rows::names_of;
+use super::rows::{Questions, names_of, questions_of};
 
 /// Why a task cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenTaskError {
-    /// The list of names.
+    /// Rows of names or of questions.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A dataset of a hub.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// The settings and the names do not serve.
+    /// The settings and the data do not serve.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The list changed after the plan was made.
+    /// A file changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
         /// The file.
@@ -79,17 +81,32 @@ impl<'s> Source<'s> {
 ///
 /// # Errors
 /// When the data cannot be read, has changed, is not in the cache, or does not serve.
-pub fn open_task(spec: &TaskSpec) -> Result<Task, OpenTaskError> {
-    // Other tasks have no names; `Task::new` says what becomes of them.
-    let TaskSpec::AlphabetSort(sort) = spec else { return Ok(Task::new(spec, NameSource::Shipped)?) };
-    if let Episodes::Python { .. } = sort.episodes {
-        return Err(TaskError::NotBuilt { what: "`task.episodes` = \"python\"" }.into());
+pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskError> {
+    let _ = serving;
+    match spec {
+        TaskSpec::AlphabetSort(sort) => {
+            let source = match &sort.names {
+                NamesSpec::Shipped => return Ok(Task::new(spec, NameSource::Shipped)?),
+                NamesSpec::Hub(dataset) => Source::of_hub(dataset)?,
+                NamesSpec::File { path, digest } => Source::File { path, digest },
+            };
+            let rows = names_of(&source.files(), |at, bytes| source.check(at, bytes))?;
+            Ok(Task::new(spec, NameSource::Rows(rows))?)
+        }
+        TaskSpec::Gsm8k(questions) | TaskSpec::Math(questions) => {
+            read_all(questions)?;
+            Err(TaskError::NeedsData { task: spec.word() }.into())
+        }
+        _ => Ok(Task::new(spec, NameSource::Shipped)?),
     }
-    let source = match &sort.names {
-        NamesSpec::Shipped => return Ok(Task::new(spec, NameSource::Shipped)?),
-        NamesSpec::Hub(dataset) => Source::of_hub(dataset)?,
-        NamesSpec::File { path, digest } => Source::File { path, digest },
+}
+
+/// The questions of a dataset.
+fn read_all(spec: &QuestionSpec) -> Result<Questions, OpenTaskError> {
+    let source = match &spec.data {
+        DataSpec::Hub(dataset) => Source::of_hub(dataset)?,
+        DataSpec::File { path, digest } => Source::File { path, digest },
     };
-    let rows = names_of(&source.files(), |at, bytes| source.check(at, bytes))?;
-    Ok(Task::new(spec, NameSource::Rows(rows))?)
+    let (question, answer) = (spec.question.as_deref(), spec.answer.as_deref());
+    questions_of(&source.files(), question, answer, |at, bytes| source.check(at, bytes))
 }

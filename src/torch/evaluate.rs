@@ -26,10 +26,7 @@ pub fn evaluate(
     step: u32,
 ) -> Result<Row, RunError> {
     let start = Instant::now();
-    let episodes = (0..u64::from(spec.examples))
-        .map(|index| task.episode(spec.seed, "eval", index))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(TorchError::from)?;
+    let episodes = task.held_out(spec.seed, spec.rows, u64::from(spec.examples)).map_err(TorchError::from)?;
     // The draws do not depend on the step: a changed score is a changed policy.
     let draws = Draws { seed: spec.seed, stream: "eval", step: 0 };
     let rollouts = play(model, chat, task, &episodes, 1, &spec.sampling, draws)?;

@@ -56,6 +56,14 @@ pub enum RunError {
         /// Why not.
         why: String,
     },
+    /// A run whose weights cannot be a base.
+    #[error("begin with the weights of run {}: {why}", run.get(..12).unwrap_or(run))]
+    NotABase {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: String,
+    },
     /// A step of an earlier run of the same trajectory came out differently.
     #[error("step {step} of run {} is not repeated here: {what} (another machine, or another build); this run starts anew and takes nothing over", run.get(..12).unwrap_or(run))]
     NotRepeated {
@@ -118,6 +126,7 @@ impl RunError {
             ) => FailureClass::Nan,
             Self::Torch(
                 TorchError::ContextTooLong { .. }
+                | TorchError::EpisodeTooLong { .. }
                 | TorchError::Sparsity(_)
                 | TorchError::Masks(MasksError::Sparsity(_)),
             )
@@ -131,6 +140,7 @@ impl RunError {
                 | TorchError::NoSuchToken { .. },
             )
             | Self::NotYetMoved { .. }
+            | Self::NotABase { .. }
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Hub(error) => of_hub(error),
@@ -151,7 +161,7 @@ impl RunError {
                 "a gradient of the base is too large for its type: try `model.dtype = \"float32\"`".into(),
             ),
             Self::Torch(TorchError::Overflow { .. }) => Some("use the type float32 (--dtype float32)".into()),
-            Self::Torch(TorchError::ContextTooLong { .. }) => {
+            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::EpisodeTooLong { .. }) => {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())
             }
             Self::Torch(TorchError::Data(error)) => error.hint(),
@@ -165,6 +175,9 @@ impl RunError {
             }
             Self::NotYetMoved { .. } => Some(
                 "sweep that run first, or put it into the same grid, where it goes first; then sweep this one again".into(),
+            ),
+            Self::NotABase { .. } => Some(
+                "name by `model.run` the whole id of a finished run in the same results folder, and sweep that one first".into(),
             ),
             Self::NotMoved { .. } => Some(
                 "name by `mask.run` the whole id of a finished full run on the same base, and sweep that one first".into(),

@@ -9,6 +9,7 @@ mod failure;
 mod foreign;
 mod fresh;
 mod from_hub;
+mod from_run;
 mod generate;
 mod likelihood;
 mod load;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::data::{Chat, ModelDir, open_task};
+use crate::data::{Chat, ModelDir};
 use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
 use crate::grpo::{advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -29,7 +29,7 @@ use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play};
 use super::take_over::{self, TakenOver};
 use super::update::update;
-use super::{Model, SparseAdamW, TorchError, device, masks, setup};
+use super::{Model, SparseAdamW, TorchError, device, from_hub, masks, setup};
 
 /// Everything that a step works with.
 pub(super) struct Run<'a> {
@@ -100,7 +100,7 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = open_task(&config.task)?;
+    let task = from_hub::task(&config.task, spec, cx)?;
     let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = masks::mask(spec, cx.store, &ModelDir::open(&folder)?)?;
@@ -177,10 +177,8 @@ impl Run<'_> {
         let group = grpo.group_size as usize;
         let prompts = u64::from(grpo.rollouts_per_step / grpo.group_size);
         let rollout_start = Instant::now();
-        let episodes = (0..prompts)
-            .map(|prompt| self.task.episode(config.seed, "train", u64::from(step) * prompts + prompt))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(TorchError::from)?;
+        let first = u64::from(step) * prompts;
+        let episodes = self.task.train(config.seed, first..first + prompts).map_err(TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
         let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();

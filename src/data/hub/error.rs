@@ -297,6 +297,7 @@ impl From<HubError> for Failure {
         let hint = error.hint();
         let code = match &error {
             HubError::Unpinned { .. } | HubError::UnpinnedData { .. } => Code::Plan,
+            HubError::Stopped => Code::Interrupted,
             error if error.is_disk_full() => Code::Store,
             _ => Code::Environment,
         };

@@ -9,6 +9,7 @@ use crate::exit::{Code, Failure};
 use crate::masks::MasksError;
 use crate::sparsity::SparsityError;
 use crate::store::StoreError;
+use crate::task::TaskError;
 
 use super::TorchError;
 use super::device::DeviceError;
@@ -131,6 +132,9 @@ impl RunError {
                 | TorchError::Masks(MasksError::Sparsity(_)),
             )
             | Self::NotMoved { .. } => FailureClass::BadConfig,
+            Self::Torch(TorchError::Task(TaskError::Program { .. } | TaskError::Reward { .. })) => {
+                FailureClass::Task
+            }
             Self::Torch(
                 TorchError::Data(_)
                 | TorchError::Masks(_)

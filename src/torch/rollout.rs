@@ -153,7 +153,8 @@ pub fn play(
     Ok(rollouts)
 }
 
-fn played<'a>(episode: &'a Episode, rollout: &'a Rollout) -> Played<'a> {
+/// What was said in a conversation.
+pub fn played<'a>(episode: &'a Episode, rollout: &'a Rollout) -> Played<'a> {
     Played { episode, prompts: &rollout.prompts, answers: &rollout.answers }
 }
 

@@ -8,7 +8,7 @@ use std::io::Write;
 use clap::Subcommand;
 
 pub use score::{ScoreArgs, Scored};
-pub use show::{ShowArgs, Split};
+pub use show::{ShowArgs, Split, asked};
 
 use crate::exit::{Code, Failure};
 

@@ -82,7 +82,10 @@ pub(super) fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure
 }
 
 /// The task and the settings of an evaluation: the named one, or the plain one with the task of the training.
-fn asked<'c>(config: &'c RunConfig, name: Option<&str>) -> Result<(&'c TaskSpec, &'c EvalSpec), Failure> {
+///
+/// # Errors
+/// When there is no evaluation of that name.
+pub fn asked<'c>(config: &'c RunConfig, name: Option<&str>) -> Result<(&'c TaskSpec, &'c EvalSpec), Failure> {
     let Some(name) = name else { return Ok((&config.task, &config.eval)) };
     let found = config.evals.iter().find(|eval| eval.name == name);
     let found = found.ok_or_else(|| {

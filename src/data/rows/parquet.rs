@@ -1,6 +1,7 @@
 //! Rows of a Parquet file, read with Polars: any of its compressions, any number of row groups.
 
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use polars::error::PolarsError;
 use polars::prelude::{ArrowDataType, Column, ParquetReader, SerReader};
@@ -12,6 +13,12 @@ use super::{Cell, Holds, Table, Wanted, blank};
 /// # Errors
 /// A sentence that names the column, and the row where it is one row's matter.
 pub(super) fn read(bytes: Vec<u8>, wanted: &[Wanted]) -> Result<Table, String> {
+    // Of some damaged files Polars believes lengths that are none, and panics.
+    let read = catch_unwind(AssertUnwindSafe(|| columns(bytes, wanted)));
+    read.unwrap_or_else(|_| Err("Polars cannot read it: it is damaged".into()))
+}
+
+fn columns(bytes: Vec<u8>, wanted: &[Wanted]) -> Result<Table, String> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
     let schema = reader.schema().map_err(|error| broken(&error))?;
     let there: Vec<&str> = schema.iter_names().map(|name| name.as_str()).collect();

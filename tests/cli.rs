@@ -323,20 +323,3 @@ fn a_mask_drawn_by_numpy_is_stored_and_says_so() {
     drawn.sort_unstable();
     assert_eq!(stored, drawn.iter().flat_map(|index| index.to_le_bytes()).collect::<Vec<u8>>());
 }
-
-#[test]
-fn what_is_not_built_yet_plans_and_is_refused_by_name_before_anything_is_begun() {
-    let commit = "revision = '0123456789012345678901234567890123456789'";
-    for (changes, name) in [
-        ("task.episodes = 'python'", "`task.episodes` = \"python\""),
-        ("eval.other.seed = 5", "[eval.other]"),
-        (&format!("task = {{ dataset = 'owner/names', {commit} }}"), "`task.dataset`"),
-    ] {
-        let bench = Bench::new();
-        bench.manifest("grid.toml", changes);
-        let plan = bench.run(&["plan", "grid.toml", "--json"]).ends(0).json();
-        assert!(plan["runs"].to_string().contains(&name.replace('"', "\\\"")), "{name}: {plan}");
-        bench.run(&["sweep", "grid.toml"]).ends(4).names(&["not built yet", name]);
-        assert!(!bench.results().exists(), "{name}: nothing is begun");
-    }
-}

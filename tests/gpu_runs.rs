@@ -57,8 +57,7 @@ fn rollouts() -> Vec<Rollout> {
             drawn: (0..32).map(|t| t >= 12).collect(),
             logprobs: (0..32).map(|t| if t >= 12 { -4.5 } else { 0.0 }).collect(),
             answers: vec![String::new()],
-            truncated: 0,
-            reward: 0.0,
+            ..Rollout::default()
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use manifest_support::{Folder, HEAD, labels, plan, plan_of, planned, refused};
 use tickets::manifest::{
     ClaimTest, EVALUATION, FigureKind, ModelSource, Retries, RunConfig, TRAINING, load_with,
 };
-use tickets::plan::{selects, settings, unbuilt};
+use tickets::plan::{selects, settings};
 use tickets::sparsity::{Criterion, MaskSpec, Side};
 use tickets::task::{DataSpec, NamesSpec, TaskSpec};
 
@@ -91,7 +91,6 @@ fn named_evaluations_start_from_the_plain_one_and_from_the_task() {
     assert!(matches!(gsm8k.task, TaskSpec::Gsm8k(_)));
     assert_eq!((dev.id.as_str(), dev.split.as_str()), ("x/train", "dev"));
     assert_eq!(dev.revision.as_deref(), Some(COMMIT));
-    assert_eq!(unbuilt(&found), ["`task.type` = \"math\"", "[eval.gsm8k]", "[eval.math500]"]);
     // A child lays its own values over a named evaluation of its parent.
     let folder = Folder::new();
     folder.write("base.toml", &text);
@@ -352,11 +351,12 @@ fn the_widest_base_is_planned_and_not_overflowed() {
 fn every_class_of_failure_has_its_own_retries() {
     let of = |set: &[&str]| config(HEAD, set).exec;
     let plain = of(&[]);
-    assert_eq!(plain.retries, Retries { nan: 0, oom: 0, killed: 2, infra: 2, store: 1 });
+    assert_eq!(plain.retries, Retries { nan: 0, oom: 0, killed: 2, infra: 2, store: 1, task: 1 });
     assert_eq!(plain.lease_seconds, 300);
-    let set = ["nan=3", "oom=4", "killed=5", "infra=6", "store=7"].map(|text| format!("exec.retries.{text}"));
+    let set = ["nan=3", "oom=4", "killed=5", "infra=6", "store=7", "task=8"]
+        .map(|text| format!("exec.retries.{text}"));
     let set = set.iter().map(String::as_str).chain(["exec.lease_seconds=0"]).collect::<Vec<_>>();
     let changed = of(&set);
-    assert_eq!(changed.retries, Retries { nan: 3, oom: 4, killed: 5, infra: 6, store: 7 });
+    assert_eq!(changed.retries, Retries { nan: 3, oom: 4, killed: 5, infra: 6, store: 7, task: 8 });
     assert_eq!(changed.lease_seconds, 0);
 }

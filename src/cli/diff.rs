@@ -15,7 +15,7 @@ use super::{cell, short};
 use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, Difference, Plan, differences};
-use crate::store::{Row, Stage, Store, is_measured};
+use crate::store::{Row, Stage, Store, TRANSCRIPTS, is_measured};
 
 /// Arguments of `tickets diff`.
 #[derive(Args, Clone, Debug)]
@@ -104,7 +104,9 @@ fn described(store: &Store, id: String) -> Result<(String, Map<String, Value>), 
 }
 
 fn reproducible(row: &Row) -> impl Iterator<Item = (String, Value)> + '_ {
-    row.iter().filter(|(key, _)| !is_measured(key)).map(|(key, value)| (key.clone(), value.clone()))
+    row.iter()
+        .filter(|(key, _)| !is_measured(key) && *key != TRANSCRIPTS)
+        .map(|(key, value)| (key.clone(), value.clone()))
 }
 
 fn pairs(object: &Value) -> Vec<(String, Value)> {

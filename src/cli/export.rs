@@ -11,10 +11,11 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::args::LookArgs;
+use super::chosen::chosen;
 use super::logprobs::DtypeArg;
 use super::output::{must_be_free, placed, taken};
 use crate::exit::{Code, Failure};
-use crate::plan::{Plan, RunSpec};
+use crate::plan::RunSpec;
 use crate::store::fs::publish_file;
 use crate::store::{RunState, Store, human_bytes};
 use crate::torch::{Exported, RunError, export_delta, export_model};
@@ -72,7 +73,14 @@ pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         return Err(Failure::new(Code::Usage, format!("--format delta with {flag}"), Some(hint.into())));
     }
     let store = Store::open_read_only(&args.look.results)?;
-    let run = chosen(args, &store)?;
+    let run = if args.base {
+        let first =
+            plan::expand(manifest::load(&args.first, &args.look.overrides())?)?.runs.into_iter().next();
+        first.ok_or_else(|| Failure::new(Code::Plan, "the manifest has no run", None))?
+    } else {
+        let wanted = args.run.as_deref().or(args.second.as_deref());
+        chosen("export", &args.first, wanted, &args.look, &store)?
+    };
     let name: String = run.id.as_str().chars().take(12).collect();
     let (path, exported) = match args.format {
         Format::Hf => {
@@ -137,29 +145,6 @@ fn note(text: &str) {
 }
 
 /// The run that the arguments name.
-fn chosen(args: &ExportArgs, store: &Store) -> Result<RunSpec, Failure> {
-    let load = |name: &str| -> Result<Plan, Failure> {
-        Ok(plan::expand(manifest::load(name, &args.look.overrides())?)?)
-    };
-    if let Some(wanted) = args.run.as_ref().or(args.second.as_ref()) {
-        return Ok(load(&args.first)?.find(wanted)?.clone());
-    }
-    if args.base {
-        let first = load(&args.first)?.runs.into_iter().next();
-        return first.ok_or_else(|| Failure::new(Code::Plan, "the manifest has no run", None));
-    }
-    let id = store.find_run(&args.first)?;
-    let hint = "name the manifest too, and the overrides that the run was made with: tickets export MANIFEST RUN --set ...";
-    let failed = |error: String| Failure::new(Code::Plan, error, Some(hint.into()));
-    let record = store.described(&id)?;
-    let name = record.as_ref().and_then(|record| record.get("manifest")?.as_str());
-    let name = name.ok_or_else(|| failed(format!("the store does not say which manifest run {id} is of")))?;
-    let plan = load(name)
-        .map_err(|error| failed(format!("find the manifest {name} of run {id}: {}", error.error)))?;
-    let found = plan.runs.into_iter().find(|run| run.id.as_str() == id);
-    found.ok_or_else(|| failed(format!("manifest {name} has no run {id} as it is now")))
-}
-
 fn as_json(path: &Path, exported: &Exported) -> String {
     let Exported { files, digest, changed, total, rounded } = exported;
     let value = json!({ "out": path, "files": files, "digest": digest, "changed": changed, "total": total, "rounded": rounded });

@@ -160,7 +160,7 @@ fn kept(args: &GcArgs) -> Result<Kept, Failure> {
         names.insert(plan.manifest.name);
         for run in plan.runs {
             runs.insert(run.id.to_string(), Footing::of(run.stages.named()));
-            moved.extend(run.config.mask.moved_by().map(str::to_owned));
+            moved.extend(run.config.stands_on().map(str::to_owned));
         }
     };
     for manifest in &manifests {

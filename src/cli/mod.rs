@@ -13,6 +13,10 @@ use crate::store::Store;
 
 pub mod apply;
 pub mod args;
+#[cfg(feature = "torch")]
+pub mod chat;
+#[cfg(feature = "torch")]
+mod chosen;
 pub mod diff;
 #[cfg(feature = "torch")]
 pub mod doctor;
@@ -37,6 +41,7 @@ pub mod stage;
 pub mod status;
 pub mod sweep;
 pub mod task;
+mod transcripts;
 pub mod verify;
 pub mod work;
 
@@ -72,7 +77,7 @@ pub enum Command {
     /// Check what is on the disk, and that runs come out the same again
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
-    /// Look at a task: its episodes as the model sees them
+    /// Look at a task: its episodes as the model sees them, and what answers earn
     #[command(subcommand)]
     Task(task::TaskCommand),
     /// Free disk space: move what no kept manifest needs to the trash, and empty the trash
@@ -82,6 +87,9 @@ pub enum Command {
     /// Write what a run made of its base: a Hugging Face directory, or a small delta
     #[cfg(feature = "torch")]
     Export(export::ExportArgs),
+    /// Conversations of a trained model on its task, with the reward beside them
+    #[cfg(feature = "torch")]
+    Chat(chat::ChatArgs),
     /// A delta and its base to the model that was exported
     Apply(apply::ApplyArgs),
     /// Masks as files: look at them, combine them, take them to PyTorch and back
@@ -105,6 +113,10 @@ pub enum Command {
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
     Export(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Chat(Absent),
     /// (this program was built without the feature `torch`)
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
@@ -151,6 +163,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         #[cfg(not(feature = "torch"))]
         Command::Export(_) => Err(absent("export a model", "torch")),
         #[cfg(not(feature = "torch"))]
+        Command::Chat(_) => Err(absent("let a model answer", "torch")),
+        #[cfg(not(feature = "torch"))]
         Command::Logprobs(_) => Err(absent("score tokens", "torch")),
         #[cfg(not(feature = "torch"))]
         Command::Model(_) => Err(absent("open a model", "torch")),
@@ -178,6 +192,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Apply(args) => apply::apply(&args, out),
         #[cfg(feature = "torch")]
         Command::Export(args) => export::export(&args, out),
+        #[cfg(feature = "torch")]
+        Command::Chat(args) => chat::chat(&args, out),
         #[cfg(feature = "torch")]
         Command::Logprobs(args) => logprobs::logprobs(&args, out),
         #[cfg(feature = "torch")]

@@ -13,7 +13,8 @@ use crate::exit::{Code, Failure};
 use crate::manifest;
 use crate::plan::{self, RunSpec};
 use crate::store::{
-    Row, RunRows, RunState, Stage, Standing, Store, StoreError, class_of_run, reproducible_digest, run_task,
+    Row, RunRows, RunState, Stage, Standing, Store, StoreError, TRANSCRIPTS, class_of_run,
+    reproducible_digest, run_task,
 };
 
 /// Lines of the log that are shown.
@@ -29,6 +30,9 @@ pub struct ShowArgs {
     /// The run: the beginning of its id, or its label in the manifest
     #[arg(value_name = "RUN")]
     pub second: Option<String>,
+    /// Print the conversations that the evaluations kept: those of the last one, or those after this step
+    #[arg(long, value_name = "STEP", num_args = 0..=1)]
+    pub transcripts: Option<Option<u64>>,
     /// Results, overrides, JSON
     #[command(flatten)]
     pub look: LookArgs,
@@ -48,10 +52,46 @@ pub fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         }
         None => (store.find_run(&args.first)?, None),
     };
+    if let Some(step) = args.transcripts {
+        let kept = kept(&store, &id, step)?;
+        let text = if args.look.json {
+            kept.iter().map(|transcript| format!("{transcript}\n")).collect()
+        } else {
+            super::transcripts::text(&kept)
+        };
+        let _ = out.write_all(text.as_bytes());
+        return Ok(Code::Ok);
+    }
     let shown = describe(&store, &id, spec.as_ref())?;
     let text = if args.look.json { format!("{shown:#}") } else { render(&shown) };
     let _ = writeln!(out, "{text}");
     Ok(Code::Ok)
+}
+
+/// The conversations that the last evaluation of a run kept, or the one after `step` steps.
+fn kept(store: &Store, id: &str, step: Option<u64>) -> Result<Vec<Value>, Failure> {
+    let rows = store.run_rows(id)?.evals;
+    let step_of = |row: &Row| row.get("step").and_then(Value::as_u64);
+    let row = match step {
+        Some(step) => rows.iter().find(|row| step_of(row) == Some(step)),
+        None => rows.last(),
+    };
+    let row = row.ok_or_else(|| {
+        let steps: Vec<String> = rows.iter().filter_map(step_of).map(|step| step.to_string()).collect();
+        let hint = match steps.as_slice() {
+            [] => "the run has not been evaluated yet".to_owned(),
+            steps => format!("it was evaluated after steps {}", steps.join(", ")),
+        };
+        Failure::new(Code::Usage, format!("run {} has no such evaluation", super::short(id)), Some(hint))
+    })?;
+    row.get(TRANSCRIPTS).and_then(Value::as_array).cloned().ok_or_else(|| {
+        let hint = "results of earlier versions hold none: `tickets chat` makes some of a finished run";
+        Failure::new(
+            Code::Usage,
+            format!("run {} kept no conversations", super::short(id)),
+            Some(hint.into()),
+        )
+    })
 }
 
 /// Everything about a run, as JSON.
@@ -114,11 +154,22 @@ fn curves(rows: &RunRows) -> Value {
             |row: &Row| Some(json!([row.get("step")?, row.get(column).filter(|value| !value.is_null())?]));
         rows.iter().filter_map(point).collect()
     };
-    json!({
-        "eval/score": curve(&rows.evals, "eval/score"),
-        "reward/mean": curve(&rows.metrics, "reward/mean"),
-        "kl/base": curve(&rows.metrics, "kl/base"),
-    })
+    let mut curves = Map::new();
+    let scores = rows.evals.iter().flat_map(Row::keys).filter(|column| column.ends_with("/score"));
+    let mut scores: Vec<&str> = scores.map(String::as_str).chain(["eval/score"]).collect();
+    scores.sort_unstable();
+    scores.dedup();
+    // Named evaluations take the place of the plain one.
+    if scores.len() > 1 {
+        scores.retain(|column| *column != "eval/score");
+    }
+    for column in scores {
+        curves.insert(column.to_owned(), curve(&rows.evals, column));
+    }
+    for column in ["reward/mean", "kl/base"] {
+        curves.insert(column.to_owned(), curve(&rows.metrics, column));
+    }
+    Value::Object(curves)
 }
 
 /// A curve on one line: a dozen of its points at most, the last one among them.
@@ -208,7 +259,11 @@ fn scores_lines(made: &Value) -> [String; 2] {
 
 /// Number of rows, the last one, and the digest of their reproducible content.
 fn summary(rows: &[Row]) -> Value {
-    json!({"rows": rows.len(), "last": rows.last(), "reproducible_digest": reproducible_digest(rows)})
+    let mut last = rows.last().cloned();
+    if let Some(row) = &mut last {
+        row.remove(TRANSCRIPTS);
+    }
+    json!({"rows": rows.len(), "last": last, "reproducible_digest": reproducible_digest(rows)})
 }
 
 /// The same as lines of text.

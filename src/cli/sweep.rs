@@ -55,22 +55,15 @@ pub struct SweepHooks<'a> {
 /// Finds the GPUs that the runs of a plan will use.
 pub type Gpus<'a> = &'a dyn Fn(&Plan) -> Result<Vec<String>, Failure>;
 
-/// Finds, before anything is computed, what would fail hours later: settings that plan but are not built yet, name lists
-/// and templates that do not serve.
+/// Finds, before anything is computed, what would fail hours later: inputs without a commit, name lists, questions and
+/// templates that do not serve.
 fn check(plan: &Plan) -> Result<(), Failure> {
     for (i, run) in plan.runs.iter().enumerate() {
-        let missing = plan::unbuilt(&run.config);
-        if !missing.is_empty() {
-            let error = format!("run {}: not built yet: {}", run.label, missing.join(", "));
-            let hint =
-                "this version plans such runs, so that manifests can be written, and cannot execute them";
-            return Err(Failure::new(Code::Plan, error, Some(hint.into())));
-        }
         if let ModelSource::Hub { id, revision: None } = &run.config.model.source {
             return Err(hub::unpinned(id).into());
         }
         if plan.runs[..i].iter().all(|earlier| earlier.config.task != run.config.task) {
-            open_task(&run.config.task)?;
+            open_task(&run.config.task, run.config.exec.serving())?;
         }
     }
     Ok(())

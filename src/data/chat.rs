@@ -10,37 +10,12 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::{DataError, chat_python};
+use crate::task::Message;
 
 /// The template used by the built-in base: role markers that are single tokens.
 pub const BUILT_IN_TEMPLATE: &str = "{%- for message in messages -%}<|{{ message.role }}|>{{ message.content }}\
 {%- if message.role == 'assistant' -%}<|end|>{%- endif -%}{%- endfor -%}\
 {%- if add_generation_prompt -%}<|assistant|>{%- endif -%}";
-
-/// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: &'static str,
-    /// The text.
-    pub content: String,
-}
-
-impl Message {
-    /// What holds for the whole conversation; the first message, if there is one.
-    pub fn system(content: impl Into<String>) -> Self {
-        Self { role: "system", content: content.into() }
-    }
-
-    /// A message of the user.
-    pub fn user(content: impl Into<String>) -> Self {
-        Self { role: "user", content: content.into() }
-    }
-
-    /// A message of the model.
-    pub fn assistant(content: impl Into<String>) -> Self {
-        Self { role: "assistant", content: content.into() }
-    }
-}
 
 /// A compiled chat template.
 #[derive(Debug)]

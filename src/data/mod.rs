@@ -23,9 +23,10 @@ mod tensor_file;
 mod tokenizer;
 mod weight_files;
 
+pub use crate::task::Message;
 pub use apply::{ApplyError, apply_delta};
 pub use architecture::{Architecture, Family, Parameter, RopeScaling};
-pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate, Message};
+pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate};
 #[cfg(feature = "torch")]
 pub use chat_files::Chat;
 pub use delta::{Change, Delta, DeltaHead, delta_bytes};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::exit::{Code, Failure};
-use crate::task::{Episodes, NameSource, NamesSpec, Task, TaskError, TaskSpec};
+use crate::task::{NameSource, NamesSpec, Serving, Task, TaskError, TaskSpec};
 
 use super::DataError;
 use super::names::names_and_digest;
@@ -41,15 +41,12 @@ impl From<OpenTaskError> for Failure {
 ///
 /// # Errors
 /// When the names cannot be read, have changed, or do not serve.
-pub fn open_task(spec: &TaskSpec) -> Result<Task, OpenTaskError> {
-    // Other tasks have no names; `Task::new` says what becomes of them.
+pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskError> {
+    let _ = serving;
     let TaskSpec::AlphabetSort(sort) = spec else { return Ok(Task::new(spec, NameSource::Shipped)?) };
-    if let Episodes::Python { .. } = sort.episodes {
-        return Err(TaskError::NotBuilt { what: "`task.episodes` = \"python\"" }.into());
-    }
     let names = match &sort.names {
         NamesSpec::Shipped => NameSource::Shipped,
-        NamesSpec::Hub(_) => return Err(TaskError::NotBuilt { what: "`task.dataset`" }.into()),
+        NamesSpec::Hub(_) => return Err(TaskError::NeedsData { task: "alphabet_sort" }.into()),
         NamesSpec::File { path, digest } => {
             let (rows, found) = names_and_digest(path)?;
             if found != *digest {

@@ -98,6 +98,10 @@ pub fn footprint_of(config: &RunConfig, shape: &Architecture) -> Footprint {
     let whole =
         || parameters.iter().map(|found| (&*found.name, "F32", &*found.shape, found.elements() as u64));
     let base = match &config.model.source {
+        // A run's weights are copied with what stands beside its base.
+        ModelSource::Run { .. } => {
+            artifact(&[tensors(whole(), all, &[("format", "pt")]), TOKENIZER, 1, 1, 1, 1])
+        }
         ModelSource::Pretrain(spec) => {
             let tokens = u64::from(spec.vocab_size.saturating_sub(256));
             let tokenizer = TOKENIZER.saturating_add(tokens.saturating_mul(TOKEN));

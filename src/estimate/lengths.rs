@@ -1,13 +1,15 @@
 //! How long prompts and answers are, in tokens, without a tokenizer.
 //!
 //! Alphabet-sort: some episodes are made as the run would make them, and their prompts and right answers counted by
-//! [`tokens`]. **Assumption:** answers are as long as right ones. Questions (`gsm8k`, `math`): typical numbers, because
+//! [`tokens`]; so for the small tasks. **Assumption:** answers are as long as right ones. Questions (`gsm8k`, `math`): typical numbers, because
 //! their data may not be here. Errors of both are within what measured runs correct.
 
 use crate::data::open_task;
 use crate::manifest::ModelSource;
-use crate::task::{AlphabetSortSpec, Episodes, NameSource, NamesSpec, Task, TaskSpec};
+use crate::task::{AlphabetSortSpec, Episodes, NameSource, NamesSpec, Serving, Task, TaskSpec};
 
+/// No program is started here.
+const ALONE: Serving = Serving { workers: 1, timeout_seconds: 1 };
 /// Episodes that are looked at.
 const EPISODES: u64 = 32;
 /// Most letters of one token: of the built-in base's small vocabulary, and of a large one.
@@ -53,6 +55,15 @@ impl Lengths {
         let counter = TokenCounter::new(model);
         match task {
             TaskSpec::AlphabetSort(spec) => sorted(task, spec, &counter),
+            TaskSpec::Arithmetic(_) | TaskSpec::Reverse(_) | TaskSpec::Countdown(_) => {
+                let made = Task::new(task, NameSource::Shipped).ok().and_then(|task| looked(&task, &counter));
+                made.unwrap_or_else(|| question(GSM8K, "", &counter))
+            }
+            // A program is not started to be looked at.
+            TaskSpec::Program(program) => {
+                let one = question(GSM8K, "", &counter).turns;
+                Self { turns: vec![one[0]; program.max_turns as usize] }
+            }
             TaskSpec::Gsm8k(spec) => question(GSM8K, &spec.system_prompt, &counter),
             TaskSpec::Math(spec) => question(MATH, &spec.system_prompt, &counter),
         }
@@ -119,15 +130,22 @@ fn sorted(task: &TaskSpec, spec: &AlphabetSortSpec, counter: &TokenCounter) -> L
             AlphabetSortSpec { names: NamesSpec::Shipped, episodes: Episodes::Counter, ..spec.clone() };
         Task::new(&TaskSpec::AlphabetSort(spec), NameSource::Shipped)
     };
-    let Some(task) = open_task(task).ok().or_else(|| like().ok()) else { return bare(spec, counter) };
+    // A dataset of a hub is not fetched to be looked at.
+    let here = if let NamesSpec::Hub(_) = spec.names { None } else { open_task(task, ALONE).ok() };
+    let task = here.or_else(|| like().ok());
+    task.and_then(|task| looked(&task, counter)).unwrap_or_else(|| bare(spec, counter))
+}
+
+/// The lengths of some episodes and their right answers; `None` when one cannot be made.
+fn looked(task: &Task, counter: &TokenCounter) -> Option<Lengths> {
     let markers = if counter.built_in { task.markers() } else { Vec::new() };
     let mut sums: Vec<(f64, Turn)> = Vec::new();
     for index in 0..EPISODES {
-        let Ok(episode) = task.episode(0, "estimate", index) else { return bare(spec, counter) };
+        let episode = task.episode(0, "estimate", index).ok()?;
         for (at, turn) in episode.turns.iter().enumerate() {
             let system = if at == 0 { counter.system } else { 0.0 };
             let prompt = counter.tokens(&turn.prompt, &markers) + counter.template + system;
-            let answer = counter.tokens(&task.demonstration(&episode, at), &markers) + 1.0;
+            let answer = counter.tokens(&task.demonstration(&episode, at)?, &markers) + 1.0;
             if sums.len() == at {
                 sums.push((0.0, Turn::default()));
             }
@@ -145,7 +163,7 @@ fn sorted(task: &TaskSpec, spec: &AlphabetSortSpec, counter: &TokenCounter) -> L
         answer: sum.answer / count,
         ..sum
     };
-    Lengths { turns: sums.into_iter().map(mean).collect() }
+    Some(Lengths { turns: sums.into_iter().map(mean).collect() })
 }
 
 /// Where no episode can be made: three tokens a name, all names of the turns so far in each answer.

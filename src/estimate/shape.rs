@@ -38,6 +38,8 @@ pub fn architecture_in(config: &RunConfig, cache: Option<&Path>) -> Option<Archi
     match &config.model.source {
         ModelSource::Pretrain(spec) => Some(built_in(spec)),
         ModelSource::Directory { path, .. } => read(&path.join("config.json")),
+        // Where the results are is not known here.
+        ModelSource::Run { .. } => None,
         ModelSource::Hub { id, revision } => cache
             .and_then(|cache| hub::cached_in(cache, id, revision.as_deref()))
             .and_then(|folder| read(&folder.join("config.json")))

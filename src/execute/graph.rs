@@ -82,14 +82,17 @@ impl Graph {
         };
 
         let mut bases: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+        // A run whose weights are another's base, or whose changes choose its mask, comes first; the plan has no such
+        // circle, since ids hold ids.
+        let mut waits = Vec::new();
         for (index, run) in runs() {
             let id = run.stages.base.as_str();
             if !bases.contains_key(id) {
                 let present = store.verified_artifact(Stage::Base, id)?.is_some();
-                bases.insert(
-                    id,
-                    (!present).then(|| push(&mut nodes, shared(WorkStage::Base, id, index), Vec::new())),
-                );
+                let node =
+                    (!present).then(|| push(&mut nodes, shared(WorkStage::Base, id, index), Vec::new()));
+                waits.extend(node.zip(run.config.begins_with()));
+                bases.insert(id, node);
             }
         }
         let mut scores: BTreeMap<&str, Option<usize>> = BTreeMap::new();
@@ -104,8 +107,6 @@ impl Graph {
                 );
             }
         }
-        // A run whose changes choose another's mask comes first; the plan has no such circle, since ids hold ids.
-        let mut waits = Vec::new();
         let mut node_of: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, index) in &lost {
             let stages = &plan.runs[*index].stages;

@@ -158,7 +158,7 @@ impl Reuse {
         fits: impl Fn(&Value) -> bool,
     ) -> Option<Self> {
         let mut best: Option<(u32, Self)> = None;
-        // Several evaluations have rows of their own, which nothing writes yet.
+        // Several evaluations have paces of their own, and a row holds those that were due: it would have to be put together.
         if !run.config.evals.is_empty() {
             return None;
         }

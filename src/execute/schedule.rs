@@ -346,7 +346,7 @@ fn needs(plan: &Plan, graph: &Graph) -> Vec<String> {
         needs.insert(stage_task(Stage::Base, &stages.base));
         needs.extend(stages.scores.as_ref().map(|id| stage_task(Stage::Scores, id)));
         needs.extend(stages.mask.as_ref().map(|id| stage_task(Stage::Mask, id)));
-        needs.extend(run.config.mask.moved_by().map(run_task));
+        needs.extend(run.config.stands_on().map(run_task));
     }
     needs.into_iter().collect()
 }

@@ -162,6 +162,8 @@ pub enum FailureClass {
     DiskFull,
     /// The results folder gave trouble.
     Store,
+    /// The task gave trouble: an outside program, or a reward that is no number in its range.
+    Task,
     /// The machine or the program gave trouble.
     Infra,
     /// The process was killed.
@@ -172,13 +174,14 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Nan,
         Self::Oom,
         Self::BadConfig,
         Self::BadInput,
         Self::DiskFull,
         Self::Store,
+        Self::Task,
         Self::Infra,
         Self::Killed,
         Self::Interrupted,
@@ -193,6 +196,7 @@ impl FailureClass {
             Self::BadInput => "bad-input",
             Self::DiskFull => "disk-full",
             Self::Store => "store",
+            Self::Task => "task",
             Self::Infra => "infra",
             Self::Killed => "killed",
             Self::Interrupted => "interrupted",
@@ -215,7 +219,9 @@ impl FailureClass {
         match self {
             Self::Nan | Self::BadConfig | Self::BadInput => Code::Permanent,
             Self::Interrupted => Code::Interrupted,
-            Self::Oom | Self::DiskFull | Self::Store | Self::Infra | Self::Killed => Code::Transient,
+            Self::Oom | Self::DiskFull | Self::Store | Self::Task | Self::Infra | Self::Killed => {
+                Code::Transient
+            }
         }
     }
 }
@@ -230,6 +236,7 @@ pub(super) fn retries(exec: &ExecSpec, class: FailureClass) -> u32 {
         FailureClass::Killed => retries.killed,
         FailureClass::Infra => retries.infra,
         FailureClass::Store => retries.store,
+        FailureClass::Task => retries.task,
         FailureClass::BadConfig
         | FailureClass::BadInput
         | FailureClass::DiskFull

@@ -26,7 +26,7 @@ const EXCLUSIVE: [(&str, &str); 2] = [("names", "dataset"), ("file", "dataset")]
 const COMPANIONS: [(&str, &str); 2] = [("dataset", "revision"), ("dataset", "subset")];
 
 /// The ways to a base model.
-pub(super) const MODELS: [&str; 3] = ["model.path", "model.id", "model.pretrain"];
+pub(super) const MODELS: [&str; 4] = ["model.path", "model.id", "model.run", "model.pretrain"];
 
 impl Layers<'_> {
     /// How strong the strongest layer is that says something; `None` when none does.
@@ -122,7 +122,7 @@ pub(super) fn conflicts(
                 _ => format!("`{left}` does not apply beside `{right}`"),
             };
             let help = match left {
-                "model.path" | "model.id" | "model.revision" => variant::advice(left),
+                "model.path" | "model.id" | "model.run" | "model.revision" => variant::advice(left),
                 _ => "the data comes from one place: choose one".into(),
             };
             let keys = [left, right].map(|path| keys::find(path).map(|key| key.path));
@@ -132,7 +132,10 @@ pub(super) fn conflicts(
     };
     refuse("model.path", "model.pretrain");
     refuse("model.id", "model.pretrain");
+    refuse("model.run", "model.pretrain");
     refuse("model.path", "model.id");
+    refuse("model.run", "model.path");
+    refuse("model.run", "model.id");
     // A revision beside a model of a hub shares the fate of that model.
     if place("model.id").is_none() {
         refuse("model.revision", "model.pretrain");

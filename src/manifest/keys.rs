@@ -222,8 +222,9 @@ const fn word(
 pub static KEYS: &[Key] = &[
     seed("seed", "seed", 0, "seed of the training data order and of the rollouts"),
 
-    key("model.path", "", Kind::Path, Preset::Absent, "folder of a Hugging Face model; excludes `id` and [model.pretrain]"),
-    key("model.id", "", Kind::Repository, Preset::Absent, "model of a hub, owner/name; excludes `path` and [model.pretrain]"),
+    key("model.path", "", Kind::Path, Preset::Absent, "folder of a Hugging Face model; excludes `id`, `run` and [model.pretrain]"),
+    key("model.id", "", Kind::Repository, Preset::Absent, "model of a hub, owner/name; excludes `path`, `run` and [model.pretrain]"),
+    key("model.run", "from-", Kind::Text, Preset::Absent, "id of a finished run whose weights are the base; excludes `path`, `id` and [model.pretrain]"),
     key("model.revision", "", Kind::Commit, Preset::Absent, "commit of `model.id`; absent: the ids of runs are provisional"),
     word("model.dtype", "", &["float32", "bfloat16"], "float32", "storage and compute type of the weights"),
     count("model.pretrain.hidden_size", "h", 1, 128, "width of the residual stream, in features"),
@@ -238,8 +239,9 @@ pub static KEYS: &[Key] = &[
     key("model.pretrain.shuffled", "shuffled", SHARE, Preset::Number(0.6), "share of demonstrations with the answer in random order"),
     num("model.pretrain.target_reward", "target", above(0.0, 1.0), 1.0, "sampled reward, 0 to 1, that ends the warm start; 1 turns the check off"),
     seed("model.pretrain.seed", "base", 0, "seed of the initial weights and demonstrations"),
+    key("model.pretrain.mix", "mix-", Kind::Text, Preset::Absent, "tasks whose demonstrations the warm start sees in turn, such as `arithmetic+reverse`, with their default settings; absent: the run's own task"),
 
-    key("task.type", "", Kind::Choice(&["alphabet_sort", "gsm8k", "math"]), Preset::Absent, "the environment"),
+    key("task.type", "", Kind::Choice(&["alphabet_sort", "gsm8k", "math", "arithmetic", "reverse", "countdown", "program"]), Preset::Absent, "the environment"),
     key("task.min_turns", "minturns", Kind::Integer(1, 1000), Preset::Integer(1), "fewest turns of an episode"),
     key("task.max_turns", "turns", Kind::Integer(1, 1000), Preset::Integer(3), "most turns of an episode"),
     key("task.min_names_per_turn", "minnames", Kind::Integer(1, 1000), Preset::Integer(1), "fewest new names in a turn"),
@@ -259,6 +261,16 @@ pub static KEYS: &[Key] = &[
     key("task.subset", "", Kind::Text, Preset::Absent, "configuration of `task.dataset`, where it has several"),
     key("task.split", "", Kind::Text, Preset::Absent, "split of `task.dataset`; absent: `train`"),
     key("task.file", "", Kind::Path, Preset::Absent, "JSONL or Parquet file of questions and answers; excludes `dataset`"),
+    key("task.question_column", "", Kind::Text, Preset::Absent, "column of the questions; absent: `question` or `problem`"),
+    key("task.answer_column", "", Kind::Text, Preset::Absent, "column of the answers; absent: `answer` or `solution`"),
+    word("task.order", "order-", &["shuffled", "rows", "recycled"], "shuffled", "order in which training asks a fixed list: anew for every pass, row by row, or as the study's"),
+    key("task.digits", "digits", Kind::Integer(1, 9), Preset::Integer(2), "most digits of a number of `arithmetic`"),
+    key("task.terms", "terms", Kind::Integer(2, 16), Preset::Integer(2), "numbers of a task of `arithmetic`"),
+    key("task.length", "length", Kind::Integer(1, 1000), Preset::Integer(6), "most letters of a text of `reverse`; it has half of them at least"),
+    key("task.numbers", "numbers", Kind::Integer(2, 6), Preset::Integer(3), "numbers of a task of `countdown`"),
+    key("task.largest", "largest", Kind::Integer(1, 100), Preset::Integer(9), "largest number of a task of `countdown`"),
+    key("task.program", "", Kind::Path, Preset::Absent, "program that is the task: its bytes are part of the run's identity"),
+    key("task.command", "command-", Kind::Text, Preset::Text("{program}"), "how the program is started, for a shell; `{program}` stands for its path"),
     key("task.system_prompt", "system-", Kind::Text, Preset::Text(""), "system message before every question; empty for none"),
 
     count("grpo.steps", "steps", 1, 100, "rollout-and-update steps"),
@@ -322,6 +334,7 @@ pub static KEYS: &[Key] = &[
     seed("fisher.seed", "f", 0, "seed of the estimate's episodes and draws"),
 
     count("eval.examples", "examples", 1, 128, "held-out episodes, one rollout each"),
+    word("eval.rows", "rows-", &["sample", "first"], "sample", "episodes of a fixed list that are asked: a sample by `eval.seed`, or the first ones as in the study"),
     seed("eval.seed", "evalseed", 2001, "seed of the held-out episodes; differs from seed"),
     count("eval.every", "every", 1, 10, "steps between evaluations"),
     num("eval.sampling.temperature", "evalt", closed(0.0, 100.0), 1.0, "divides the logits of evaluation; 0 is greedy"),
@@ -342,6 +355,9 @@ pub static KEYS: &[Key] = &[
     count("exec.retries.oom", "", 0, 0, "times that a sweep tries a run again that found too little memory"),
     count("exec.retries.killed", "", 0, 2, "times that a sweep tries a run again that something else ended"),
     count("exec.retries.infra", "", 0, 2, "times that a sweep tries a run again that failed for another reason"),
+    count("exec.retries.task", "", 0, 1, "times that a sweep tries a run again whose task failed: an outside program, or a reward"),
+    count("exec.task_workers", "", 1, 1, "processes of a task of `type` = \"program\""),
+    count("exec.task_timeout", "", 1, 60, "seconds that such a process has for a request"),
     count("exec.retries.store", "", 0, 1, "times that a sweep tries a run again whose results folder failed"),
     key("exec.max_runs", "", Kind::Integer(1, 1_000_000), Preset::Integer(1000), "most runs that the grid may have"),
 ];

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::grpo::{Advantage, ClipDomain, Decay, Level};
 use crate::manifest::{DeviceChoice, Dtype};
 use crate::sparsity::{FisherEstimator, Keep, MaskRng, Rounding, Side, Unit};
-use crate::task::{RowNames, SortBy};
+use crate::task::{EvalRows, RowNames, SortBy};
 
 /// Mirrors enums of the pure rooms, which do not know serde.
 macro_rules! mirror {
@@ -35,6 +35,7 @@ mirror! {
     EstimatorWord => "FisherEstimator" { Batch, Sample, Model }
     SortByWord => "SortBy" { First, Last, Either }
     RowNamesWord => "RowNames" { First, Sample }
+    EvalRowsWord => "EvalRows" { Sample, First }
 }
 
 /// The whole configuration of a run.
@@ -68,6 +69,7 @@ pub struct RawNamedEval {
 pub struct RawModel {
     pub path: Option<String>,
     pub id: Option<String>,
+    pub run: Option<String>,
     pub revision: Option<String>,
     pub pretrain: RawPretrain,
     #[serde(with = "DtypeWord")]
@@ -89,6 +91,7 @@ pub struct RawPretrain {
     pub shuffled: f64,
     pub target_reward: f64,
     pub seed: u64,
+    pub mix: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -97,6 +100,10 @@ pub enum TaskType {
     AlphabetSort,
     Gsm8k,
     Math,
+    Arithmetic,
+    Reverse,
+    Countdown,
+    Program,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -104,6 +111,14 @@ pub enum TaskType {
 pub enum Generator {
     Counter,
     Python,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    Shuffled,
+    Rows,
+    Recycled,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +144,16 @@ pub struct RawTask {
     pub subset: Option<String>,
     pub split: Option<String>,
     pub file: Option<String>,
+    pub question_column: Option<String>,
+    pub answer_column: Option<String>,
+    pub order: Asked,
+    pub digits: u32,
+    pub terms: u32,
+    pub length: u32,
+    pub numbers: u32,
+    pub largest: u32,
+    pub program: Option<String>,
+    pub command: String,
     pub system_prompt: String,
 }
 
@@ -292,6 +317,8 @@ pub struct RawFisher {
 #[serde(deny_unknown_fields)]
 pub struct RawEval {
     pub examples: u32,
+    #[serde(with = "EvalRowsWord")]
+    pub rows: EvalRows,
     pub seed: u64,
     pub every: u32,
     pub sampling: RawSampling,
@@ -309,6 +336,8 @@ pub struct RawExec {
     pub keep_mib: u32,
     pub lease_seconds: u32,
     pub retries: RawRetries,
+    pub task_workers: u32,
+    pub task_timeout: u32,
     pub max_runs: u32,
 }
 
@@ -320,4 +349,5 @@ pub struct RawRetries {
     pub killed: u32,
     pub infra: u32,
     pub store: u32,
+    pub task: u32,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::grpo::{GrpoSpec, OptimizerSpec, SamplingSpec};
 use crate::sparsity::MaskSpec;
-use crate::task::TaskSpec;
+use crate::task::{EvalRows, Serving, TaskSpec};
 
 /// Everything that one run needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,21 @@ pub struct RunConfig {
     pub evals: Vec<NamedEval>,
     /// Operational settings: never identity.
     pub exec: ExecSpec,
+}
+
+impl RunConfig {
+    /// The run whose weights the base is.
+    pub fn begins_with(&self) -> Option<&str> {
+        match &self.model.source {
+            ModelSource::Run { run } => Some(run),
+            ModelSource::Directory { .. } | ModelSource::Hub { .. } | ModelSource::Pretrain(_) => None,
+        }
+    }
+
+    /// The runs that have to be finished before this one can be: whose weights the base is, whose changes choose the mask.
+    pub fn stands_on(&self) -> impl Iterator<Item = &str> {
+        self.begins_with().into_iter().chain(self.mask.moved_by())
+    }
 }
 
 /// The base model.
@@ -57,7 +72,12 @@ pub enum ModelSource {
         /// The commit, 40 hexadecimal digits; without it ids are provisional.
         revision: Option<String>,
     },
-    /// The built-in tiny base, warm-started on the task's own demonstrations.
+    /// The weights that another run ended with.
+    Run {
+        /// The run's whole id. Identity.
+        run: String,
+    },
+    /// The built-in tiny base, warm-started on the task's own demonstrations, or on those of several tasks.
     Pretrain(PretrainSpec),
 }
 
@@ -98,6 +118,8 @@ pub struct PretrainSpec {
     pub target_reward: f64,
     /// Seed of initial weights and demonstrations.
     pub seed: u64,
+    /// The tasks whose demonstrations it sees in turn; empty for the run's own.
+    pub mix: Vec<TaskSpec>,
 }
 
 /// The held-out evaluation.
@@ -105,6 +127,8 @@ pub struct PretrainSpec {
 pub struct EvalSpec {
     /// Episodes, one rollout each.
     pub examples: u32,
+    /// Which episodes of a fixed list are asked.
+    pub rows: EvalRows,
     /// Seed of the episodes and draws; must differ from the training seed.
     pub seed: u64,
     /// Steps between evaluations; step 0 and the last step are always evaluated.
@@ -145,8 +169,19 @@ pub struct ExecSpec {
     pub lease_seconds: u32,
     /// How often one sweep tries a run again by itself.
     pub retries: Retries,
+    /// Processes of a task that is an outside program.
+    pub task_workers: u32,
+    /// Seconds that such a process has for a request.
+    pub task_timeout: u32,
     /// The most runs that the manifest may plan.
     pub max_runs: u32,
+}
+
+impl ExecSpec {
+    /// How a task that is an outside program is served.
+    pub fn serving(&self) -> Serving {
+        Serving { workers: self.task_workers, timeout_seconds: self.task_timeout }
+    }
 }
 
 /// How often one sweep tries a run again after a failure of a class, each time from its newest checkpoint. A full disk
@@ -163,6 +198,8 @@ pub struct Retries {
     pub infra: u32,
     /// After a failure to read or write the results folder.
     pub store: u32,
+    /// After a failure of the task: an outside program, or a reward that is not in range.
+    pub task: u32,
 }
 
 /// Where tensors live.

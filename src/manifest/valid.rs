@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use super::files;
 use super::raw::{
     Course, Denominator, MaskType, Ratio, Raw, RawEval, RawGrpo, RawOptimizer, RawPretrain, RawRetries,
-    RawSampling, TaskType,
+    RawSampling,
 };
 use super::spec::{EvalSpec, ExecSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec, Retries, RunConfig};
-use super::valid_mask::{keeps_something, mask};
-use super::valid_task::task;
+use super::valid_mask::{keeps_something, mask, run_id};
+use super::valid_task::{mixed, task};
 use crate::grpo::{GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule, Shape};
-use crate::task::{PromptTemplates, TaskError, check_prompts};
+use crate::task::{Order, PromptTemplates, TaskError, TaskSpec, check_prompts};
 
 /// A broken rule. It is shown at the first of `keys` that somebody wrote.
 #[derive(Clone, Debug)]
@@ -119,7 +119,13 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         },
         None => match raw.model.id {
             Some(id) => ModelSource::Hub { id, revision: raw.model.revision },
-            None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
+            None => match raw.model.run {
+                Some(run) => {
+                    run_id("model.run", &run, &mut rules);
+                    ModelSource::Run { run }
+                }
+                None => ModelSource::Pretrain(pretrain(&raw.model.pretrain, &mut rules)),
+            },
         },
     };
     if let (MaskType::Layers, ModelSource::Pretrain(base)) = (raw.mask.r#type, &source) {
@@ -128,18 +134,25 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
         let help = "a mask of layers trains some of the layers that there are";
         rules.unless(count <= layers, &["mask.count", "model.pretrain.layers"], text, help);
     }
-    // Only alphabet-sort has several turns; a missing type is refused below.
-    let turns = match raw.task.r#type {
-        Some(TaskType::AlphabetSort) | None => raw.task.max_turns,
-        Some(TaskType::Gsm8k | TaskType::Math) => 1,
-    };
+    // The study's order begins again after every evaluation.
+    let prompts = u64::from(raw.grpo.rollouts_per_step / raw.grpo.group_size);
+    let recycled =
+        Order::Recycled { eval_seed: raw.eval.seed, period: u64::from(raw.eval.every) * prompts.max(1) };
+    let trained_on = task(raw.task, "task", recycled, &mut rules);
+    if raw.evals.is_empty()
+        && let TaskSpec::Gsm8k(_) | TaskSpec::Math(_) = trained_on
+    {
+        let text = "the evaluation would ask the questions that the run trains on".to_owned();
+        let help = "name another split or file: [eval.test] with task.split = \"test\", or with task.file";
+        rules.broken(&["task.type"], text, help);
+    }
+    let turns = trained_on.turns();
     let grpo = grpo(&raw.grpo, raw.sampling.max_tokens.saturating_mul(turns), &mut rules);
     let optimizer = optimizer(&raw.optimizer, grpo.steps, &mut rules);
     let mask = mask(&raw.mask, &raw.fisher, grpo.group_size, &mut rules);
     if let ModelSource::Pretrain(base) = &source {
         keeps_something(&mask, base, &mut rules);
     }
-    let trained_on = task(raw.task, "task", &mut rules);
     let mut held_out = |key: &'static str, seed: u64| {
         let text = || format!("`{key}` and `seed` are both {seed}");
         let help = "held-out episodes need a seed of their own";
@@ -155,7 +168,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
     let help = "at least 2 seconds, or 0 to take no claims";
     rules.unless(raw.exec.lease_seconds != 1, &["exec.lease_seconds"], text, help);
     let named = raw.evals.into_iter().map(|(name, named)| {
-        let task = task(named.task, &format!("eval.{name}.task"), &mut rules);
+        let task = task(named.task, &format!("eval.{name}.task"), recycled, &mut rules);
         NamedEval { eval: eval(&named.eval), task, name }
     });
     let evals = named.collect();
@@ -181,13 +194,22 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
             keep_mib: raw.exec.keep_mib,
             lease_seconds: raw.exec.lease_seconds,
             retries: retries(&raw.exec.retries),
+            task_workers: raw.exec.task_workers,
+            task_timeout: raw.exec.task_timeout,
             max_runs: raw.exec.max_runs,
         },
     })
 }
 
 fn retries(raw: &RawRetries) -> Retries {
-    Retries { nan: raw.nan, oom: raw.oom, killed: raw.killed, infra: raw.infra, store: raw.store }
+    Retries {
+        nan: raw.nan,
+        oom: raw.oom,
+        killed: raw.killed,
+        infra: raw.infra,
+        store: raw.store,
+        task: raw.task,
+    }
 }
 
 /// The key of a named evaluation, for a message.
@@ -196,7 +218,13 @@ fn key_of(name: &str, rest: &str) -> &'static str {
 }
 
 fn eval(raw: &RawEval) -> EvalSpec {
-    EvalSpec { examples: raw.examples, seed: raw.seed, every: raw.every, sampling: sampling(&raw.sampling) }
+    EvalSpec {
+        examples: raw.examples,
+        rows: raw.rows,
+        seed: raw.seed,
+        every: raw.every,
+        sampling: sampling(&raw.sampling),
+    }
 }
 
 fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
@@ -221,6 +249,7 @@ fn pretrain(raw: &RawPretrain, rules: &mut Rules<'_>) -> PretrainSpec {
         shuffled: raw.shuffled,
         target_reward: raw.target_reward,
         seed: raw.seed,
+        mix: raw.mix.as_deref().map_or_else(Vec::new, |mix| mixed(mix, rules)),
     }
 }
 

@@ -119,15 +119,26 @@ fn gradients(fisher: &RawFisher, group_size: u32, rules: &mut Rules<'_>) -> Fish
 
 fn run(raw: &RawMask, rules: &mut Rules<'_>) -> String {
     let run = raw.run.clone().unwrap_or_default();
-    let whole = run.len() == ID_DIGITS && run.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let text = || match &raw.run {
-        None => "`mask.run` is missing".into(),
-        Some(run) => format!("`mask.run` = \"{run}\" is no id of a run"),
-    };
-    let help =
-        "the whole id of a full run in the same results folder, 64 digits, as `tickets show` prints it";
-    rules.unless(whole, &["mask.run", "mask.type"], text, help);
+    if raw.run.is_none() {
+        rules.broken(&["mask.run", "mask.type"], "`mask.run` is missing".into(), RUN_HELP);
+    } else {
+        run_id("mask.run", &run, rules);
+    }
     run
+}
+
+const RUN_HELP: &str =
+    "the whole id of a full run in the same results folder, 64 digits, as `tickets show` prints it";
+
+/// That a text is the whole id of a run.
+pub(super) fn run_id(key: &'static str, run: &str, rules: &mut Rules<'_>) {
+    let whole = run.len() == ID_DIGITS && run.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let help = if key == "mask.run" {
+        RUN_HELP
+    } else {
+        "the whole id of a finished run in the same results folder, 64 digits, as `tickets show` prints it"
+    };
+    rules.unless(whole, &[key], || format!("`{key}` = \"{run}\" is no id of a run"), help);
 }
 
 fn source(path: Option<&str>, key: &'static str, rules: &mut Rules<'_>) -> MaskSource {

@@ -4,11 +4,12 @@
 //! evaluation's own key when somebody wrote it, else at the key of `[task]`.
 
 use super::keys;
-use super::raw::{Generator, RawTask, TaskType};
+use super::raw::{Asked, Generator, RawTask, TaskType};
 use super::valid::{Problem, Rules};
+use super::value::Value;
 use crate::task::{
-    AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
-    TaskSpec, shipped_names,
+    AlphabetSortSpec, ArithmeticSpec, CountdownSpec, DataSpec, Episodes, HubDataset, NamesSpec, Order,
+    ProgramSpec, PromptTemplates, QuestionSpec, ReverseSpec, RowNames, TaskSpec, shipped_names,
 };
 
 /// The split of a dataset when none is said.
@@ -26,8 +27,8 @@ impl At<'_> {
     }
 }
 
-/// The task of a table, or its problems.
-pub(super) fn task(raw: RawTask, table: &str, rules: &mut Rules<'_>) -> TaskSpec {
+/// The task of a table, or its problems; `recycled` is the study's order, should it ask for that.
+pub(super) fn task(raw: RawTask, table: &str, recycled: Order, rules: &mut Rules<'_>) -> TaskSpec {
     let at = At(table);
     if raw.dataset.is_none() {
         for (name, written) in [
@@ -39,16 +40,100 @@ pub(super) fn task(raw: RawTask, table: &str, rules: &mut Rules<'_>) -> TaskSpec
             rules.unless(!written, &at.keys(name), text, "set `task.dataset`, or remove the key");
         }
     }
+    let order = order(&raw, at, recycled, rules);
     match raw.r#type {
         None => {
-            let help = "write [task] with type = \"alphabet_sort\", \"gsm8k\" or \"math\"";
+            let help = "write [task] with a type, such as type = \"alphabet_sort\"";
             rules.broken(&["task.type"], "`task.type` is missing".into(), help);
-            alphabet_sort(raw, at, rules)
+            alphabet_sort(raw, at, order, rules)
         }
-        Some(TaskType::AlphabetSort) => alphabet_sort(raw, at, rules),
-        Some(TaskType::Gsm8k) => TaskSpec::Gsm8k(questions(raw, at, rules)),
-        Some(TaskType::Math) => TaskSpec::Math(questions(raw, at, rules)),
+        Some(TaskType::AlphabetSort) => alphabet_sort(raw, at, order, rules),
+        Some(TaskType::Gsm8k) => TaskSpec::Gsm8k(questions(raw, at, order, rules)),
+        Some(TaskType::Math) => TaskSpec::Math(questions(raw, at, order, rules)),
+        Some(TaskType::Arithmetic) => {
+            TaskSpec::Arithmetic(ArithmeticSpec { digits: raw.digits, terms: raw.terms })
+        }
+        Some(TaskType::Reverse) => TaskSpec::Reverse(ReverseSpec { length: raw.length }),
+        Some(TaskType::Countdown) => {
+            TaskSpec::Countdown(CountdownSpec { numbers: raw.numbers, largest: raw.largest })
+        }
+        Some(TaskType::Program) => program(raw, at, order, rules),
     }
+}
+
+/// The order of training; one that the task does not have is a problem.
+fn order(raw: &RawTask, at: At<'_>, recycled: Order, rules: &mut Rules<'_>) -> Order {
+    let sorts = matches!(raw.r#type, Some(TaskType::AlphabetSort) | None);
+    let python = sorts && matches!(raw.episodes, Generator::Python);
+    let listed = python || matches!(raw.r#type, Some(TaskType::Gsm8k | TaskType::Math | TaskType::Program));
+    match raw.order {
+        Asked::Shuffled => Order::Shuffled,
+        Asked::Rows => {
+            let text = || "`task.order` = \"rows\" needs a task with a fixed list of episodes".to_owned();
+            let help = "episodes that are drawn by counter have no rows: remove the key";
+            rules.unless(listed, &at.keys("order"), text, help);
+            Order::Rows
+        }
+        Asked::Recycled => {
+            let text = || "`task.order` = \"recycled\" needs `task.episodes` = \"python\"".to_owned();
+            let help = "it is what the original environment of alphabet-sort does; remove the key";
+            rules.unless(python, &at.keys("order"), text, help);
+            recycled
+        }
+    }
+}
+
+/// The tasks of a mixture, `arithmetic+reverse`, each with its default settings.
+pub(super) fn mixed(mix: &str, rules: &mut Rules<'_>) -> Vec<TaskSpec> {
+    let mut tasks: Vec<TaskSpec> = Vec::new();
+    for word in mix.split('+').map(str::trim) {
+        let whole = |name: &str| match keys::find(&format!("task.{name}")).and_then(keys::Key::preset) {
+            Some(Value::Integer(value)) => value as u32,
+            _ => 0,
+        };
+        let task = match word {
+            "arithmetic" => {
+                TaskSpec::Arithmetic(ArithmeticSpec { digits: whole("digits"), terms: whole("terms") })
+            }
+            "reverse" => TaskSpec::Reverse(ReverseSpec { length: whole("length") }),
+            "countdown" => {
+                TaskSpec::Countdown(CountdownSpec { numbers: whole("numbers"), largest: whole("largest") })
+            }
+            _ => {
+                let text = format!("`model.pretrain.mix` names \"{word}\", which cannot be mixed");
+                let help = "it joins `arithmetic`, `reverse` and `countdown`, such as \"arithmetic+reverse\"";
+                rules.broken(&["model.pretrain.mix"], text, help);
+                continue;
+            }
+        };
+        if tasks.contains(&task) {
+            let text = format!("`model.pretrain.mix` names \"{word}\" twice");
+            rules.broken(&["model.pretrain.mix"], text, "every task has the same share: name it once");
+        } else {
+            tasks.push(task);
+        }
+    }
+    tasks
+}
+
+fn program(raw: RawTask, at: At<'_>, order: Order, rules: &mut Rules<'_>) -> TaskSpec {
+    let help = "name the file that speaks the protocol of docs/protocol.md, such as \"my_task.py\"";
+    let Some(path) = raw.program else {
+        let keys = [at.keys("type")[0], "task.type"];
+        rules.broken(&keys, "`task.program` is missing".into(), help);
+        return TaskSpec::Reverse(ReverseSpec { length: 1 });
+    };
+    let digest = digest(&path, "program", help, at, rules);
+    let text = || "`task.command` does not start `{program}`".to_owned();
+    let help = "`{program}` stands for the path of `task.program`, such as \"python3 {program}\"";
+    rules.unless(raw.command.contains("{program}"), &at.keys("command"), text, help);
+    TaskSpec::Program(ProgramSpec {
+        path: path.into(),
+        digest,
+        command: raw.command,
+        max_turns: raw.max_turns,
+        order,
+    })
 }
 
 fn hub(raw: &RawTask) -> Option<HubDataset> {
@@ -65,7 +150,7 @@ fn digest(path: &str, name: &str, help: &str, at: At<'_>, rules: &mut Rules<'_>)
     })
 }
 
-fn questions(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> QuestionSpec {
+fn questions(raw: RawTask, at: At<'_>, order: Order, rules: &mut Rules<'_>) -> QuestionSpec {
     let data = match (hub(&raw), raw.file) {
         (Some(found), _) => DataSpec::Hub(found),
         (None, Some(path)) => {
@@ -82,10 +167,16 @@ fn questions(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> QuestionSpec {
             DataSpec::File { path: String::new().into(), digest: String::new() }
         }
     };
-    QuestionSpec { data, system_prompt: raw.system_prompt }
+    QuestionSpec {
+        data,
+        question: raw.question_column,
+        answer: raw.answer_column,
+        system_prompt: raw.system_prompt,
+        order,
+    }
 }
 
-fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
+fn alphabet_sort(raw: RawTask, at: At<'_>, order: Order, rules: &mut Rules<'_>) -> TaskSpec {
     for ((low_name, low), (high_name, high), what) in [
         (("min_turns", raw.min_turns), ("max_turns", raw.max_turns), "turns"),
         (
@@ -114,6 +205,11 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
             NamesSpec::File { path: path.into(), digest }
         }
     };
+    if names == NamesSpec::Shipped && matches!(raw.episodes, Generator::Python) {
+        let text = "`task.episodes` = \"python\" needs rows of names".to_owned();
+        let help = "the original environment walks the rows of a dataset: set `task.names` or `task.dataset`";
+        rules.broken(&at.keys("episodes"), text, help);
+    }
     if names == NamesSpec::Shipped {
         let (needed, most) = (u64::from(raw.max_turns) * u64::from(raw.max_names_per_turn), shipped_names());
         let text = || {
@@ -146,7 +242,7 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, rules: &mut Rules<'_>) -> TaskSpec {
         row_names: raw.row_names,
         episodes: match raw.episodes {
             Generator::Counter => Episodes::Counter,
-            Generator::Python => Episodes::Python { seed: raw.seed },
+            Generator::Python => Episodes::Python { seed: raw.seed, order },
         },
         prompts,
     })

@@ -22,7 +22,7 @@ pub struct Selection {
     pub ratio: &'static str,
     /// Value of `optimizer.schedule`.
     pub schedule: &'static str,
-    /// `path`, `id` or `pretrain`.
+    /// `path`, `id`, `run` or `pretrain`.
     pub model: &'static str,
     /// Value of `task.type`.
     pub task: &'static str,
@@ -92,10 +92,21 @@ pub fn condition(path: &str) -> Option<Condition> {
         "optimizer.final_share" => when("optimizer.schedule", &["linear", "cosine"]),
         "model.path" => when("model", &["path"]),
         "model.id" | "model.revision" => when("model", &["id"]),
+        "model.run" => when("model", &["run"]),
         "task.seed" => when("task.episodes", &["python"]),
-        "task.file" | "task.system_prompt" => when("task.type", &["gsm8k", "math"]),
+        "task.file" | "task.system_prompt" | "task.question_column" | "task.answer_column" => {
+            when("task.type", &["gsm8k", "math"])
+        }
+        "task.dataset" | "task.revision" | "task.subset" | "task.split" => {
+            when("task.type", &["alphabet_sort", "gsm8k", "math"])
+        }
+        "task.order" => when("task.type", &["alphabet_sort", "gsm8k", "math", "program"]),
+        "task.max_turns" => when("task.type", &["alphabet_sort", "program"]),
+        "task.program" | "task.command" => when("task.type", &["program"]),
+        "task.digits" | "task.terms" => when("task.type", &["arithmetic"]),
+        "task.length" => when("task.type", &["reverse"]),
+        "task.numbers" | "task.largest" => when("task.type", &["countdown"]),
         "task.min_turns"
-        | "task.max_turns"
         | "task.min_names_per_turn"
         | "task.max_names_per_turn"
         | "task.sort_by"
@@ -146,10 +157,11 @@ impl Selection {
                 Course::Linear => "linear",
                 Course::Cosine => "cosine",
             },
-            model: match (&raw.model.path, &raw.model.id) {
-                (Some(_), _) => "path",
-                (None, Some(_)) => "id",
-                (None, None) => "pretrain",
+            model: match (&raw.model.path, &raw.model.id, &raw.model.run) {
+                (Some(_), _, _) => "path",
+                (None, Some(_), _) => "id",
+                (None, None, Some(_)) => "run",
+                (None, None, None) => "pretrain",
             },
             task: task_word(&raw.task),
             episodes: match raw.task.episodes {
@@ -177,13 +189,10 @@ impl Selection {
             model: match config.model.source {
                 ModelSource::Directory { .. } => "path",
                 ModelSource::Hub { .. } => "id",
+                ModelSource::Run { .. } => "run",
                 ModelSource::Pretrain(_) => "pretrain",
             },
-            task: match config.task {
-                TaskSpec::AlphabetSort(_) => "alphabet_sort",
-                TaskSpec::Gsm8k(_) => "gsm8k",
-                TaskSpec::Math(_) => "math",
-            },
+            task: config.task.word(),
             episodes: match &config.task {
                 TaskSpec::AlphabetSort(sort) if sort.episodes != Episodes::Counter => "python",
                 _ => "counter",
@@ -244,6 +253,10 @@ pub(super) fn task_word(task: &RawTask) -> &'static str {
         Some(TaskType::AlphabetSort) | None => "alphabet_sort",
         Some(TaskType::Gsm8k) => "gsm8k",
         Some(TaskType::Math) => "math",
+        Some(TaskType::Arithmetic) => "arithmetic",
+        Some(TaskType::Reverse) => "reverse",
+        Some(TaskType::Countdown) => "countdown",
+        Some(TaskType::Program) => "program",
     }
 }
 
@@ -252,6 +265,7 @@ pub fn mismatch(path: &str, chooser: &str, chosen: &str) -> String {
     match (chooser, chosen) {
         ("model", "path") => format!("`{path}` does not apply beside `model.path`"),
         ("model", "id") => format!("`{path}` does not apply beside `model.id`"),
+        ("model", "run") => format!("`{path}` does not apply beside `model.run`"),
         ("model", _) => format!("`{path}` does not apply beside [model.pretrain]"),
         (_, "") => format!("`{path}` does not apply where `{chooser}` is not set"),
         _ => format!("`{path}` does not apply to `{chooser}` = \"{chosen}\""),
@@ -262,7 +276,7 @@ pub fn mismatch(path: &str, chooser: &str, chosen: &str) -> String {
 pub fn advice(path: &str) -> String {
     match condition(path) {
         Some(Condition { chooser: "model", .. }) => {
-            "a model comes from a folder or from a hub, or is built in: choose one".into()
+            "a model comes from a folder, from a hub or from a run, or is built in: choose one".into()
         }
         Some(Condition { chooser, choices }) => {
             let whose = owners(chooser, choices);

@@ -49,6 +49,8 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
         keep_mib: _,
         lease_seconds: _,
         retries: _,
+        task_workers: _,
+        task_timeout: _,
         max_runs: _,
     } = exec;
 
@@ -118,9 +120,12 @@ pub fn settings(config: &RunConfig) -> Vec<(String, Value)> {
 /// float32 whatever type its weights are used in afterwards.
 fn base_id(model: &ModelSpec, task: &TaskSpec) -> String {
     let mut canon = Canon::new(BASE_REV);
-    if let ModelSource::Pretrain(_) = model.source {
+    if let ModelSource::Pretrain(pretrain) = &model.source {
         put_model(&mut canon, model, Dtype::Float32);
-        put_task(&mut canon, "task", task);
+        // A mixture stands in the place of the task.
+        if pretrain.mix.is_empty() {
+            put_task(&mut canon, "task", task);
+        }
     } else {
         put_model(&mut canon, model, model.dtype);
     }

@@ -19,7 +19,6 @@ mod testable;
 
 use std::collections::BTreeMap;
 
-pub use built::unbuilt;
 pub use compare::{Difference, differences};
 pub use error::PlanError;
 pub use identity::{gradient_settings, identify, settings};

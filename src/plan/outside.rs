@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::Plan;
 use crate::manifest::{MANIFESTS, ModelSource, RunConfig};
-use crate::task::{DataSpec, NamesSpec, TaskSpec};
 
 /// Parents and inputs outside the project of the manifest, each with the key that names it, sorted.
 ///
@@ -37,18 +36,7 @@ fn inputs(config: &RunConfig) -> Vec<(&'static str, PathBuf)> {
         found.push(("model.path", path.clone()));
     }
     for task in std::iter::once(&config.task).chain(config.evals.iter().map(|eval| &eval.task)) {
-        match task {
-            TaskSpec::AlphabetSort(sort) => {
-                if let NamesSpec::File { path, digest: _ } = &sort.names {
-                    found.push(("task.names", path.clone()));
-                }
-            }
-            TaskSpec::Gsm8k(questions) | TaskSpec::Math(questions) => {
-                if let DataSpec::File { path, digest: _ } = &questions.data {
-                    found.push(("task.file", path.clone()));
-                }
-            }
-        }
+        found.extend(task.file().map(|(key, path)| (key, path.to_path_buf())));
     }
     found
 }

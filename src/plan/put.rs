@@ -10,8 +10,8 @@ use crate::grpo::{
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::task::{
-    AlphabetSortSpec, DataSpec, Episodes, HubDataset, NamesSpec, PromptTemplates, QuestionSpec, RowNames,
-    SortBy, TaskSpec,
+    AlphabetSortSpec, ArithmeticSpec, CountdownSpec, DataSpec, Episodes, EvalRows, HubDataset, NamesSpec,
+    Order, ProgramSpec, PromptTemplates, QuestionSpec, ReverseSpec, RowNames, SortBy, TaskSpec,
 };
 
 /// What stands for the revision of an input that is not pinned: such ids are provisional.
@@ -33,11 +33,12 @@ pub(super) fn put_model<'c>(canon: &mut Canon<'c>, model: &'c ModelSpec, dtype: 
             canon.text("model.id", id);
             canon.text("model.revision", revision.as_deref().unwrap_or(UNPINNED));
         }
+        ModelSource::Run { run } => canon.text("model.run", run),
         ModelSource::Pretrain(pretrain) => put_pretrain(canon, pretrain),
     }
 }
 
-fn put_pretrain(canon: &mut Canon<'_>, pretrain: &PretrainSpec) {
+fn put_pretrain<'c>(canon: &mut Canon<'c>, pretrain: &'c PretrainSpec) {
     let PretrainSpec {
         hidden_size,
         intermediate_size,
@@ -51,6 +52,7 @@ fn put_pretrain(canon: &mut Canon<'_>, pretrain: &PretrainSpec) {
         shuffled,
         target_reward,
         seed,
+        mix,
     } = pretrain;
     canon.whole("model.pretrain.hidden_size", *hidden_size);
     canon.whole("model.pretrain.intermediate_size", *intermediate_size);
@@ -64,6 +66,9 @@ fn put_pretrain(canon: &mut Canon<'_>, pretrain: &PretrainSpec) {
     canon.number("model.pretrain.shuffled", *shuffled);
     canon.number("model.pretrain.target_reward", *target_reward);
     canon.whole("model.pretrain.seed", *seed);
+    for (number, task) in mix.iter().enumerate() {
+        put_task(canon, &format!("model.pretrain.mix.{number}"), task);
+    }
 }
 
 /// A task under the dotted path of its table.
@@ -73,14 +78,58 @@ pub(super) fn put_task<'c>(canon: &mut Canon<'c>, table: &str, task: &'c TaskSpe
         TaskSpec::AlphabetSort(sort) => return put_alphabet_sort(canon, &at, sort),
         TaskSpec::Gsm8k(questions) => ("gsm8k", questions),
         TaskSpec::Math(questions) => ("math", questions),
+        TaskSpec::Arithmetic(ArithmeticSpec { digits, terms }) => {
+            canon.text(at("type"), task.word());
+            canon.whole(at("digits"), *digits);
+            return canon.whole(at("terms"), *terms);
+        }
+        TaskSpec::Reverse(ReverseSpec { length }) => {
+            canon.text(at("type"), task.word());
+            return canon.whole(at("length"), *length);
+        }
+        TaskSpec::Countdown(CountdownSpec { numbers, largest }) => {
+            canon.text(at("type"), task.word());
+            canon.whole(at("numbers"), *numbers);
+            return canon.whole(at("largest"), *largest);
+        }
+        TaskSpec::Program(program) => return put_program(canon, &at, program),
     };
-    let QuestionSpec { data, system_prompt } = questions;
+    let QuestionSpec { data, question, answer, system_prompt, order } = questions;
     canon.text(at("type"), word);
     match data {
         DataSpec::Hub(dataset) => put_dataset(canon, &at, dataset),
         DataSpec::File { path: _, digest } => canon.text(at("file.digest"), digest),
     }
+    if let Some(question) = question {
+        canon.text(at("question_column"), question);
+    }
+    if let Some(answer) = answer {
+        canon.text(at("answer_column"), answer);
+    }
     canon.text(at("system_prompt"), system_prompt);
+    put_order(canon, &at, *order);
+}
+
+fn put_program<'c>(canon: &mut Canon<'c>, at: &dyn Fn(&str) -> String, program: &'c ProgramSpec) {
+    let ProgramSpec { path: _, digest, command, max_turns, order } = program;
+    canon.text(at("type"), "program");
+    canon.text(at("program.digest"), digest);
+    canon.text(at("command"), command);
+    canon.whole(at("max_turns"), *max_turns);
+    put_order(canon, at, *order);
+}
+
+/// The order of training, left out where every pass is shuffled.
+fn put_order(canon: &mut Canon<'_>, at: &dyn Fn(&str) -> String, order: Order) {
+    match order {
+        Order::Shuffled => {}
+        Order::Rows => canon.text(at("order"), "rows"),
+        Order::Recycled { eval_seed, period } => {
+            canon.text(at("order"), "recycled");
+            canon.whole(at("order.eval_seed"), eval_seed);
+            canon.whole(at("order.period"), period);
+        }
+    }
 }
 
 fn put_alphabet_sort<'c>(canon: &mut Canon<'c>, at: &dyn Fn(&str) -> String, sort: &'c AlphabetSortSpec) {
@@ -120,9 +169,10 @@ fn put_alphabet_sort<'c>(canon: &mut Canon<'c>, at: &dyn Fn(&str) -> String, sor
             canon.text(at("row_names"), rule);
         }
     }
-    if let Episodes::Python { seed } = episodes {
+    if let Episodes::Python { seed, order } = episodes {
         canon.text(at("episodes"), "python");
         canon.whole(at("seed"), *seed);
+        put_order(canon, at, *order);
     }
     let PromptTemplates { first, second, later } = prompts;
     canon.text(at("prompts.first"), first);
@@ -285,7 +335,11 @@ pub(super) fn put_scores<'c>(canon: &mut Canon<'c>, eval: &'c EvalSpec, evals: &
 
 /// What moves the score of one evaluation: not how often there is one.
 fn put_score(canon: &mut Canon<'_>, table: &str, eval: &EvalSpec) {
-    let EvalSpec { examples, seed, every: _, sampling } = eval;
+    let EvalSpec { examples, rows, seed, every: _, sampling } = eval;
+    match rows {
+        EvalRows::Sample => {}
+        EvalRows::First => canon.text(format!("{table}.rows"), "first"),
+    }
     canon.whole(format!("{table}.examples"), *examples);
     canon.whole(format!("{table}.seed"), *seed);
     put_sampling(canon, &format!("{table}.sampling"), sampling);

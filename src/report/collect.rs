@@ -11,7 +11,7 @@ use super::result::{ResultSet, RunResult, State, number};
 use super::scores;
 use crate::plan::settings;
 use crate::plan::{Plan, RunSpec};
-use crate::store::{RunState, Store, StoreError};
+use crate::store::{RunState, Store, StoreError, TRANSCRIPTS};
 
 /// The settings that every report shows where they apply.
 const SHOWN: [&str; 4] = ["mask.type", "mask.sparsity", "mask.seed", "optimizer.lr"];
@@ -39,7 +39,11 @@ pub(super) fn stored(error: StoreError) -> ReportError {
 fn result(run: &RunSpec, store: &Store) -> Result<RunResult, ReportError> {
     let id = run.id.to_string();
     let state = store.run_state(&id).map_err(stored)?;
-    let rows = store.run_rows(&id).map_err(stored)?;
+    let mut rows = store.run_rows(&id).map_err(stored)?;
+    // Conversations are for `tickets show`: they are not numbers.
+    for row in &mut rows.evals {
+        row.remove(TRANSCRIPTS);
+    }
     let config = settings(&run.config);
     let shown = config.iter().filter(|(key, _)| SHOWN.contains(&key.as_str())).cloned();
     let mut axes: Vec<(String, Value)> = shown.collect();

@@ -61,7 +61,7 @@ pub use new_artifact::{ArtifactFile, NewArtifact};
 pub use new_folder::{NewFile, NewFolder};
 pub use observer::{Observer, Sighting, Standing};
 pub use process::{Life, Process};
-pub use record::{FileRecord, Row, canonical, digest, is_measured, reproducible_digest};
+pub use record::{FileRecord, Row, TRANSCRIPTS, canonical, digest, is_measured, reproducible_digest};
 pub use relative::{Relative, SavedState};
 pub use scratch::Scratch;
 pub use space::{FreeSpace, free_space};

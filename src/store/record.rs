@@ -194,6 +194,9 @@ impl Marker {
     }
 }
 
+/// The column of an evaluation's row that holds whole conversations, for people to read.
+pub const TRANSCRIPTS: &str = "transcripts";
+
 /// Whether a column measures time or memory, and so differs between two executions of the same run.
 pub fn is_measured(column: &str) -> bool {
     ["_seconds", "_per_second", "_bytes"].iter().any(|suffix| column.ends_with(suffix))

@@ -12,36 +12,21 @@
 //! 3. Prompts are worded differently unless the manifest gives templates.
 //! 4. Turn 3 and later may show a format example too, where a template asks for it.
 
+use serde_json::Value;
+
+use super::environment::{Environment, Episode, Played, Reward, Turn};
 use super::error::TaskError;
 use super::names::{NamePool, NameSource};
 use super::prompts::{Prompts, Shown};
-use super::reward::{Reward, Scoring, Tag};
+use super::reward::{Scoring, Tag};
 use super::spec::{AlphabetSortSpec, SortBy};
 use crate::counter::Counter;
 
 /// What marks a name of the present turn in a combined list.
 const NEW_NAME: &str = " // new name!";
 
-/// A conversation to be had: the model answers each turn and sees all that went before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Episode {
-    /// The turns, at least one.
-    pub turns: Vec<Turn>,
-}
-
-/// One turn of an episode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// The user message.
-    pub prompt: String,
-    /// The lines of the right answer.
-    pub expected: Vec<String>,
-    /// The element that the answer stands in.
-    pub tag: Tag,
-}
-
 /// The task, ready to make episodes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AlphabetSort {
     turns: (u32, u32),
     names_per_turn: (u32, u32),
@@ -113,42 +98,42 @@ impl AlphabetSort {
             turns.push(Turn {
                 prompt: self.prompts.render(&shown)?,
                 expected: truth(&names[..known + count], known, key),
-                tag: if turn == 1 { Tag::Sorted } else { Tag::Combined },
             });
             known += count;
         }
-        Ok(Episode { turns })
+        let name = format!("{stream} {index} of seed {seed}");
+        Ok(Episode { name, before: Vec::new(), turns, info: Value::Null })
+    }
+}
+
+impl Environment for AlphabetSort {
+    fn count(&self, _seed: u64, _stream: &str) -> Result<Option<u64>, TaskError> {
+        Ok(None)
     }
 
-    /// The reward of `completions`, one for each turn that was answered.
-    pub fn reward(&self, episode: &Episode, completions: &[String]) -> Reward {
-        self.scoring
-            .reward(episode.turns.iter().map(|turn| (turn.tag, turn.expected.as_slice())), completions)
+    fn episodes(&self, seed: u64, stream: &str, indices: &[u64]) -> Result<Vec<Episode>, TaskError> {
+        indices.iter().map(|&index| self.episode(seed, stream, index)).collect()
     }
 
-    /// The perfect answer to a turn.
-    ///
-    /// # Panics
-    /// When the episode has no such turn.
-    pub fn demonstration(&self, episode: &Episode, turn: usize) -> String {
-        let turn = &episode.turns[turn];
-        answer(turn.tag, &turn.expected)
+    fn rewards(&self, played: &[Played<'_>]) -> Result<Vec<Reward>, TaskError> {
+        let reward = |played: &Played<'_>| {
+            let expected = played.episode.turns.iter().map(|turn| turn.expected.as_slice());
+            self.scoring.reward(expected, played.answers)
+        };
+        Ok(played.iter().map(reward).collect())
     }
 
-    /// The right lines in random order: it shows the format and the copying, not the sorting.
-    ///
-    /// # Panics
-    /// When the episode has no such turn.
-    pub fn shuffled_demonstration(&self, episode: &Episode, turn: usize, counter: &mut Counter) -> String {
-        let turn = &episode.turns[turn];
-        let mut lines = turn.expected.clone();
-        counter.shuffle(&mut lines);
-        answer(turn.tag, &lines)
+    /// With a counter, the right lines in random order: that shows the format and the copying, not the sorting.
+    fn demonstration(&self, episode: &Episode, turn: usize, shuffle: Option<&mut Counter>) -> Option<String> {
+        let mut lines = episode.turns.get(turn)?.expected.clone();
+        if let Some(counter) = shuffle {
+            counter.shuffle(&mut lines);
+        }
+        Some(answer(Tag::of(turn), &lines))
     }
 
-    /// The opening and closing tags of answers.
-    pub fn tags() -> [&'static str; 4] {
-        Tag::literals()
+    fn markers(&self) -> Vec<&'static str> {
+        Tag::literals().to_vec()
     }
 }
 

@@ -5,11 +5,55 @@ use crate::exit::{Code, Failure};
 /// A task that cannot be built or an episode that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// A part of the language that has no implementation yet.
-    #[error("{what} is not built yet")]
-    NotBuilt {
-        /// The key and its value.
-        what: &'static str,
+    /// A task that is not made of settings and names alone.
+    #[error("the task `{task}` needs data of its own")]
+    NeedsData {
+        /// The value of `task.type`.
+        task: &'static str,
+    },
+    /// A setting that is out of its bounds.
+    #[error("{key} is {value}, and must be from {low} to {high}")]
+    Outside {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        value: u32,
+        /// The least that is allowed.
+        low: u32,
+        /// The most.
+        high: u32,
+    },
+    /// An evaluation of more episodes than there are.
+    #[error("the evaluation asks {examples} episodes, and the task has {count}")]
+    TooFewEpisodes {
+        /// How many there are.
+        count: u64,
+        /// How many are asked.
+        examples: u64,
+    },
+    /// A task without a single episode.
+    #[error("the task has no episode")]
+    NoEpisodes,
+    /// A right answer of a task that cannot say it.
+    #[error("the task does not say the right answer of episode `{episode}`")]
+    NoAnswer {
+        /// The episode.
+        episode: String,
+    },
+    /// The study's order of a task that does not have it.
+    #[error("`task.order` = \"recycled\" is that of `task.episodes` = \"python\" alone")]
+    NoRecycling,
+    /// A reward that is no number or outside of the range that the task declares.
+    #[error("the reward of episode `{episode}` is {value}, which is not a number from {low} to {high}")]
+    Reward {
+        /// The episode.
+        episode: String,
+        /// The reward, or the part of it that is not finite.
+        value: f64,
+        /// The least reward.
+        low: f64,
+        /// The greatest.
+        high: f64,
     },
     /// Bounds that hold no value.
     #[error("{key} has no value between {low} and {high}")]
@@ -71,13 +115,34 @@ pub enum TaskError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A program that is the task does not do its part.
+    #[error("{message}")]
+    Program {
+        /// Who did what, asked for what.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// It died or did not answer, so that another attempt may do better.
+        transient: bool,
+    },
 }
 
 impl TaskError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotBuilt { .. } | Self::Bounds { .. } | Self::Zero { .. } => None,
+            Self::NeedsData { .. }
+            | Self::NoEpisodes
+            | Self::NoRecycling
+            | Self::Bounds { .. }
+            | Self::Outside { .. }
+            | Self::Zero { .. } => None,
+            Self::NoAnswer { .. } => Some(
+                "a warm start and the estimator \"sample\" learn from right answers: take another base, or another estimator"
+                    .into(),
+            ),
+            Self::TooFewEpisodes { .. } => Some("lower `examples` of the evaluation".into()),
+            Self::Reward { .. } => Some("mend the task, or the range that it declares".into()),
             Self::Template { .. } => Some(
                 "templates are in minijinja's dialect of Jinja; leave task.prompts out to get the built-in wording".into(),
             ),
@@ -93,6 +158,7 @@ impl TaskError {
                 "an episode takes its names from one row ({rows} were read): give longer rows, or lower \
                  task.max_turns or task.max_names_per_turn"
             )),
+            Self::Program { hint, .. } => hint.clone(),
             Self::BadName { .. } => Some("remove the name from the file, or mend it".into()),
         }
     }
@@ -101,7 +167,11 @@ impl TaskError {
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
         let hint = error.hint();
-        Self::new(Code::Manifest, error, hint)
+        let code = match error {
+            TaskError::Program { .. } => Code::Environment,
+            _ => Code::Manifest,
+        };
+        Self::new(code, error, hint)
     }
 }
 

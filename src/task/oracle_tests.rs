@@ -53,14 +53,16 @@ fn rewards_are_those_of_the_python_reference() {
     for case in cases {
         let spec = AlphabetSortSpec { similarity_power: case.power, power_per_turn: case.per_turn, ..spec() };
         let task = Task::new(&TaskSpec::AlphabetSort(spec), NameSource::Shipped).expect("valid");
-        let turn = |(tag, expected): &(String, Vec<String>)| {
-            let tag = if tag == "alphabetical_sorted" { Tag::Sorted } else { Tag::Combined };
-            Turn { prompt: String::new(), expected: expected.clone(), tag }
+        let turn = |(number, (tag, expected)): (usize, &(String, Vec<String>))| {
+            assert_eq!(Tag::of(number).open(), format!("<{tag}>"));
+            Turn { prompt: String::new(), expected: expected.clone() }
         };
-        let episode = Episode { turns: case.turns.iter().map(turn).collect() };
-        let found = task.reward(&episode, &case.completions);
-        let wanted =
-            Reward { total: float(&case.total), turns: case.scores.iter().map(|bits| float(bits)).collect() };
+        let turns = case.turns.iter().enumerate().map(turn).collect();
+        let episode =
+            Episode { name: "case".into(), before: Vec::new(), turns, info: serde_json::Value::Null };
+        let found = task.reward(&episode, &case.completions).expect("in range");
+        let turns = case.scores.iter().map(|bits| float(bits)).collect();
+        let wanted = Reward { total: float(&case.total), turns, parts: Vec::new() };
         let bits = |reward: &Reward| {
             reward.turns.iter().chain([&reward.total]).map(|value| value.to_bits()).collect::<Vec<_>>()
         };

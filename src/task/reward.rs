@@ -6,6 +6,7 @@
 //! Source: the alphabet-sort environment of the `verifiers` collection as re-added in release 0.1.10, restated.
 
 use super::difflib::ratio;
+use super::environment::Reward;
 use super::text::{lower, strip};
 
 /// The element that an answer stands in.
@@ -18,6 +19,11 @@ pub enum Tag {
 }
 
 impl Tag {
+    /// The tag of a turn, counted from 0.
+    pub fn of(turn: usize) -> Self {
+        if turn == 0 { Self::Sorted } else { Self::Combined }
+    }
+
     /// `<...>`.
     pub fn open(self) -> &'static str {
         match self {
@@ -40,19 +46,9 @@ impl Tag {
     }
 }
 
-/// What an episode earned.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reward {
-    /// The reward of the episode.
-    pub total: f64,
-    /// One score per turn of the episode: raised to the power when that is done per turn, raw otherwise. A turn
-    /// without a completion has 0.
-    pub turns: Vec<f64>,
-}
-
 /// How similarities become a reward.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scoring {
+pub struct Scoring {
     /// Exponent on the similarity.
     pub power: f64,
     /// Raise each turn, then average; otherwise average, then raise.
@@ -61,19 +57,22 @@ pub(super) struct Scoring {
 
 impl Scoring {
     /// The reward of an episode whose turns want `expected`.
-    pub(super) fn reward<'t>(
+    pub fn reward<'t>(
         self,
-        turns: impl ExactSizeIterator<Item = (Tag, &'t [String])>,
+        turns: impl ExactSizeIterator<Item = &'t [String]>,
         completions: &[String],
     ) -> Reward {
         let count = turns.len();
         let mut completions = completions.iter();
         let turns: Vec<f64> = turns
-            .map(|(tag, expected)| completions.next().map_or(0.0, |text| self.turn(tag, expected, text)))
+            .enumerate()
+            .map(|(turn, expected)| {
+                completions.next().map_or(0.0, |text| self.turn(Tag::of(turn), expected, text))
+            })
             .collect();
         let mean = if count == 0 { 0.0 } else { turns.iter().sum::<f64>() / count as f64 };
         let total = if self.per_turn { mean } else { mean.powf(self.power) };
-        Reward { total, turns }
+        Reward { total, turns, parts: Vec::new() }
     }
 
     /// One turn: the only attempt counts; of several, the last, and only if each was better than the one before.
@@ -190,16 +189,16 @@ mod tests {
     #[test]
     fn turns_are_averaged_and_missing_ones_count_as_zero() {
         let one: &[String] = &["ab".into()];
-        let turns = [(Tag::Sorted, one), (Tag::Combined, one)];
+        let turns = [one, one];
         let first = wrap("ab");
         let second = "<combined_alphabetical_sorted>a b</combined_alphabetical_sorted>".to_owned();
         let reward = |scoring: Scoring, texts: &[String]| scoring.reward(turns.into_iter(), texts);
 
         assert_eq!(
             reward(POWER_4, std::slice::from_ref(&first)),
-            Reward { total: 0.5, turns: vec![1.0, 0.0] }
+            Reward { total: 0.5, turns: vec![1.0, 0.0], parts: Vec::new() }
         );
-        assert_eq!(reward(POWER_4, &[]), Reward { total: 0.0, turns: vec![0.0, 0.0] });
+        assert_eq!(reward(POWER_4, &[]), Reward { total: 0.0, turns: vec![0.0, 0.0], parts: Vec::new() });
         // Raised per turn: (1 + 0.8^2) / 2. Raised after averaging: ((1 + 0.8) / 2)^2.
         let per_turn = reward(Scoring { power: 2.0, per_turn: true }, &[first.clone(), second.clone()]);
         assert!((per_turn.total - 0.82).abs() < 1e-15, "{per_turn:?}");

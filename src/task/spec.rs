@@ -1,14 +1,71 @@
 //! The typed, valid description of a task, as a manifest states it.
 
+use super::order::Order;
+
 /// A task: where prompts come from and how answers are rewarded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TaskSpec {
     /// `task.type = "alphabet_sort"`.
     AlphabetSort(AlphabetSortSpec),
-    /// `task.type = "gsm8k"`: grade-school mathematics, exact match of the boxed answer. Not built yet.
+    /// `task.type = "gsm8k"`: grade-school mathematics, exact match of the boxed answer.
     Gsm8k(QuestionSpec),
-    /// `task.type = "math"`: competition mathematics, equivalence of the boxed answer. Not built yet.
+    /// `task.type = "math"`: competition mathematics, equivalence of the boxed answer.
     Math(QuestionSpec),
+    /// `task.type = "arithmetic"`: sums and differences of whole numbers.
+    Arithmetic(ArithmeticSpec),
+    /// `task.type = "reverse"`: a text backwards.
+    Reverse(ReverseSpec),
+    /// `task.type = "countdown"`: an expression of given numbers that makes a target.
+    Countdown(CountdownSpec),
+    /// `task.type = "program"`: an outside program.
+    Program(ProgramSpec),
+}
+
+impl TaskSpec {
+    /// The value of `task.type`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::AlphabetSort(_) => "alphabet_sort",
+            Self::Gsm8k(_) => "gsm8k",
+            Self::Math(_) => "math",
+            Self::Arithmetic(_) => "arithmetic",
+            Self::Reverse(_) => "reverse",
+            Self::Countdown(_) => "countdown",
+            Self::Program(_) => "program",
+        }
+    }
+
+    /// The most turns of an episode.
+    pub fn turns(&self) -> u32 {
+        match self {
+            Self::AlphabetSort(sort) => sort.max_turns,
+            Self::Program(program) => program.max_turns,
+            Self::Gsm8k(_) | Self::Math(_) | Self::Arithmetic(_) | Self::Reverse(_) | Self::Countdown(_) => 1,
+        }
+    }
+
+    /// The dataset of a hub that it reads.
+    pub fn dataset(&self) -> Option<&HubDataset> {
+        match self {
+            Self::AlphabetSort(AlphabetSortSpec { names: NamesSpec::Hub(dataset), .. })
+            | Self::Gsm8k(QuestionSpec { data: DataSpec::Hub(dataset), .. })
+            | Self::Math(QuestionSpec { data: DataSpec::Hub(dataset), .. }) => Some(dataset),
+            _ => None,
+        }
+    }
+
+    /// The file that it reads, with the key that names it.
+    pub fn file(&self) -> Option<(&'static str, &std::path::Path)> {
+        match self {
+            Self::AlphabetSort(AlphabetSortSpec { names: NamesSpec::File { path, .. }, .. }) => {
+                Some(("task.names", path))
+            }
+            Self::Gsm8k(QuestionSpec { data: DataSpec::File { path, .. }, .. })
+            | Self::Math(QuestionSpec { data: DataSpec::File { path, .. }, .. }) => Some(("task.file", path)),
+            Self::Program(program) => Some(("task.program", &program.path)),
+            _ => None,
+        }
+    }
 }
 
 /// Questions with one answer each.
@@ -16,8 +73,63 @@ pub enum TaskSpec {
 pub struct QuestionSpec {
     /// Where the questions come from.
     pub data: DataSpec,
+    /// The column of the questions; `None`: `question` or `problem`, whichever there is.
+    pub question: Option<String>,
+    /// The column of the answers; `None`: `answer` or `solution`, whichever there is.
+    pub answer: Option<String>,
     /// The system message before every question; empty for none of our own.
     pub system_prompt: String,
+    /// The order in which training asks.
+    pub order: Order,
+}
+
+/// Sums and differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArithmeticSpec {
+    /// Most digits of a number, 1 to 9.
+    pub digits: u32,
+    /// Numbers of a task, at least 2.
+    pub terms: u32,
+}
+
+/// A text backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReverseSpec {
+    /// Most letters of a text; it has half of them at least.
+    pub length: u32,
+}
+
+/// An expression of given numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountdownSpec {
+    /// Numbers of a task, at least 2.
+    pub numbers: u32,
+    /// The largest of them.
+    pub largest: u32,
+}
+
+/// An outside program that speaks the protocol of docs/protocol.md.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramSpec {
+    /// The program, as resolved against the manifest that wrote it. Not identity.
+    pub path: std::path::PathBuf,
+    /// blake3 of the program's bytes, in hex. Identity.
+    pub digest: String,
+    /// How it is started, for a shell; `{program}` stands for its path. Identity.
+    pub command: String,
+    /// Most turns of an episode. Identity.
+    pub max_turns: u32,
+    /// The order in which training asks, where the program has a list of episodes.
+    pub order: Order,
+}
+
+/// How an outside program is served. Never identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Processes at the same time.
+    pub workers: u32,
+    /// Seconds that a request may take.
+    pub timeout_seconds: u32,
 }
 
 /// Where a task's data comes from.
@@ -79,10 +191,12 @@ pub struct AlphabetSortSpec {
 pub enum Episodes {
     /// Counter-based: an episode is a function of seed, stream and index.
     Counter,
-    /// CPython's `random`, as the original environment draws its training episodes. Not built yet.
+    /// CPython's `random`, as the original environment draws its episodes: a list, made row by row.
     Python {
-        /// The seed of the environment.
+        /// The seed of the environment that training asks; an evaluation's is its own.
         seed: u64,
+        /// The order in which training asks the list.
+        order: Order,
     },
 }
 
@@ -118,7 +232,7 @@ pub enum NamesSpec {
         /// blake3 of the file's bytes, in hex. Identity.
         digest: String,
     },
-    /// A dataset of a hub with a column `names`. Not built yet.
+    /// A dataset of a hub with a column `names`.
     Hub(HubDataset),
 }
 

@@ -46,6 +46,22 @@ pub enum TorchError {
         /// Positions that there are.
         limit: usize,
     },
+    /// An episode whose conversation outgrows the model.
+    #[error(
+        "turn {turn} of episode `{episode}` has {context} tokens, and with {new} new ones exceeds the {limit} positions of the model"
+    )]
+    EpisodeTooLong {
+        /// The episode.
+        episode: String,
+        /// The turn, from 1.
+        turn: usize,
+        /// Tokens before the answer.
+        context: usize,
+        /// Most tokens of the answer.
+        new: usize,
+        /// Positions that there are.
+        limit: usize,
+    },
     /// A token id that the model has no embedding for.
     #[error("look up token {token}: the vocabulary ends at {}", vocabulary - 1)]
     NoSuchToken {

@@ -155,6 +155,7 @@ fn rounds(run: &RunSpec, dtype: &str) -> bool {
 fn named(run: &RunSpec) -> String {
     match &run.config.model.source {
         ModelSource::Pretrain(_) => format!("built-in {}", run.stages.base),
+        ModelSource::Run { run } => format!("run {run}"),
         ModelSource::Directory { path, .. } => {
             path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
         }

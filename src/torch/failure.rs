@@ -9,6 +9,7 @@ use crate::exit::{Code, Failure};
 use crate::masks::MasksError;
 use crate::sparsity::SparsityError;
 use crate::store::StoreError;
+use crate::task::TaskError;
 
 use super::TorchError;
 use super::device::DeviceError;
@@ -51,6 +52,14 @@ pub enum RunError {
     /// A run whose changes cannot be scores.
     #[error("take the changes of run {} as scores: {why}", run.get(..12).unwrap_or(run))]
     NotMoved {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: String,
+    },
+    /// A run whose weights cannot be a base.
+    #[error("begin with the weights of run {}: {why}", run.get(..12).unwrap_or(run))]
+    NotABase {
         /// The run.
         run: String,
         /// Why not.
@@ -117,10 +126,14 @@ impl RunError {
             ) => FailureClass::Nan,
             Self::Torch(
                 TorchError::ContextTooLong { .. }
+                | TorchError::EpisodeTooLong { .. }
                 | TorchError::Sparsity(_)
                 | TorchError::Masks(MasksError::Sparsity(_)),
             )
             | Self::NotMoved { .. } => FailureClass::BadConfig,
+            Self::Torch(TorchError::Task(TaskError::Program { .. } | TaskError::Reward { .. })) => {
+                FailureClass::Task
+            }
             Self::Torch(
                 TorchError::Data(_)
                 | TorchError::Masks(_)
@@ -130,6 +143,7 @@ impl RunError {
                 | TorchError::NoSuchToken { .. },
             )
             | Self::NotYetMoved { .. }
+            | Self::NotABase { .. }
             | Self::Changed { .. } => FailureClass::BadInput,
             Self::Store(error) if error.is_disk_full() => FailureClass::DiskFull,
             Self::Hub(error) => of_hub(error),
@@ -150,7 +164,7 @@ impl RunError {
                 "a gradient of the base is too large for its type: try `model.dtype = \"float32\"`".into(),
             ),
             Self::Torch(TorchError::Overflow { .. }) => Some("use the type float32 (--dtype float32)".into()),
-            Self::Torch(TorchError::ContextTooLong { .. }) => {
+            Self::Torch(TorchError::ContextTooLong { .. } | TorchError::EpisodeTooLong { .. }) => {
                 Some("shorten the prompts, or lower `sampling.max_tokens` or the number of turns".into())
             }
             Self::Torch(TorchError::Data(error)) => error.hint(),
@@ -164,6 +178,9 @@ impl RunError {
             }
             Self::NotYetMoved { .. } => Some(
                 "sweep that run first, or put it into the same grid, where it goes first; then sweep this one again".into(),
+            ),
+            Self::NotABase { .. } => Some(
+                "name by `model.run` the whole id of a finished run in the same results folder, and sweep that one first".into(),
             ),
             Self::NotMoved { .. } => Some(
                 "name by `mask.run` the whole id of a finished full run on the same base, and sweep that one first".into(),

@@ -26,7 +26,7 @@ fn pinned(run: &RunSpec) -> Result<Pinned, HubError> {
     match &run.config.model.source {
         ModelSource::Hub { id, revision: Some(commit) } => Ok(Pinned::model(id, commit)),
         ModelSource::Hub { id, revision: None } => Err(HubError::Unpinned { id: id.clone(), main: None }),
-        ModelSource::Directory { .. } | ModelSource::Pretrain(_) => {
+        ModelSource::Directory { .. } | ModelSource::Run { .. } | ModelSource::Pretrain(_) => {
             Err(HubError::Unpinned { id: String::new(), main: None })
         }
     }

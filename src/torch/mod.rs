@@ -1,6 +1,7 @@
 //! Every tensor: model, rollouts, loss, sparse optimizer, scores, checkpoints. The only room that names `tch`.
 
 mod checkpoint;
+mod converse;
 pub mod device;
 mod error;
 mod evaluate;
@@ -9,6 +10,7 @@ mod failure;
 mod foreign;
 mod fresh;
 mod from_hub;
+mod from_run;
 mod generate;
 mod likelihood;
 mod load;
@@ -32,6 +34,7 @@ mod trainer;
 mod update;
 mod weights;
 
+pub use converse::{Asked, Speaker, converse};
 pub use error::TorchError;
 pub use export::{Exported, export_delta, export_model};
 pub use failure::RunError;

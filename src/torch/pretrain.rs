@@ -13,7 +13,7 @@ use crate::data::{
 };
 use crate::grpo::{ClipDomain, Decay, OptimizerSpec, SamplingSpec, Schedule};
 use crate::manifest::PretrainSpec;
-use crate::task::{Episode, Task};
+use crate::task::{Episode, Task, TaskError};
 
 use super::loss::{accumulate, clip_scale, likelihood, norm};
 use super::rollout::{Draws, demonstrate, play};
@@ -151,13 +151,19 @@ fn episode(task: &Task, seed: u64, stream: &str, index: u64) -> Result<Episode, 
     Ok(task.episode(seed, stream, index)?)
 }
 
+fn demonstration(task: &Task, episode: &Episode, turn: usize) -> Result<String, TorchError> {
+    Ok(task
+        .demonstration(episode, turn)
+        .ok_or_else(|| TaskError::NoAnswer { episode: episode.name.clone() })?)
+}
+
 pub(super) fn corpus(task: &Task, seed: u64) -> Result<Vec<String>, TorchError> {
     let mut texts = Vec::new();
     for index in 0..TOKENIZER_EPISODES {
         let episode = episode(task, seed, "tokenizer", index)?;
         for (turn, step) in episode.turns.iter().enumerate() {
             texts.push(step.prompt.clone());
-            texts.push(task.demonstration(&episode, turn));
+            texts.push(demonstration(task, &episode, turn)?);
         }
     }
     Ok(texts)
@@ -171,7 +177,7 @@ fn look(model: &Model, chat: &Chat, task: &Task, seed: u64) -> Result<f64, Torch
     let mut longest = 0;
     for episode in &episodes {
         for turn in 0..episode.turns.len() {
-            longest = longest.max(chat.tokenizer.encode(&task.demonstration(episode, turn))?.len());
+            longest = longest.max(chat.tokenizer.encode(&demonstration(task, episode, turn)?)?.len());
         }
     }
     let sampling = SamplingSpec {

@@ -58,7 +58,9 @@ pub fn base_folder(run: &RunSpec, cx: &Context) -> Result<PathBuf, RunError> {
     };
     match &run.config.model.source {
         ModelSource::Hub { .. } => from_hub::folder(run, &artifact, cx),
-        ModelSource::Directory { .. } | ModelSource::Pretrain(_) => Ok(artifact.folder().to_path_buf()),
+        ModelSource::Directory { .. } | ModelSource::Run { .. } | ModelSource::Pretrain(_) => {
+            Ok(artifact.folder().to_path_buf())
+        }
     }
 }
 

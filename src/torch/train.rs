@@ -23,7 +23,7 @@ use crate::store::{Attempt, Checkpoint, Row};
 use crate::task::Task;
 
 use super::checkpoint;
-use super::evaluate::{evaluate, mean_and_error};
+use super::evaluate::{Evaluation, evaluations, mean_and_error, means_of_parts};
 use super::failure::RunError;
 use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play};
@@ -35,6 +35,7 @@ use super::{Model, SparseAdamW, TorchError, device, masks, setup};
 pub(super) struct Run<'a> {
     config: &'a RunConfig,
     task: Task,
+    evals: Vec<Evaluation<'a>>,
     chat: Chat,
     pub(super) model: Model,
     mask: Option<Mask>,
@@ -100,7 +101,8 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = open_task(&config.task)?;
+    let task = open_task(&config.task, config.exec.serving())?;
+    let evals = evaluations(config)?;
     let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = masks::mask(spec, cx.store, &ModelDir::open(&folder)?)?;
@@ -108,7 +110,7 @@ fn steps(
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
     let taken = TakenOver::of(attempt.resumed(), alone);
     let inputs = take_over::inputs(spec, cx.store)?;
-    let mut run = Run { config, task, chat, model, mask, adam, total, inputs, taken };
+    let mut run = Run { config, task, evals, chat, model, mask, adam, total, inputs, taken };
     run.note_class(attempt.resumed(), cx.events)?;
     attempt.keep_bytes(u64::from(config.exec.keep_mib) << 20);
     // The step of the newest checkpoint: the same step is not saved twice.
@@ -151,7 +153,7 @@ fn steps(
             row
         };
         attempt.metrics(&row)?;
-        if step.is_multiple_of(config.eval.every) || *step == config.grpo.steps {
+        if run.due(*step) {
             last_eval = run.evaluate(*step, attempt, reuse.as_ref())?;
         }
         if step.is_multiple_of(config.exec.checkpoint_every) && *step < config.grpo.steps {
@@ -165,8 +167,9 @@ fn steps(
     run.finish(&folder).map(Some)
 }
 
+/// The first score of a row: that of the plain evaluation, or of the first named one that was made.
 fn score_of(row: &Row) -> Option<f64> {
-    row.get("eval/score")?.as_f64()
+    row.iter().find(|(column, _)| column.ends_with("/score"))?.1.as_f64()
 }
 
 impl Run<'_> {
@@ -177,10 +180,8 @@ impl Run<'_> {
         let group = grpo.group_size as usize;
         let prompts = u64::from(grpo.rollouts_per_step / grpo.group_size);
         let rollout_start = Instant::now();
-        let episodes = (0..prompts)
-            .map(|prompt| self.task.episode(config.seed, "train", u64::from(step) * prompts + prompt))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(TorchError::from)?;
+        let first = u64::from(step) * prompts;
+        let episodes = self.task.train(config.seed, first..first + prompts).map_err(TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
         let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
@@ -190,7 +191,7 @@ impl Run<'_> {
         let advantages: Vec<f64> =
             rewards.chunks(group).flat_map(|rewards| advantages(rewards, grpo.advantage)).collect();
         // Without a KL term the distance to the base is still measured, where the run is evaluated.
-        let measured = (step + 1).is_multiple_of(config.eval.every) || step + 1 == grpo.steps;
+        let measured = self.due(step + 1);
         let wanted = grpo.kl_coef > 0.0 || measured;
         let reference = if wanted { Some(self.reference(&rollouts)?) } else { None };
         let batch = Batch {
@@ -215,7 +216,7 @@ impl Run<'_> {
         let turns: usize = rollouts.iter().map(|rollout| rollout.answers.len()).sum();
         let truncated: usize = rollouts.iter().map(|rollout| rollout.truncated).sum();
         let tokens = update.stats.tokens as f64;
-        Ok(object(json!({
+        let mut row = object(json!({
             "step": step + 1,
             "reward/mean": reward,
             "reward/std": deviation,
@@ -241,7 +242,16 @@ impl Run<'_> {
             "rollout_tokens_per_second": drawn as f64 / rollout_seconds,
             "train_tokens_per_second": seen as f64 * f64::from(grpo.updates_per_batch) / train_seconds,
             "peak_memory_bytes": peak_memory(),
-        })))
+        }));
+        for (name, mean) in means_of_parts(&rollouts) {
+            row.insert(format!("rewards/{name}"), mean.into());
+        }
+        Ok(row)
+    }
+
+    /// Whether some evaluation is made after so many steps.
+    fn due(&self, step: u32) -> bool {
+        self.evals.iter().any(|eval| eval.due(step, self.config.grpo.steps))
     }
 
     /// Logprobs of the rollouts under the base model.
@@ -265,7 +275,13 @@ impl Run<'_> {
                 self.taken.copied = true;
                 row.clone()
             }
-            None => evaluate(&self.model, &self.chat, &self.task, &self.config.eval, step)?,
+            None => {
+                let mut row = object(json!({ "step": step }));
+                for eval in self.evals.iter().filter(|eval| eval.due(step, self.config.grpo.steps)) {
+                    eval.add_to(&mut row, &self.model, &self.chat, &self.task)?;
+                }
+                row
+            }
         };
         attempt.eval(&row)?;
         Ok(score_of(&row))

@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 use crate::data::{Change, TensorEntry, TensorFile, width};
 use crate::sparsity::Mask;
 
-use super::TorchError;
 use super::weights::raw;
+use super::{TorchError, Weights};
 
 /// The final values of a run, read from its final state tensor by tensor.
 pub struct Trained {
@@ -87,6 +87,28 @@ impl Trained {
         let indices = Vec::<i64>::try_from(&places)?.into_iter().map(|index| index as u32).collect();
         let values = raw(&entry.name, &[], &stored.f_index_select(0, &at)?)?.bytes;
         Ok(Some(Change::Entries { indices, values }))
+    }
+
+    /// Puts the final values into the base's weights.
+    ///
+    /// # Errors
+    /// When the state has other tensors, or memory runs out.
+    pub fn put_into(&self, weights: &mut Weights) -> Result<(), TorchError> {
+        let _guard = tch::no_grad_guard();
+        for (parameter, tensor) in weights.parameters.iter().zip(&mut weights.tensors) {
+            let values =
+                self.values(&parameter.name)?.f_to_kind(tensor.kind())?.f_to_device(tensor.device())?;
+            let mut flat = tensor.f_view([-1])?;
+            match &self.active {
+                Some(active) => {
+                    let list = active.get(&parameter.name).ok_or_else(|| unknown(&parameter.name))?;
+                    let index = Tensor::f_from_slice(list)?.f_to_device(tensor.device())?;
+                    let _ = flat.f_index_copy_(0, &index, &values)?;
+                }
+                None => flat.f_copy_(&values)?,
+            }
+        }
+        Ok(())
     }
 
     /// The final float32 values of a tensor's active entries.

@@ -10,9 +10,10 @@ use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Traine
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
 use crate::store::Stage;
+use crate::task::{Mixture, Order, Task};
 
 use super::failure::RunError;
-use super::{directory, from_hub, masks, scores, setup, train, warm_start};
+use super::{TorchError, directory, from_hub, from_run, masks, scores, setup, train, warm_start};
 
 /// Trains on libtorch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,9 +49,18 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
     let spec = match &run.config.model.source {
         ModelSource::Pretrain(spec) => spec,
         ModelSource::Hub { .. } => return from_hub::publish(run, device, cx),
+        ModelSource::Run { run: other } => {
+            return from_run::publish(cx.store, other, &run.stages.base).map(Some);
+        }
         ModelSource::Directory { path, digest } => return checked(run, path, digest, device, cx).map(Some),
     };
-    let task = open_task(&run.config.task)?;
+    let task = if spec.mix.is_empty() {
+        open_task(&run.config.task, run.config.exec.serving())?
+    } else {
+        let tasks = spec.mix.iter().map(|task| open_task(task, run.config.exec.serving()));
+        let mixture = Mixture::new(tasks.collect::<Result<_, _>>()?).map_err(TorchError::from)?;
+        Task::of(mixture, Order::Shuffled)
+    };
     (cx.events)(Event::Phase { name: "warm start".into(), steps: spec.steps });
     let progress = |step, message| (cx.events)(Event::Progress { step, message });
     let Some(warm) = warm_start(spec, &task, device, &progress, cx.stop)? else { return Ok(None) };

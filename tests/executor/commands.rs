@@ -18,6 +18,7 @@ fn show_text(bench: &Bench, words: [Option<&str>; 2], json: bool) -> Result<Stri
     let args = ShowArgs {
         first: first.unwrap(),
         second,
+        transcripts: None,
         look: LookArgs { results: bench.folder.clone(), set: Vec::new(), no_env: true, json },
     };
     let mut out = Vec::new();

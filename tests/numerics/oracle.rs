@@ -149,9 +149,7 @@ pub fn conversation(input: &Value) -> Rollout {
         tokens,
         drawn: (0..length).map(|t| t > 0).collect(),
         logprobs: vec![0.0; length],
-        answers: Vec::new(),
-        truncated: 0,
-        reward: 0.0,
+        ..Rollout::default()
     }
 }
 
@@ -162,7 +160,7 @@ fn fixed_rollout(value: &Value) -> (Rollout, Vec<f32>) {
     let logprobs = drawn.iter().map(|&d| if d { behavior.next().unwrap() as f32 } else { 0.0 }).collect();
     let tokens = integers(&value["tokens"]).into_iter().map(|id| id as u32).collect();
     let base = numbers(&value["base"]).into_iter().map(|logprob| logprob as f32).collect();
-    (Rollout { tokens, drawn, logprobs, answers: Vec::new(), truncated: 0, reward: 0.0 }, base)
+    (Rollout { tokens, drawn, logprobs, ..Rollout::default() }, base)
 }
 
 /// Gradients of loss cases against autograd's in `FOLDERgradients_INDEX.safetensors`: of each case how many tensors were

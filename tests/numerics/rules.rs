@@ -78,7 +78,7 @@ pub fn rollout(value: &Value) -> (Rollout, Vec<f32>) {
     let logprobs = drawn.iter().map(|&d| if d { behavior.next().unwrap() as f32 } else { 0.0 }).collect();
     let tokens = integers(&value["tokens"]).into_iter().map(|id| id as u32).collect();
     let base = numbers(&value["base"]).into_iter().map(|logprob| logprob as f32).collect();
-    (Rollout { tokens, drawn, logprobs, answers: Vec::new(), truncated: 0, reward: 0.0 }, base)
+    (Rollout { tokens, drawn, logprobs, ..Rollout::default() }, base)
 }
 
 /// The rollouts of a list.

@@ -15,7 +15,7 @@ use tickets::manifest::{
 };
 use tickets::sparsity::MaskSpec;
 use tickets::task::{
-    AlphabetSortSpec, Episode, Episodes, NameSource, NamesSpec, RowNames, SortBy, Task, TaskSpec,
+    AlphabetSortSpec, Episode, Episodes, EvalRows, NameSource, NamesSpec, RowNames, SortBy, Task, TaskSpec,
     default_prompts,
 };
 use tickets::torch::{Model, Rollout, Weights};
@@ -154,6 +154,7 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         shuffled: 0.5,
         target_reward: 1.0,
         seed: 0,
+        mix: Vec::new(),
     };
     RunConfig {
         seed: 3,
@@ -172,7 +173,7 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
         },
         sampling: sampling(8),
         mask: MaskSpec::Full,
-        eval: EvalSpec { examples: 2, seed: 2001, every: 1, sampling: sampling(8) },
+        eval: EvalSpec { examples: 2, rows: EvalRows::Sample, seed: 2001, every: 1, sampling: sampling(8) },
         evals: Vec::new(),
         exec: ExecSpec {
             device: DeviceChoice::Cpu,
@@ -182,7 +183,9 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
             keep_checkpoints: 1,
             keep_mib: 0,
             lease_seconds: 0,
-            retries: Retries { nan: 0, oom: 0, killed: 0, infra: 0, store: 0 },
+            retries: Retries { nan: 0, oom: 0, killed: 0, infra: 0, store: 0, task: 0 },
+            task_workers: 1,
+            task_timeout: 1,
             max_runs: 1000,
         },
     }
@@ -195,8 +198,7 @@ pub fn rollout(spans: &[(bool, usize)], counter: &mut Counter, behavior: f64) ->
         drawn: Vec::new(),
         logprobs: Vec::new(),
         answers: vec![String::new(); spans.iter().filter(|(drawn, _)| *drawn).count()],
-        truncated: 0,
-        reward: 0.0,
+        ..Rollout::default()
     };
     for &(drawn, length) in spans {
         for _ in 0..length {

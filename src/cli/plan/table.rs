@@ -155,13 +155,6 @@ fn cautions(out: &mut String, plan: &Plan) {
         let keys = open.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         put(out, format_args!("provisional ids (marked ?): set {keys} to pin what they stand for"));
     }
-    let missing = plan.runs.iter().map(|run| plan::unbuilt(&run.config)).collect::<Vec<_>>();
-    let refused = missing.iter().filter(|missing| !missing.is_empty()).count();
-    if refused > 0 {
-        let names = missing.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
-        let runs = counted(refused, "run");
-        put(out, format_args!("not built yet, so `sweep` refuses {runs}: {}", names.join(", ")));
-    }
     for (key, path) in plan::outside(plan) {
         put(out, format_args!("outside the project: {} ({key})", path.display()));
     }

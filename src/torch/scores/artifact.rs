@@ -34,7 +34,7 @@ pub fn publish(
     cx: &Context,
 ) -> Result<Option<()>, RunError> {
     let device = setup::device(&run.config)?;
-    let task = open_task(&run.config.task)?;
+    let task = open_task(&run.config.task, run.config.exec.serving())?;
     let folder = setup::base_folder(run, cx)?;
     let (model, chat) = setup::base(run, &folder, device)?;
     (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });

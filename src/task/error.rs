@@ -115,6 +115,16 @@ pub enum TaskError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A program that is the task does not do its part.
+    #[error("{message}")]
+    Program {
+        /// Who did what, asked for what.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+        /// It died or did not answer, so that another attempt may do better.
+        transient: bool,
+    },
 }
 
 impl TaskError {
@@ -148,6 +158,7 @@ impl TaskError {
                 "an episode takes its names from one row ({rows} were read): give longer rows, or lower \
                  task.max_turns or task.max_names_per_turn"
             )),
+            Self::Program { hint, .. } => hint.clone(),
             Self::BadName { .. } => Some("remove the name from the file, or mend it".into()),
         }
     }
@@ -156,7 +167,11 @@ impl TaskError {
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
         let hint = error.hint();
-        Self::new(Code::Manifest, error, hint)
+        let code = match error {
+            TaskError::Program { .. } => Code::Environment,
+            _ => Code::Manifest,
+        };
+        Self::new(code, error, hint)
     }
 }
 

@@ -22,7 +22,7 @@ pub struct ExternalError {
     /// It had been asked before, and that worker had died or not answered.
     pub again: bool,
     /// What happened.
-    pub trouble: Trouble,
+    pub trouble: Box<Trouble>,
     /// The last lines that it wrote to standard error.
     pub last: Vec<String>,
 }
@@ -39,9 +39,9 @@ pub enum Trouble {
         /// The beginning of a line that it left without an end.
         partial: Option<String>,
     },
-    /// It closed its standard output and did not end.
+    /// It closed its standard output, and did not end.
     OutputClosed,
-    /// It closed its standard input and did not end.
+    /// It closed its standard input, and did neither answer nor end.
     InputClosed,
     /// It did not answer within so many seconds.
     TimedOut(f64),
@@ -156,10 +156,10 @@ impl ExternalError {
 impl fmt::Display for ExternalError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let who = format!("worker {} of the program `{}`", self.worker, self.command);
-        match &self.trouble {
+        match &*self.trouble {
             Trouble::Start(error) => write!(out, "{who} could not be started: {error}")?,
             Trouble::Ended { ending, partial: None } => {
-                write!(out, "{who} ended without an answer: {ending}")?
+                write!(out, "{who} ended without an answer: {ending}")?;
             }
             Trouble::Ended { ending, partial: Some(line) } => {
                 write!(
@@ -169,7 +169,7 @@ impl fmt::Display for ExternalError {
             }
             Trouble::OutputClosed => write!(out, "{who} closed its standard output without an answer")?,
             Trouble::InputClosed => {
-                write!(out, "{who} closed its standard input before it had read the request")?
+                write!(out, "{who} closed its standard input without an answer")?;
             }
             Trouble::TimedOut(seconds) => write!(out, "{who} did not answer within {seconds} s")?,
             Trouble::LongLine => write!(out, "{who} wrote a line of more than {} MiB", MOST_BYTES >> 20)?,
@@ -233,7 +233,7 @@ mod tests {
             worker: 2,
             request: "to score episode train 3".to_owned(),
             again: true,
-            trouble: Trouble::Ended { ending: Ending::Status(1), partial: None },
+            trouble: Box::new(Trouble::Ended { ending: Ending::Status(1), partial: None }),
             last: (0..9).map(|number| format!("line {number}")).collect(),
         };
         assert_eq!(
@@ -243,7 +243,7 @@ mod tests {
              its last words on standard error:\n    | line 3\n    | line 4\n    | line 5\n    | line 6\n    | line 7\n    | line 8"
         );
         assert!(error.is_transient());
-        error.trouble =
+        *error.trouble =
             Trouble::Reward { what: "the reward of episode train 3".to_owned(), is: "NaN".to_owned() };
         error.last.clear();
         error.again = false;

@@ -219,7 +219,7 @@ impl Slot {
         log: &Log,
     ) -> Result<Hello, ExternalError> {
         let asked = || "to introduce itself".to_owned();
-        let worker = Worker::start(&settings.line(), self.number, log.clone());
+        let worker = Worker::start(&settings.script(), self.number, log.clone());
         self.worker = Some(worker.map_err(|trouble| self.failed(settings, asked(), trouble))?);
         let request = json!({ "type": "hello", "protocol": PROTOCOL, "worker": self.number });
         let hello = self.exchange(&request, settings.start_timeout).and_then(|reply| {
@@ -253,6 +253,7 @@ impl Slot {
             self.worker = None;
         }
         let command = settings.shown();
+        let trouble = Box::new(trouble);
         ExternalError { command, worker: self.number, request, again: false, trouble, last }
     }
 }

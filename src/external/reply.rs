@@ -120,7 +120,11 @@ impl std::fmt::Display for Hello {
             write!(out, " and for evaluations {}", count(eval))?;
         }
         let (low, high) = self.range;
-        write!(out, " episodes of at most {} turns, rewards from {low} to {high}", self.turns)
+        match self.turns {
+            1 => write!(out, " episodes of one turn")?,
+            turns => write!(out, " episodes of at most {turns} turns")?,
+        }
+        write!(out, ", rewards from {low} to {high}")
     }
 }
 

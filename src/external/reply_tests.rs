@@ -29,7 +29,7 @@ fn a_program_says_little_and_the_rest_is_usual() {
         turns: 1,
     };
     assert_eq!(least, usual);
-    assert_eq!(least.to_string(), "x, any number of episodes of at most 1 turns, rewards from 0 to 1");
+    assert_eq!(least.to_string(), "x, any number of episodes of one turn, rewards from 0 to 1");
     let full = json!({
         "protocol": 1, "name": "x", "version": "2", "episodes": {"train": 9, "eval": 3}, "range": [-1, 0.5], "turns": 4
     });

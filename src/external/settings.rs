@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The shortest time that a program has to start.
-const LEAST_START: Duration = Duration::from_secs(60);
+const LEAST_START: Duration = Duration::from_mins(1);
 
 /// How a program is started and asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,10 +49,36 @@ impl Settings {
         OsString::from_vec(line)
     }
 
+    /// The command line for `sh -c`: where it is one plain command the shell makes way for it, so that the process is the
+    /// program itself, with its own exit status, signals and pipes.
+    pub(super) fn script(&self) -> OsString {
+        let line = self.line();
+        if !is_plain(line.as_bytes()) {
+            return line;
+        }
+        let mut script = OsString::from("exec ");
+        script.push(line);
+        script
+    }
+
     /// The command line for a message.
     pub fn shown(&self) -> String {
         self.line().to_string_lossy().into_owned()
     }
+}
+
+/// Whether a command line is a single command with its arguments, and that command no part of the shell.
+fn is_plain(line: &[u8]) -> bool {
+    const OF_THE_SHELL: &str = ". : alias bg break builtin cd command continue eval exec exit export fg getopts hash jobs local \
+                                read readonly return set shift source time times trap type ulimit umask unalias unset wait \
+                                case do done elif else esac fi for if in then until while function select coproc";
+    let mut outside = line.split(|byte| *byte == b'\'').step_by(2).flatten();
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+:,@%= ".contains(byte);
+    let first = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let command = !first.is_empty() && !first.contains(&b'=') && !first.contains(&b'\'');
+    let own = OF_THE_SHELL.split_whitespace().any(|word| word.as_bytes() == first);
+    // An even number of quotes, so that what is not quoted is known.
+    command && !own && line.iter().filter(|byte| **byte == b'\'').count() % 2 == 0 && outside.all(plain)
 }
 
 /// A path that a shell takes for a path: not for a command of that name, and not for an option.
@@ -102,6 +128,34 @@ mod tests {
         assert_eq!(line("{program}", "../x"), "../x");
         assert_eq!(line("python3 -m mine", "x"), "python3 -m mine");
         assert_eq!(quoted(OsStr::new("")), "''");
+    }
+
+    #[test]
+    fn a_plain_command_takes_the_place_of_its_shell() {
+        let plain = |line: &str| Settings::new(line, None, 1, Duration::from_secs(1)).script() != line;
+        for line in ["python3 a.py", "./a --n=1", "python3 'it is; $HOME.py' -v", " x"] {
+            assert!(plain(line), "{line}");
+        }
+        for line in [
+            "cd a && ./b",
+            "A=1 ./b",
+            "./a | tee b",
+            "./a $HOME",
+            "exec ./a",
+            ". ./a",
+            "./a 2>/dev/null",
+            "./a 'b",
+            "'./a b'",
+            "",
+            "./a \"b\"",
+            "./a\n./b",
+            "time ./a",
+            "~/a",
+            "./a *",
+            "( ./a )",
+        ] {
+            assert!(!plain(line), "{line}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Requests to lines, lines to JSON.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::error::Trouble;
@@ -20,7 +22,7 @@ pub(super) fn line(request: &Value) -> String {
         } else {
             // Such a character can only be within a string.
             for unit in c.encode_utf16(&mut [0; 2]) {
-                line.push_str(&format!("\\u{unit:04x}"));
+                let _ = write!(line, "\\u{unit:04x}");
             }
         }
     }

@@ -98,7 +98,8 @@ impl Worker {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Trouble::TimedOut(limit.as_secs_f64()));
+                let late = Trouble::TimedOut(limit.as_secs_f64());
+                return Err(if self.is_deaf() { Trouble::InputClosed } else { late });
             }
             // The end of the process is looked for when its pipes are quiet: what it had written counts.
             if !self.pump(&mut unsent, left.min(LOOK))
@@ -114,6 +115,13 @@ impl Worker {
     pub fn is_over(&mut self) -> bool {
         self.pump(&mut [].as_slice(), Duration::ZERO);
         self.stdout.is_none() || self.stdin.is_none() || self.has_ended()
+    }
+
+    /// Whether nobody reads its input any more.
+    fn is_deaf(&self) -> bool {
+        let Some(stdin) = &self.stdin else { return true };
+        let mut polled = [PollFd::new(stdin, PollFlags::empty())];
+        poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::ERR)
     }
 
     /// What it has written that was not asked for.
@@ -236,7 +244,7 @@ fn never_wait(pipe: impl AsFd) -> io::Result<()> {
 /// Reads what is there; the pipe is dropped at its end. Whether anything came of it.
 fn read(pipe: &mut Option<impl Read>, mut take: impl FnMut(&[u8])) -> bool {
     let Some(open) = pipe else { return false };
-    let mut buffer = [0; 1 << 16];
+    let mut buffer = [0; 1 << 14];
     match open.read(&mut buffer) {
         Ok(0) => *pipe = None,
         Ok(count) => take(&buffer[..count]),

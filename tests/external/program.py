@@ -13,6 +13,7 @@ import time
 
 MODE = sys.argv[1]
 NOTE = sys.argv[2] if len(sys.argv) > 2 else ""
+SEEN = []
 TURNS = 3 if MODE == "turns" else 1
 
 
@@ -30,6 +31,16 @@ def first_time():
 
 def episode(request, index):
     number = f"{request['seed']}/{request['stream']}/{index}"
+    if MODE == "counts":
+        number += f" of request {request['id']}"
+    if MODE == "by_worker":
+        number += f" of worker {WORKER}"
+    if MODE == "by_first" and index != request["indices"][0]:
+        number += " not the first"
+    if MODE == "one_prompt":
+        number = "say it"
+    if MODE == "no_stream":
+        number = f"{request['seed']}/{index}"
     messages = [{"role": "system", "content": "Say \u00e9."}, {"role": "user", "content": number, "extra": 1}]
     return {"messages": messages, "expected": [number], "info": {"right": number, "float": 0.1}, "extra": [None]}
 
@@ -38,6 +49,19 @@ def reward(conversation):
     said = [message["content"] for message in conversation["messages"] if message["role"] == "assistant"]
     right = [float(answer == conversation["info"]["right"]) for answer in said]
     total = 1.0 if all(right) else 0.25
+    if MODE == "remembers":
+        SEEN.append(conversation)
+        total = 1 / len(SEEN)
+    if MODE == "likes_nothing" and "" in said:
+        total = 1.0
+    if MODE == "likes_nothing" and all(right):
+        total = 0.5
+    if MODE == "less":
+        total = 0.5 if all(right) else 0.0
+    if MODE == "nan_of_nothing" and "" in said:
+        total = float("nan")
+    if MODE == "fails_on_long" and any(len(answer) > 10000 for answer in said):
+        raise RecursionError("too deep")
     return {"reward": total, "turns": right, "parts": {"worker": float(WORKER), "said": len(said)}, "extra": 1}
 
 
@@ -152,10 +176,14 @@ def main():
         sys.stdout.flush()
         if MODE == "stops_reading" and request["type"] == "hello":
             forever()
-        if MODE == "one_shot" and request["type"] != "hello":
+        if MODE == "dies_idle" and request["type"] == "score" and first_time():
             sys.exit(0)
     if MODE == "stubborn":
         forever()
+    if MODE == "says_bye":
+        print("bye", flush=True)
+    if MODE == "ends_badly":
+        sys.exit(3)
 
 
 main()

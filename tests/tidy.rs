@@ -16,9 +16,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Names of files, for those who hash them and those who read them.
     ("model_folder", &[]),
     // Pure maths and rules: no files, no clock, no tensors.
-    ("task", &[]),
+    ("generators", &[]),
+    ("task", &["generators"]),
     ("grpo", &[]),
-    ("sparsity", &[]),
+    ("sparsity", &["generators"]),
     ("stats", &[]),
     // Bytes on disk; it knows masks and scores as values.
     ("store", &["sparsity"]),
@@ -27,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A plan exists before there is a results folder, so it does not know the store.
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
     // Files of models and datasets to plain values.
-    ("data", &["model_folder", "store", "task", "sparsity"]),
+    ("data", &["model_folder", "store", "task", "sparsity", "external"]),
     // Masks as files. Built without tensors, so that they can be looked at anywhere.
     ("masks", &["store", "data", "sparsity"]),
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.

@@ -3,7 +3,7 @@
 //! Every case also compares the 32-bit draw that follows, which is another one when too many or too few bits were taken.
 
 use serde_json::Value;
-use tickets::sparsity::numpy::Generator;
+use tickets::generators::numpy::Generator;
 
 use super::table::row;
 

@@ -12,6 +12,7 @@ mod message;
 mod names;
 mod order;
 mod prompts;
+mod python_episodes;
 mod reward;
 mod small;
 mod spec;

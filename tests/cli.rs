@@ -319,7 +319,7 @@ fn a_mask_drawn_by_numpy_is_stored_and_says_so() {
     // The embedding is drawn first: a tenth of 384 rows of 32.
     let file = tickets::data::safetensors::parse(&bytes, &path).unwrap();
     let stored = file.tensor("model.embed_tokens.weight").unwrap().data().to_vec();
-    let mut drawn = tickets::sparsity::numpy::Generator::new(5).choice(12_288, 1_228).unwrap();
+    let mut drawn = tickets::generators::numpy::Generator::new(5).choice(12_288, 1_228).unwrap();
     drawn.sort_unstable();
     assert_eq!(stored, drawn.iter().flat_map(|index| index.to_le_bytes()).collect::<Vec<u8>>());
 }

@@ -140,6 +140,13 @@ const OF_TRAINING: [&str; 19] = ["optimizer.schedule", "optimizer.final_share", 
     "grpo.level", "grpo.clip_delta", "grpo.sequence_mask_low", "grpo.cispo_high", "grpo.kl_corrected", "mask.scope",
     "mask.group", "mask.unit", "mask.keep", "mask.modules", "mask.run", "mask.file", "mask.other", "mask.control", "mask.control_seed"];
 
+/// Keys that `identity_of_tasks.rs` is about.
+#[rustfmt::skip]
+const OF_TASKS: [&str; 19] = ["task.episodes", "task.seed", "task.file", "task.order", "task.question_column",
+    "task.answer_column", "task.digits", "task.terms", "task.length", "task.numbers", "task.largest", "task.program",
+    "task.command", "eval.rows", "model.run", "model.pretrain.mix", "exec.retries.task", "exec.task_workers",
+    "exec.task_timeout"];
+
 /// Keys that have tests of their own: files, and the choice of the mask.
 const ELSEWHERE: [&str; 5] = ["model.path", "task.names", "task.row_names", "task.type", "mask.type"];
 
@@ -199,16 +206,6 @@ fn what_is_not_pinned_is_provisional_and_another_repository_has_no_inherited_rev
     );
     assert!(pinned.provisional.is_empty());
     assert_ne!(pinned.id, only_run(HUB, &["model.id=Qwen/Qwen2.5-1.5B"]).id);
-}
-
-#[test]
-fn episodes_of_the_original_environment_have_a_seed_and_those_of_the_counter_have_none() {
-    let plain = only_run(HEAD, &[]);
-    let python = only_run(HEAD, &["task.episodes=python"]);
-    let wanted = BTreeSet::from([Base, Trajectory, Train, Eval, Run]);
-    assert_eq!(moved(&plain, &python), wanted);
-    assert_eq!(moved(&python, &only_run(HEAD, &["task.episodes=python", "task.seed=1"])), wanted);
-    assert_eq!(moved(&plain, &only_run(HEAD, &["task.episodes=counter"])), BTreeSet::new());
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -291,9 +288,7 @@ fn every_setting_moves_its_stages_and_no_others() {
     }
     let elsewhere = |path: &str| {
         let hub = FROM_A_HUB.iter().any(|(key, ..)| *key == path) && !tried.contains(path);
-        hub || OF_TRAINING.contains(&path)
-            || ELSEWHERE.contains(&path)
-            || ["task.episodes", "task.seed", "task.file"].contains(&path)
+        hub || OF_TRAINING.contains(&path) || ELSEWHERE.contains(&path) || OF_TASKS.contains(&path)
     };
     let all = KEYS.iter().map(|key| key.path).filter(|path| !elsewhere(path)).collect::<BTreeSet<_>>();
     assert_eq!(tried, all, "a key without a test of its influence");

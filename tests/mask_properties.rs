@@ -2,7 +2,7 @@
 //! is that of exact decimal arithmetic, and a ranking is that of a stable sort.
 
 use proptest::prelude::*;
-use tickets::sparsity::numpy::Generator;
+use tickets::generators::numpy::Generator;
 use tickets::sparsity::{
     Choice, Control, Criterion, Keep, MaskRng, Modules, Rounding, Scope, Score, Sparse, TensorSize, Unit,
     choose, kept_count, random,

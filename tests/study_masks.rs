@@ -8,7 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
 
 use tickets::data::Architecture;
-use tickets::sparsity::numpy::Generator;
+use tickets::generators::numpy::Generator;
 use tickets::sparsity::{Mask, MaskRng, Rounding, TensorSize, kept_count, random};
 
 const SMALL: &[u8] = include_bytes!("../assets/shapes/qwen2.5-0.5b.json");

@@ -16,9 +16,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Names of files, for those who hash them and those who read them.
     ("model_folder", &[]),
     // Pure maths and rules: no files, no clock, no tensors.
-    ("task", &[]),
+    ("generators", &[]),
+    ("task", &["generators"]),
     ("grpo", &[]),
-    ("sparsity", &[]),
+    ("sparsity", &["generators"]),
     ("stats", &[]),
     // Bytes on disk; it knows masks and scores as values.
     ("store", &["sparsity"]),

@@ -23,6 +23,7 @@ pub mod doctor;
 #[cfg(feature = "torch")]
 pub mod export;
 pub mod gc;
+mod inputs;
 #[cfg(feature = "torch")]
 pub mod logprobs;
 pub mod masks;

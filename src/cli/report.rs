@@ -15,7 +15,7 @@ use crate::manifest;
 use crate::plan::{self, Plan};
 use crate::report::put;
 use crate::report::table::{self, TextTable};
-use crate::report::{ReportError, ResultSet, State, classes, collect, mixes_classes, read, render};
+use crate::report::{ReportError, ResultSet, State, classes, collect, mixes_classes, names, read, render};
 use crate::store::{Class, Store};
 
 /// Arguments of `report`.
@@ -190,7 +190,7 @@ fn json_text(report: &Report, checked: bool) -> String {
         .runs
         .iter()
         .map(|run| {
-            json!({
+            let mut object = json!({
                 "id": run.id,
                 "label": run.label,
                 "axes": run.axes.iter().cloned().collect::<Map<_, _>>(),
@@ -202,7 +202,17 @@ fn json_text(report: &Report, checked: bool) -> String {
                 "eval/stderr": run.final_stderr(),
                 "invariant": run.invariant(),
                 "class": run.class(),
-            })
+            });
+            for name in names(set) {
+                for (key, value) in [
+                    (format!("base/{name}/score"), run.base_number(&format!("eval/{name}/score"))),
+                    (format!("eval/{name}/score"), run.final_number(&format!("eval/{name}/score"))),
+                    (format!("eval/{name}/stderr"), run.final_number(&format!("eval/{name}/stderr"))),
+                ] {
+                    object[key] = json!(value);
+                }
+            }
+            object
         })
         .collect();
     let classes: Vec<Value> = classes::listed(set)

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::ManifestArgs;
+use super::inputs;
 use super::space::preflight;
-use crate::data::{hub, open_task};
 use crate::execute::{self, ExecuteError, FailedRun, Requests, SweepOptions, SweepSummary};
 use crate::exit::{Code, Failure};
-use crate::manifest::{self, ModelSource};
+use crate::manifest;
 use crate::plan::{self, Plan};
 use crate::store::{RunState, Store, StoreError};
 
@@ -54,20 +54,6 @@ pub struct SweepHooks<'a> {
 
 /// Finds the GPUs that the runs of a plan will use.
 pub type Gpus<'a> = &'a dyn Fn(&Plan) -> Result<Vec<String>, Failure>;
-
-/// Finds, before anything is computed, what would fail hours later: inputs without a commit, name lists, questions and
-/// templates that do not serve.
-fn check(plan: &Plan) -> Result<(), Failure> {
-    for (i, run) in plan.runs.iter().enumerate() {
-        if let ModelSource::Hub { id, revision: None } = &run.config.model.source {
-            return Err(hub::unpinned(id).into());
-        }
-        if plan.runs[..i].iter().all(|earlier| earlier.config.task != run.config.task) {
-            open_task(&run.config.task, run.config.exec.serving())?;
-        }
-    }
-    Ok(())
-}
 
 /// The command.
 ///
@@ -113,9 +99,10 @@ pub(super) fn work_through(
     out: &mut dyn Write,
 ) -> Result<Worked, Failure> {
     let plan = plan::expand(manifest::load(&common.manifest, &common.overrides())?)?;
-    check(&plan)?;
+    inputs::check(&plan)?;
     let store = Store::open(&common.results)?;
     let requests = Requests::from_signals(false).map_err(ExecuteError::Signals)?;
+    inputs::fetch(&plan, &store, &requests, out)?;
     // A finished grid needs no device.
     let gpus = if something_is_left(&plan, &store)? { gpus(&plan)? } else { Vec::new() };
     if !grid.no_preflight {

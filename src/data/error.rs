@@ -137,12 +137,12 @@ pub enum DataError {
         /// What is wrong.
         what: String,
     },
-    /// A list of names without names.
-    #[error("read the names in {}: {what}", path.display())]
-    Names {
+    /// Rows of a dataset that cannot be used.
+    #[error("read the rows of {}: {what}", path.display())]
+    Rows {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the line where there is one.
+        /// What is wrong, with row or line and column where there are some.
         what: String,
     },
 }
@@ -193,9 +193,11 @@ impl DataError {
             Self::UnsupportedFeature { .. } => {
                 Some(format!("take a model without it; what is computed are plain models of {}", supported()))
             }
-            Self::Names { .. } => Some(
-                "a JSONL file has one object a line, {\"names\": [\"...\", ...]}; a Parquet file has a column \
-                 `names` of lists of strings"
+            Self::Rows { .. } => Some(
+                "a Parquet file has a column, and each line of a JSONL file an object with a key: `names` (a list of \
+                 strings) for a list of names, or a question and an answer (text), whose columns are \
+                 `task.question_column` and `task.answer_column`, or else `question` or `problem`, and `answer` or \
+                 `solution`"
                     .into(),
             ),
             _ => None,

@@ -1,4 +1,4 @@
-//! Data from outside: model directories, tokenizers, chat templates, name lists. Files in, plain values out.
+//! Data from outside: model directories, tokenizers, chat templates, datasets. Files in, plain values out.
 
 mod apply;
 mod architecture;
@@ -15,7 +15,7 @@ mod known_shapes;
 mod model_config;
 mod model_dir;
 mod model_files;
-mod names;
+mod rows;
 pub mod safetensors;
 mod task;
 mod tensor_file;
@@ -34,7 +34,7 @@ pub use error::DataError;
 pub use known_shapes::KNOWN_SHAPES;
 pub use model_dir::ModelDir;
 pub use model_files::{Edit, TensorDigests, companions, copy_model, each_tensor, tensors_digest};
-pub use names::read_names;
+pub use rows::{ANSWER_COLUMNS, QUESTION_COLUMNS, QuestionRow, Questions, read_names, read_questions};
 pub use task::{OpenTaskError, open_task};
 pub use tensor_file::{TensorEntry, TensorFile, width};
 #[cfg(feature = "torch")]

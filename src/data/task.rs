@@ -1,23 +1,29 @@
-//! A task of a manifest, ready to use: its names read and checked against the digest that the plan saw.
+//! A task of a manifest, ready to use: its data read and checked against the digest that the plan saw.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
-use crate::task::{NameSource, NamesSpec, Serving, Task, TaskError, TaskSpec};
+use crate::task::{
+    DataSpec, HubDataset, NameSource, NamesSpec, QuestionSpec, Serving, Task, TaskError, TaskSpec,
+};
 
 use super::DataError;
-use super::names::names_and_digest;
+use super::hub::{self, DataFile, HubError};
+use super::rows::{Questions, names_of, questions_of};
 
 /// Why a task cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenTaskError {
-    /// The list of names.
+    /// Rows of names or of questions.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The settings and the names do not serve.
+    /// A dataset of a hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The settings and the data do not serve.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// The list changed after the plan was made.
+    /// A file changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
         /// The file.
@@ -29,6 +35,7 @@ impl From<OpenTaskError> for Failure {
     fn from(error: OpenTaskError) -> Self {
         match error {
             OpenTaskError::Data(error) => error.into(),
+            OpenTaskError::Hub(error) => error.into(),
             OpenTaskError::Task(error) => error.into(),
             OpenTaskError::Changed { .. } => {
                 Self::new(Code::Environment, error, Some("run the command again".into()))
@@ -37,23 +44,69 @@ impl From<OpenTaskError> for Failure {
     }
 }
 
-/// Reads what `spec` names and builds the task.
+/// Files of rows, and what their bytes have to be.
+enum Source<'s> {
+    /// A user's file, with the digest that the plan saw.
+    File { path: &'s Path, digest: &'s str },
+    /// Files of the cache.
+    Hub(Vec<DataFile>),
+}
+
+impl<'s> Source<'s> {
+    /// The files of a dataset, as the cache has them.
+    fn of_hub(dataset: &HubDataset) -> Result<Self, OpenTaskError> {
+        Ok(Self::Hub(hub::cached_dataset(&hub::Settings::from_env()?.cache, dataset)?))
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::File { path, .. } => vec![path],
+            Self::Hub(files) => files.iter().map(|file| file.path.as_path()).collect(),
+        }
+    }
+
+    /// Checks the bytes of one of the files.
+    fn check(&self, at: usize, bytes: &[u8]) -> Result<(), OpenTaskError> {
+        match self {
+            Self::File { path, digest } if blake3::hash(bytes).to_hex().as_str() != *digest => {
+                Err(OpenTaskError::Changed { path: (*path).into() })
+            }
+            Self::File { .. } => Ok(()),
+            Self::Hub(files) => Ok(files[at].check(bytes)?),
+        }
+    }
+}
+
+/// Reads what `spec` names and builds the task. Datasets of a hub are those of the cache: nothing is asked of a network.
 ///
 /// # Errors
-/// When the names cannot be read, have changed, or do not serve.
+/// When the data cannot be read, has changed, is not in the cache, or does not serve.
 pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskError> {
     let _ = serving;
-    let TaskSpec::AlphabetSort(sort) = spec else { return Ok(Task::new(spec, NameSource::Shipped)?) };
-    let names = match &sort.names {
-        NamesSpec::Shipped => NameSource::Shipped,
-        NamesSpec::Hub(_) => return Err(TaskError::NeedsData { task: "alphabet_sort" }.into()),
-        NamesSpec::File { path, digest } => {
-            let (rows, found) = names_and_digest(path)?;
-            if found != *digest {
-                return Err(OpenTaskError::Changed { path: path.clone() });
-            }
-            NameSource::Rows(rows)
+    match spec {
+        TaskSpec::AlphabetSort(sort) => {
+            let source = match &sort.names {
+                NamesSpec::Shipped => return Ok(Task::new(spec, NameSource::Shipped)?),
+                NamesSpec::Hub(dataset) => Source::of_hub(dataset)?,
+                NamesSpec::File { path, digest } => Source::File { path, digest },
+            };
+            let rows = names_of(&source.files(), |at, bytes| source.check(at, bytes))?;
+            Ok(Task::new(spec, NameSource::Rows(rows))?)
         }
+        TaskSpec::Gsm8k(questions) | TaskSpec::Math(questions) => {
+            read_all(questions)?;
+            Err(TaskError::NeedsData { task: spec.word() }.into())
+        }
+        _ => Ok(Task::new(spec, NameSource::Shipped)?),
+    }
+}
+
+/// The questions of a dataset.
+fn read_all(spec: &QuestionSpec) -> Result<Questions, OpenTaskError> {
+    let source = match &spec.data {
+        DataSpec::Hub(dataset) => Source::of_hub(dataset)?,
+        DataSpec::File { path, digest } => Source::File { path, digest },
     };
-    Ok(Task::new(spec, names)?)
+    let (question, answer) = (spec.question.as_deref(), spec.answer.as_deref());
+    questions_of(&source.files(), question, answer, |at, bytes| source.check(at, bytes))
 }

@@ -124,7 +124,7 @@ fn question((prompt, longest, answer): (f64, f64, f64), system: &str, counter: &
 }
 
 fn sorted(task: &TaskSpec, spec: &AlphabetSortSpec, counter: &TokenCounter) -> Lengths {
-    // Names that are not here, or episodes that are not built yet, are replaced by our own: of much the same length.
+    // Names that are not here are replaced by our own: of much the same length.
     let like = || {
         let spec =
             AlphabetSortSpec { names: NamesSpec::Shipped, episodes: Episodes::Counter, ..spec.clone() };

@@ -184,8 +184,13 @@ pub(super) fn read_measure(fields: &mut Fields<'_, '_, '_>, at_a_step: bool) -> 
 fn known(metric: &str) -> Result<(), String> {
     let evaluation = metric.strip_prefix("eval/").map(|rest| rest.rsplit_once('/').unwrap_or(("", rest)));
     let exists = match evaluation {
-        Some((_, column)) => EVALUATION.contains(&column),
-        None => TRAINING.contains(&metric),
+        // What a task measures beside its reward is known when it has measured it.
+        Some((table, column)) => {
+            EVALUATION.contains(&column) || table == "rewards" || table.ends_with("/rewards")
+        }
+        None => {
+            TRAINING.contains(&metric) || metric.strip_prefix("rewards/").is_some_and(|part| !part.is_empty())
+        }
     };
     if exists {
         return Ok(());

@@ -61,8 +61,11 @@ pub(super) fn task(raw: RawTask, table: &str, recycled: Order, rules: &mut Rules
     }
 }
 
-/// The order of training; one that the task does not have is a problem.
+/// The order of training; one that the task does not have is a problem. An evaluation has none.
 fn order(raw: &RawTask, at: At<'_>, recycled: Order, rules: &mut Rules<'_>) -> Order {
+    if at.0 != "task" {
+        return Order::Shuffled;
+    }
     let sorts = matches!(raw.r#type, Some(TaskType::AlphabetSort) | None);
     let python = sorts && matches!(raw.episodes, Generator::Python);
     let listed = python || matches!(raw.r#type, Some(TaskType::Gsm8k | TaskType::Math | TaskType::Program));

@@ -164,7 +164,8 @@ const EVAL: &str = "eval/";
 fn pace(measure: &Measure, run: &RunSpec) -> Option<u32> {
     let column = measure.metric.strip_prefix(EVAL)?;
     if run.config.evals.is_empty() {
-        return (!column.contains('/')).then_some(run.config.eval.every);
+        let plain = !column.contains('/') || column.starts_with("rewards/");
+        return plain.then_some(run.config.eval.every);
     }
     let (name, _) = column.split_once('/')?;
     run.config.evals.iter().find(|named| named.name == name).map(|named| named.eval.every)

@@ -13,6 +13,7 @@ use super::result::{ResultSet, State};
 use super::scores;
 use super::series;
 use super::table::{self, TextTable};
+use super::view;
 
 /// A figure ready for the page.
 pub struct Inline<'a> {
@@ -46,12 +47,16 @@ pub fn page(set: &ResultSet, summary: &TextTable, figures: &[Inline<'_>]) -> Str
         html.push_str(&table(&classes::table(set), &[]));
         put(&mut html, format_args!("<p class=\"note\">{}</p>\n</section>\n", classes::note(set)));
     }
-    let best = table::best(set);
-    if !best.rows.is_empty() {
-        html.push_str("<section>\n<h2>Best learning rate per mask</h2>\n");
-        html.push_str(&table(&best, &best_colors(set)));
+    for view in view::all(set) {
+        let best = table::best(&view.set);
+        if best.rows.is_empty() {
+            continue;
+        }
+        let heading = escape(&view.heading());
+        put(&mut html, format_args!("<section>\n<h2>Best learning rate per mask{heading}</h2>\n"));
+        html.push_str(&table(&best, &best_colors(&view.set)));
         let base =
-            series::base_score(set).map_or_else(String::new, |base| format!("Base model: {base:.4}. "));
+            series::base_score(&view.set).map_or_else(String::new, |base| format!("Base model: {base:.4}. "));
         put(&mut html, format_args!("<p class=\"note\">{base}{}</p>\n</section>\n", table::BEST_NOTE));
     }
     html.push_str("<section>\n<h2>Figures</h2>\n");

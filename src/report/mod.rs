@@ -12,7 +12,7 @@
 //! | `metrics.csv`, `evals.csv` | every row of every run |
 //! | `jaccard.csv` | every pair of masks |
 //! | `scores.csv`, `stability.csv` | what masks were chosen by, and how far halves of the data agree; where there are scores |
-//! | `figures/*.svg`, `figures/*.png` | the charts |
+//! | `figures/*.svg`, `figures/*.png` | the charts; of named evaluations one of each, as in `lr_sweep_NAME.svg` |
 //! | `index.html` | all of it on one page |
 
 pub mod chart;
@@ -23,6 +23,7 @@ pub mod masks;
 pub mod scores;
 pub mod series;
 pub mod table;
+mod view;
 
 mod collect;
 mod error;
@@ -34,6 +35,7 @@ pub use error::ReportError;
 pub use masks::Overlap;
 pub use restore::{mixes_classes, read};
 pub use result::{ResultSet, Row, RunResult, State, UNKNOWN_CLASS, number};
+pub use view::names;
 
 /// Turns results into files: paths relative to `results/<manifest name>/`, in a fixed order, and bytes.
 pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
@@ -50,15 +52,15 @@ pub fn render(set: &ResultSet) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
     let figures = chart::figures(set);
     let mut pictures = Vec::new();
     for figure in &figures {
-        let svg = figure.drawing.svg(figure.name)?;
+        let svg = figure.drawing.svg(&figure.name)?;
         files.push((format!("figures/{}.svg", figure.name), svg.clone().into_bytes()));
-        files.push((format!("figures/{}.png", figure.name), figure.drawing.png(figure.name)?));
+        files.push((format!("figures/{}.png", figure.name), figure.drawing.png(&figure.name)?));
         pictures.push(svg);
     }
     let inline: Vec<html::Inline<'_>> = figures
         .iter()
         .zip(&pictures)
-        .map(|(figure, svg)| html::Inline { name: figure.name, caption: &figure.caption, svg })
+        .map(|(figure, svg)| html::Inline { name: &figure.name, caption: &figure.caption, svg })
         .collect();
     files.push((
         "index.html".to_owned(),

@@ -112,8 +112,21 @@ impl RunResult {
 
     /// The score of the base model: the evaluation at step 0.
     pub fn base_score(&self) -> Option<f64> {
+        self.base_number("eval/score")
+    }
+
+    /// A column of the evaluation at step 0.
+    pub fn base_number(&self, column: &str) -> Option<f64> {
         let row = self.evals.iter().find(|row| row.get("step").and_then(Value::as_u64) == Some(0))?;
-        number(row, "eval/score")
+        number(row, column)
+    }
+
+    /// A column of the last evaluation of a finished run that has it.
+    pub fn final_number(&self, column: &str) -> Option<f64> {
+        if self.state != State::Done {
+            return None;
+        }
+        self.evals.iter().rev().find_map(|row| number(row, column))
     }
 
     /// The last evaluation of a finished run. An unfinished run has no final score.

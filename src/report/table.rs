@@ -13,6 +13,7 @@ use super::put;
 use super::result::{ResultSet, RunResult, State};
 use super::scores;
 use super::series::{self, rate, trimmed};
+use super::view;
 
 /// The settings that every summary has.
 const SETTINGS: [&str; 4] = ["mask.type", "mask.sparsity", "mask.seed", "optimizer.lr"];
@@ -43,12 +44,27 @@ pub fn summary(set: &ResultSet) -> Result<DataFrame, ReportError> {
     columns.extend([
         text("state", &|run| Some(run.state.name().to_owned())),
         Column::from(Series::new("step".into(), steps)),
-        float("base/score", &RunResult::base_score),
-        float("eval/score", &RunResult::final_score),
-        float("eval/stderr", &RunResult::final_stderr),
-        float("gain", &gain),
-        text("invariant", &RunResult::invariant),
     ]);
+    let names = view::names(set);
+    if names.is_empty() {
+        columns.extend([
+            float("base/score", &RunResult::base_score),
+            float("eval/score", &RunResult::final_score),
+            float("eval/stderr", &RunResult::final_stderr),
+            float("gain", &gain),
+        ]);
+    }
+    for name in &names {
+        let (score, stderr) = (format!("eval/{name}/score"), format!("eval/{name}/stderr"));
+        let gained = |run: &RunResult| Some(run.final_number(&score)? - run.base_number(&score)?);
+        columns.extend([
+            float(&format!("base/{name}/score"), &|run| run.base_number(&score)),
+            float(&score, &|run| run.final_number(&score)),
+            float(&stderr, &|run| run.final_number(&stderr)),
+            float(&format!("gain/{name}"), &gained),
+        ]);
+    }
+    columns.extend([text("invariant", &RunResult::invariant)]);
     if set.several_classes() {
         columns.push(text("class", &RunResult::class));
     }
@@ -120,7 +136,9 @@ fn cell(column: &str, value: &AnyValue<'_>) -> String {
         AnyValue::Null => String::new(),
         AnyValue::String(text) => (*text).to_owned(),
         AnyValue::StringOwned(text) => text.to_string(),
-        AnyValue::Float64(number) if column == "gain" => format!("{number:+.4}"),
+        AnyValue::Float64(number) if column == "gain" || column.starts_with("gain/") => {
+            format!("{number:+.4}")
+        }
         AnyValue::Float64(number) if column.contains('/') => format!("{number:.4}"),
         AnyValue::Float64(number) if column == "mask.sparsity" => trimmed(*number, 8),
         AnyValue::Float64(number) => rate(*number),
@@ -165,11 +183,14 @@ pub fn markdown(set: &ResultSet, frame: &DataFrame) -> String {
         text.push_str(&markdown_table(&classes::table(set)));
         put(&mut text, format_args!("\n{}\n", classes::note(set)));
     }
-    let best = best(set);
-    if !best.rows.is_empty() {
-        text.push_str("\n## Best learning rate per mask\n\n");
+    for view in view::all(set) {
+        let best = best(&view.set);
+        if best.rows.is_empty() {
+            continue;
+        }
+        put(&mut text, format_args!("\n## Best learning rate per mask{}\n\n", view.heading()));
         text.push_str(&markdown_table(&best));
-        if let Some(base) = series::base_score(set) {
+        if let Some(base) = series::base_score(&view.set) {
             put(&mut text, format_args!("\nBase model: {base:.4}. {BEST_NOTE}\n"));
         }
     }

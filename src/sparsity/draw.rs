@@ -1,8 +1,8 @@
 //! Choosing by chance.
 
 use crate::counter::Counter;
+use crate::generators::numpy::Generator;
 
-use super::numpy::Generator;
 use super::pools::{Bits, Units, pools};
 use super::{Choice, Mask, MaskRng, Scope, SparsityError, TensorSize, Unit, kept_count};
 

@@ -1,5 +1,7 @@
 //! What can be wrong with masks and scores.
 
+use crate::generators::TooMany;
+
 /// An impossible mask or score.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
@@ -95,11 +97,6 @@ pub enum SparsityError {
         difference: String,
     },
     /// There are not so many entries.
-    #[error("draw {kept} distinct entries: the tensor has {elements} elements")]
-    TooManyKept {
-        /// Entries asked for.
-        kept: u64,
-        /// Elements of the tensor.
-        elements: u64,
-    },
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
 }

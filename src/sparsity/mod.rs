@@ -8,7 +8,6 @@ mod draw;
 mod error;
 mod mask;
 mod modules;
-pub mod numpy;
 mod overlap;
 mod part;
 mod pools;

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::data::{Chat, open_task};
-use crate::manifest::{EvalSpec, RunConfig};
+use crate::data::Chat;
+use crate::execute::Context;
+use crate::manifest::EvalSpec;
+use crate::plan::RunSpec;
 use crate::store::{Row, TRANSCRIPTS};
 use crate::task::{Episode, Task};
 
 use super::failure::RunError;
 use super::rollout::{Draws, Rollout, play, played};
-use super::{Model, TorchError};
+use super::{Model, TorchError, from_hub};
 
 /// Conversations of an evaluation that are kept.
 const KEPT: usize = 4;
@@ -35,16 +37,13 @@ pub struct Evaluation<'c> {
 ///
 /// # Errors
 /// When the task of a named one cannot be opened.
-pub fn evaluations(config: &RunConfig) -> Result<Vec<Evaluation<'_>>, RunError> {
+pub fn evaluations<'r>(run: &'r RunSpec, cx: &Context) -> Result<Vec<Evaluation<'r>>, RunError> {
+    let config = &run.config;
     if config.evals.is_empty() {
         return Ok(vec![Evaluation { name: None, spec: &config.eval, task: None }]);
     }
     let named = config.evals.iter().map(|named| {
-        let task = if named.task == config.task {
-            None
-        } else {
-            Some(open_task(&named.task, config.exec.serving())?)
-        };
+        let task = if named.task == config.task { None } else { Some(from_hub::task(&named.task, run, cx)?) };
         Ok(Evaluation { name: Some(&named.name), spec: &named.eval, task })
     });
     named.collect()

@@ -97,6 +97,7 @@ impl From<OpenTaskError> for RunError {
     fn from(error: OpenTaskError) -> Self {
         match error {
             OpenTaskError::Data(error) => error.into(),
+            OpenTaskError::Hub(error) => error.into(),
             OpenTaskError::Task(error) => Self::Torch(error.into()),
             OpenTaskError::Changed { path } => Self::Changed { path },
         }
@@ -203,7 +204,7 @@ impl From<RunError> for Failure {
 fn of_hub(error: &HubError) -> FailureClass {
     match error {
         HubError::Stopped => FailureClass::Interrupted,
-        HubError::Unpinned { .. } => FailureClass::BadConfig,
+        HubError::Unpinned { .. } | HubError::UnpinnedData { .. } => FailureClass::BadConfig,
         error if error.is_disk_full() => FailureClass::DiskFull,
         error if error.may_pass() => FailureClass::Infra,
         _ => FailureClass::BadInput,

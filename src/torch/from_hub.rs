@@ -1,4 +1,4 @@
-//! A base from a hub: fetched and checked once, and at each later load compared with the record of that.
+//! A base from a hub: fetched and checked once, and at each later load compared with the record of that. Datasets likewise.
 //!
 //! In: a run whose model is a repository at a commit. Out: the folder of its files in the shared cache. Invariant: what is
 //! loaded has the digests that the base's artifact in the store holds, file by file.
@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 use tch::Device;
 
 use crate::data::hub::{self, HubError, Pinned, Settings, Snapshot, Told, Watch};
-use crate::data::{Parameter, hub::digests};
+use crate::data::{Parameter, hub::digests, open_task};
 use crate::execute::{Context, Event};
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
 use crate::store::{Artifact, Stage};
+use crate::task::{Task, TaskSpec};
 
 use super::failure::RunError;
 use super::setup;
@@ -28,6 +29,23 @@ fn pinned(run: &RunSpec) -> Result<Pinned, HubError> {
         ModelSource::Hub { id, revision: None } => Err(HubError::Unpinned { id: id.clone(), main: None }),
         ModelSource::Directory { .. } | ModelSource::Run { .. } | ModelSource::Pretrain(_) => {
             Err(HubError::Unpinned { id: String::new(), main: None })
+        }
+    }
+}
+
+/// Opens a task of a run. What the cache lacks of its dataset is fetched before.
+pub(super) fn task(spec: &TaskSpec, run: &RunSpec, cx: &Context) -> Result<Task, RunError> {
+    if let Some(dataset) = spec.dataset() {
+        hub::fetch_dataset(&Settings::from_env()?, dataset, Watch { stop: cx.stop, tell: &notes(cx) })?;
+    }
+    Ok(open_task(spec, run.config.exec.serving())?)
+}
+
+/// Hands on what the user should see. Steps of the run are counted by its own progress.
+fn notes<'c>(cx: &'c Context) -> impl Fn(Told) + 'c {
+    |told| {
+        if let Told::Note(text) = told {
+            (cx.events)(Event::Note(text));
         }
     }
 }
@@ -84,13 +102,7 @@ pub(super) fn folder(run: &RunSpec, checked: &Artifact, cx: &Context) -> Result<
         (cx.events)(Event::Note(format!(
             "{repo} is no longer complete in the cache ({lost} is gone): it is fetched"
         )));
-        // Steps of the run are counted by its own progress.
-        let note = |told| {
-            if let Told::Note(text) = told {
-                (cx.events)(Event::Note(text));
-            }
-        };
-        hub::fetch(&settings, &repo, Watch { stop: cx.stop, tell: &note })?;
+        hub::fetch(&settings, &repo, Watch { stop: cx.stop, tell: &notes(cx) })?;
     }
     compare(&here, &recorded)?;
     Ok(here)

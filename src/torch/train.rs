@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::data::{Chat, ModelDir, open_task};
+use crate::data::{Chat, ModelDir};
 use crate::execute::{Context, Event, Outcome, Reuse, StageFailure};
 use crate::grpo::{advantages, zero_variance};
 use crate::manifest::RunConfig;
@@ -29,7 +29,7 @@ use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play};
 use super::take_over::{self, TakenOver};
 use super::update::update;
-use super::{Model, SparseAdamW, TorchError, device, masks, setup};
+use super::{Model, SparseAdamW, TorchError, device, from_hub, masks, setup};
 
 /// Everything that a step works with.
 pub(super) struct Run<'a> {
@@ -101,8 +101,8 @@ fn steps(
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
-    let task = open_task(&config.task, config.exec.serving())?;
-    let evals = evaluations(config)?;
+    let task = from_hub::task(&config.task, spec, cx)?;
+    let evals = evaluations(spec, cx)?;
     let folder = setup::base_folder(spec, cx)?;
     let (model, chat) = setup::base(spec, &folder, device)?;
     let mask = masks::mask(spec, cx.store, &ModelDir::open(&folder)?)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use tch::Device;
 
-use crate::data::{ModelDir, Parameter, open_task};
+use crate::data::{ModelDir, Parameter};
 use crate::execute::{Context, Event, FailureClass, Outcome, StageFailure, Trainer};
 use crate::manifest::ModelSource;
 use crate::plan::RunSpec;
@@ -55,9 +55,9 @@ fn base(run: &RunSpec, cx: &Context) -> Result<Option<()>, RunError> {
         ModelSource::Directory { path, digest } => return checked(run, path, digest, device, cx).map(Some),
     };
     let task = if spec.mix.is_empty() {
-        open_task(&run.config.task, run.config.exec.serving())?
+        from_hub::task(&run.config.task, run, cx)?
     } else {
-        let tasks = spec.mix.iter().map(|task| open_task(task, run.config.exec.serving()));
+        let tasks = spec.mix.iter().map(|task| from_hub::task(task, run, cx));
         let mixture = Mixture::new(tasks.collect::<Result<_, _>>()?).map_err(TorchError::from)?;
         Task::of(mixture, Order::Shuffled)
     };

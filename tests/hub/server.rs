@@ -1,4 +1,4 @@
-//! A small hub on loopback: HTTP/1.1 over `std::net`, the files of one model, and faults on demand.
+//! A small hub on loopback: HTTP/1.1 over `std::net`, the files of one model and of one dataset, and faults on demand.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The only repository and its only commit.
+/// The model, the dataset, and the only commit of each.
 pub const ID: &str = "tiny/chat";
+pub const ROWS: &str = "tiny/rows";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A request that came.
@@ -126,6 +127,11 @@ impl Hub {
         self.files.lock().expect("no panic").insert(name.into(), bytes.into());
     }
 
+    /// A file of the dataset.
+    pub fn put_rows(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        self.put(&format!("{ROWS}/{name}"), bytes);
+    }
+
     pub fn remove(&self, name: &str) {
         self.files.lock().expect("no panic").remove(name);
     }
@@ -172,17 +178,20 @@ impl Hub {
             Act::Hang => return hang(&stream),
             _ => {}
         }
-        let api = format!("/api/models/{ID}/revision/");
-        let body = match request.path.strip_prefix(&api) {
+        let model = request.path.strip_prefix(&format!("/api/models/{ID}/revision/"));
+        let rows = request.path.strip_prefix(&format!("/api/datasets/{ROWS}/revision/"));
+        let body = match model.or(rows) {
             Some(_) if matches!(act, Act::NoJson) => b"<html>log in</html>".to_vec(),
             Some(rest) if rest.starts_with("main") || rest.starts_with(COMMIT) => {
-                self.listing(if let Act::NoDigest(name) = act { name } else { "" })
+                self.listing(rows.is_some(), if let Act::NoDigest(name) = act { name } else { "" })
             }
             _ => {
-                let name = request.path.rsplit('/').next().unwrap_or_default();
-                let known = request.path.contains(&format!("/{ID}/resolve/{COMMIT}/"))
-                    || request.path.starts_with("/cdn/");
-                match self.files.lock().expect("no panic").get(name).filter(|_| known) {
+                let of = |start: String| request.path.strip_prefix(&start);
+                let name = of(format!("/{ID}/resolve/{COMMIT}/")).or_else(|| of("/cdn/".into()));
+                let rows = of(format!("/datasets/{ROWS}/resolve/{COMMIT}/"));
+                let rows = rows.map(|name| format!("{ROWS}/{name}"));
+                let name = rows.or_else(|| name.map(str::to_owned)).unwrap_or_default();
+                match self.files.lock().expect("no panic").get(&name) {
                     Some(bytes) => bytes.clone(),
                     None => return stream.write_all(empty(404, "x-error-code: EntryNotFound").as_bytes()),
                 }
@@ -222,9 +231,15 @@ impl Hub {
         }
     }
 
-    fn listing(&self, without_digest: &str) -> Vec<u8> {
+    /// The files of the dataset or of the model.
+    fn listing(&self, rows: bool, without_digest: &str) -> Vec<u8> {
         let files = self.files.lock().expect("no panic");
-        let sibling = |(name, bytes): (&String, &Vec<u8>)| -> Value {
+        let start = format!("{ROWS}/");
+        let of_repository = files.iter().filter_map(|(name, bytes)| match name.strip_prefix(&start) {
+            Some(name) => rows.then_some((name, bytes)),
+            None => (!rows).then_some((name.as_str(), bytes)),
+        });
+        let sibling = |(name, bytes): (&str, &Vec<u8>)| -> Value {
             let size = bytes.len();
             if name == without_digest {
                 return json!({ "rfilename": name });
@@ -235,8 +250,10 @@ impl Hub {
             }
             file
         };
-        let siblings: Vec<Value> = files.iter().map(sibling).collect();
-        json!({ "id": ID, "sha": COMMIT, "siblings": siblings }).to_string().into_bytes()
+        let siblings: Vec<Value> = of_repository.map(sibling).collect();
+        json!({ "id": if rows { ROWS } else { ID }, "sha": COMMIT, "siblings": siblings })
+            .to_string()
+            .into_bytes()
     }
 }
 
@@ -249,7 +266,7 @@ fn hang(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Which files are kept apart from git.
 pub fn is_large(name: &str) -> bool {
-    name.ends_with(".safetensors") || name == "tokenizer.json"
+    name.ends_with(".safetensors") || name.ends_with(".parquet") || name == "tokenizer.json"
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,68 +3,19 @@
     python3 tests/oracles/difflib_cases.py > tests/oracles/difflib_cases.json
 
 Standard library only, and the same output on every run. Floats are given as the 16 hexadecimal digits of their bits.
-`ratio` is difflib itself. `reward` is a plain restatement of the scoring rules (several attempts, blank lines, case,
-power), with difflib, re, str.strip and str.lower doing the work. `text` is str.lower and str.strip.
+`ratio` is difflib itself. `reward` is by the rules of scoring.py (several attempts, blank lines, case, power). `text` is
+str.lower and str.strip; `upper` are all characters of which str.isupper is true, without those younger than this Python.
 """
 
-import difflib
-import json
 import random
-import re
-import struct
 import sys
 import unicodedata
 
-TAGS = ("alphabetical_sorted", "combined_alphabetical_sorted")
+from pythons import agreeing, write
+from scoring import TAGS, bits, ratio, reward
+
 FIRST = "Ada Ben Cleo Dan Eva Finn Gwen Hugo Ida Jan Kofi Lea Mei Noor Olga Per Quinn Rosa Siv Tom Uma Vera Wei Xin".split()
 LAST = "Adams Bell Cole Diaz Eide Falk Gray Holm Ito Jain Khan Lund Moss Nash Okoye Park Quist Reid Sato Toth".split()
-
-
-def bits(value):
-    return struct.pack(">d", value).hex()
-
-
-def ratio(a, b):
-    return difflib.SequenceMatcher(None, a, b).ratio()
-
-
-# The scoring rules.
-
-
-def attempt(content, expected, power):
-    lines = [line.strip() for line in content.split("\n")]
-    lines = [line for line in lines if line]
-    if not content or not lines:
-        return 0.0
-    answer = "\n".join(line.strip().lower() for line in lines)
-    truth = "\n".join(line.strip().lower() for line in expected)
-    score = ratio(answer, truth)
-    return score if power is None else score**power
-
-
-def turn(tag, expected, completion, power):
-    found = re.findall(f"<{tag}>(.*?)</{tag}>", completion, re.DOTALL)
-    scores = [attempt(content, expected, power) for content in found]
-    if not scores:
-        return 0.0
-    if all(before < after for before, after in zip(scores, scores[1:])):
-        return scores[-1]
-    return 0.0
-
-
-def reward(turns, completions, power, per_turn):
-    scores = []
-    for at, (tag, expected) in enumerate(turns):
-        missing = at >= len(completions)
-        scores.append(0.0 if missing else turn(tag, expected, completions[at], power if per_turn else None))
-    total = 0.0
-    for score in scores:
-        total += score
-    total /= len(turns)
-    return scores, total if per_turn else total**power
-
-
-# The cases.
 
 
 def some(rng, alphabet, low, high):
@@ -202,22 +153,29 @@ def text_cases(rng):
     return cases
 
 
+def every():
+    """Every character that this Python knows, without surrogates."""
+    known = (chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000)
+    return [char for char in known if unicodedata.category(char) != "Cn"]
+
+
+def whole():
+    """All that lower-casing changes, apart from each other, and all that is stripped."""
+    cased = " ".join(char for char in every() if char.lower() != char)
+    blank = "".join(char for char in every() if not char.strip())
+    return [cased, f"{blank}a{blank}b{blank}"]
+
+
 def main():
     rng = random.Random(20250101)
-    result = {
-        "python": sys.version.split()[0],
-        "unicode": unicodedata.unidata_version,
+    values = {
         "ratio": [[a, b, bits(ratio(a, b))] for a, b in ratio_cases(rng)],
         "reward": reward_cases(rng),
-        "text": [[text, text.lower(), text.strip()] for text in text_cases(rng)],
+        "text": [[text, text.lower(), text.strip()] for text in text_cases(rng) + whole()],
+        "upper": "".join(char for char in every() if char.isupper()),
     }
-    head = [f' "{key}": {json.dumps(result[key])}' for key in ("python", "unicode")]
-    tables = [
-        f' "{key}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in result[key]) + "\n ]"
-        for key in ("ratio", "reward", "text")
-    ]
-    sys.stdout.reconfigure(encoding="utf-8")
-    print("{\n" + ",\n".join(head + tables) + "\n}")
+    versions = agreeing(__file__, values)
+    write(versions, {"unicode": unicodedata.unidata_version, **values}, rows=("ratio", "reward", "text"))
 
 
 if __name__ == "__main__":

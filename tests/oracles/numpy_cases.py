@@ -1,9 +1,9 @@
-"""Prints what NumPy draws, for src/sparsity/numpy.rs, as JSON.
+"""Prints what NumPy draws, for src/generators/numpy.rs, as JSON.
 
     pip install numpy==2.4.6
     python3 tests/oracles/numpy_cases.py > tests/oracles/numpy_cases.json
 
-NumPy itself does all of it: `default_rng(seed)`, `choice(n, k, replace=False)`, `integers`. Long draws are given as sums
+NumPy itself does all of it: `default_rng(seed)`, `choice(n, k, replace=False)`, `permutation(n)`, `integers`. Long draws are given as sums
 modulo 2^64. `weighted` is the sum of (i + 1) * x_i in raw order, so it depends on the order too. `next` is the 32-bit draw
 that follows: it depends on how many bits were taken before, and on a half that is left over. The same output on every run.
 Takes about a minute and 4 GB.
@@ -72,6 +72,12 @@ def packed_case(seed, n, k):
     return [seed, n, k, weighted(choice(rng, n, k)), next_32(rng)]
 
 
+def permutation_case(seed, n):
+    rng = generator(seed)
+    drawn = rng.permutation(n)
+    return [seed, n, drawn.tolist() if n <= 12 else weighted(drawn), next_32(rng)]
+
+
 def large_case(seed, n, k):
     rng = generator(seed)
     drawn = choice(rng, n, k)
@@ -119,6 +125,9 @@ def main():
         "huge": [large_case(*case) for case in huge],
         "sequences": [sequence_case(chance, seed) for seed in seeds + [some() for _ in range(134)]],
     }
+    # After all others, which stay what they were.
+    permuted = [(seed, n) for seed in (42, some()) for n in (0, 1, 2, 3, 7, 12, 513, 9_999, 10_001, 70_000)]
+    result["permutations"] = [permutation_case(*case) for case in permuted]
     compact = {"separators": (",", ":")}
     tables = [
         f'"{key}":[\n' + ",\n".join(json.dumps(row, **compact) for row in rows) + "\n]" for key, rows in result.items()

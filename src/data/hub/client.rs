@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::digest::BlobName;
 use super::error::shown;
 use super::http::{Answer, Fault, Head, Http};
-use super::layout::{Kind, Pinned, is_commit};
+use super::layout::{Kind, Listed, Pinned, is_commit};
 use super::{HubError, Settings};
 
 /// The longest pause between two tries, unless the hub asks for a longer one.
@@ -36,6 +36,12 @@ impl Listing {
     /// The names of all files.
     pub fn names(&self) -> Vec<&str> {
         self.files.keys().map(String::as_str).collect()
+    }
+
+    /// The names of all files with those of their blobs, where they are known.
+    pub fn listed(&self) -> Listed {
+        let blob = |file: &Option<Remote>| file.as_ref().map(|file| file.blob.clone());
+        self.files.iter().map(|(name, file)| (name.clone(), blob(file))).collect()
     }
 
     /// A file, where the commit has it.
@@ -84,9 +90,9 @@ impl Client {
     /// # Errors
     /// When there is no such repository or commit, it may not be seen, or the hub cannot be reached.
     pub fn files(&self, repo: &Pinned, stop: &dyn Fn() -> bool) -> Result<Listing, HubError> {
-        let url = format!("{}?blobs=true", self.revision(repo.kind, &repo.id, &repo.commit));
+        let url = format!("{}?blobs=true", self.revision(repo, &repo.commit));
         let what = format!("repository {}, or no commit {} in it", repo.id, repo.commit);
-        let value = self.json(&url, &repo.id, &what, stop)?;
+        let value = self.json(&url, &repo.page(), &what, stop)?;
         let bad = |what: String| HubError::Answer { url: shown(&url), what };
         if value["sha"].as_str().is_some_and(|sha| sha != repo.commit) {
             return Err(bad(format!("it speaks of another commit, {}", value["sha"])));
@@ -99,23 +105,23 @@ impl Client {
         Ok(Listing { url, files })
     }
 
-    /// The commit that `main` is now.
+    /// The commit that `main` of a repository is now.
     ///
     /// # Errors
     /// As [`Self::files`].
-    pub fn main(&self, kind: Kind, id: &str, stop: &dyn Fn() -> bool) -> Result<String, HubError> {
-        let url = self.revision(kind, id, "main");
-        let value = self.json(&url, id, &format!("repository {id}"), stop)?;
+    pub fn main(&self, repo: &Pinned, stop: &dyn Fn() -> bool) -> Result<String, HubError> {
+        let url = self.revision(repo, "main");
+        let value = self.json(&url, &repo.page(), &format!("repository {}", repo.id), stop)?;
         let commit = value["sha"].as_str().filter(|sha| is_commit(sha)).map(str::to_owned);
         commit.ok_or_else(|| HubError::Answer { url: shown(&url), what: "it names no commit".into() })
     }
 
-    fn revision(&self, kind: Kind, id: &str, revision: &str) -> String {
-        let kind = match kind {
+    fn revision(&self, repo: &Pinned, revision: &str) -> String {
+        let kind = match repo.kind {
             Kind::Model => "models",
             Kind::Dataset => "datasets",
         };
-        format!("{}/api/{kind}/{id}/revision/{revision}", self.settings.endpoint)
+        format!("{}/api/{kind}/{}/revision/{revision}", self.settings.endpoint, repo.id)
     }
 
     /// The address of a file.
@@ -142,17 +148,17 @@ impl Client {
         let url = self.address(repo, name);
         let answer = self.http.get(&url, from, stop)?;
         if !(answer.head.status == 416 && from > 0) {
-            self.judge(&answer.head, &url, &repo.id, &format!("file {name} in {repo}"))?;
+            self.judge(&answer.head, &url, &repo.page(), &format!("file {name} in {repo}"))?;
         }
         Ok(answer)
     }
 
-    fn json(&self, url: &str, id: &str, what: &str, stop: &dyn Fn() -> bool) -> Result<Value, HubError> {
+    fn json(&self, url: &str, page: &str, what: &str, stop: &dyn Fn() -> bool) -> Result<Value, HubError> {
         let mut tries = Tries::new(&self.settings);
         loop {
             let once = || -> Result<Vec<u8>, Fault> {
                 let answer = self.http.get(url, 0, stop)?;
-                self.judge(&answer.head, url, id, what)?;
+                self.judge(&answer.head, url, page, what)?;
                 answer.text(stop, LIST)
             };
             match once() {
@@ -166,14 +172,14 @@ impl Client {
     }
 
     /// What a status means.
-    fn judge(&self, head: &Head, url: &str, id: &str, what: &str) -> Result<(), Fault> {
+    fn judge(&self, head: &Head, url: &str, page: &str, what: &str) -> Result<(), Fault> {
         let url = shown(url);
         let says = head.says().map(|says| format!(": {says}")).unwrap_or_default();
         Err(match head.status {
             200 | 206 => return Ok(()),
             status @ (401 | 403) => {
                 let token = self.settings.token.is_some();
-                HubError::Refused { repo: id.into(), url, status, token, says }.into()
+                HubError::Refused { repo: page.into(), url, status, token, says }.into()
             }
             404 | 410 => HubError::NotFound { what: format!("{what}{says}"), url }.into(),
             429 => Fault::Passing(format!("too many requests (429){says}"), head.retry_after()),

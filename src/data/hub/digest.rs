@@ -1,6 +1,6 @@
 //! The names of blobs, which are digests of their bytes: SHA-256 for large files, and for others what git calls them.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// The name of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,7 @@ impl BlobName {
     }
 
     /// How the digest is made, for people.
+    #[cfg(feature = "torch")]
     pub fn method(&self) -> &'static str {
         match self {
             Self::Sha256(_) => "SHA-256",
@@ -34,12 +35,15 @@ impl BlobName {
     ///
     /// # Errors
     /// When they cannot be read.
+    #[cfg(feature = "torch")]
     pub fn of(
         &self,
         mut reader: impl std::io::Read,
         size: u64,
         mut go_on: impl FnMut(usize) -> bool,
     ) -> std::io::Result<Option<Self>> {
+        use std::fmt::Write as _;
+
         use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
         let mut context = match self {
             Self::Sha256(_) => Context::new(&SHA256),
@@ -81,6 +85,7 @@ impl fmt::Display for BlobName {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "torch")]
     #[test]
     fn digests_are_those_of_git_and_of_sha256sum() {
         // `printf 'hello\n' | git hash-object --stdin` and `| sha256sum`.

@@ -38,6 +38,34 @@ pub enum HubError {
         /// The commit of `main`, and where that was learnt.
         main: Option<(String, &'static str)>,
     },
+    /// A dataset without a commit.
+    #[error("`{table}.dataset` = {id:?} has no `{table}.revision`, so what the runs are asked is not fixed")]
+    UnpinnedData {
+        /// The repository.
+        id: String,
+        /// The table of the manifest that names it.
+        table: String,
+        /// The commit of `main`, and where that was learnt.
+        main: Option<(String, &'static str)>,
+    },
+    /// A dataset of which the cache lacks something, where nothing is asked of a network.
+    #[error("the dataset {repo} is not complete in the cache {}: {} missing", cache.display(), missing.join(", "))]
+    NotHere {
+        /// What was wanted.
+        repo: Box<Pinned>,
+        /// Files that are not there.
+        missing: Vec<String>,
+        /// The folder of the cache.
+        cache: PathBuf,
+    },
+    /// A dataset whose files do not say which rows are meant.
+    #[error("use the dataset {repo}: {what}")]
+    NoRows {
+        /// The repository.
+        repo: Box<Pinned>,
+        /// What is missing or unclear, and what there is.
+        what: String,
+    },
     /// No request may be made, and the cache lacks something.
     #[error("{repo} is not complete in the cache {}: {} missing, and this is offline mode", cache.display(), missing.join(", "))]
     Offline {
@@ -185,10 +213,25 @@ impl HubError {
                 "write the commit's 40 digits below `id` in [model]: revision = \"...\"; they are on \
                  https://huggingface.co/{id}/commits/main"
             ),
+            Self::UnpinnedData { table, main: Some((commit, place)), .. } => {
+                format!("`main` is {commit} {place}: write `revision = \"{commit}\"` below `dataset` in [{table}]")
+            }
+            Self::UnpinnedData { id, table, main: None } => format!(
+                "write the commit's 40 digits below `dataset` in [{table}]: revision = \"...\"; they are on \
+                 https://huggingface.co/datasets/{id}/commits/main"
+            ),
+            Self::NotHere { repo, .. } => format!("a sweep fetches it; so does: {}", repo.command()),
+            Self::NoRows { .. } => {
+                "files are found by their names, whatever the README says: set `subset` and `split` to what the names \
+                 have, and join several subsets with +. Parquet, JSONL and JSON are read. Of other datasets the hub \
+                 keeps a copy in Parquet on the branch refs/convert/parquet, a commit of which can be the `revision`; \
+                 or name a file of your own with `file` or `names`"
+                    .into()
+            }
             Self::Offline { repo, .. } => format!(
                 "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or fetch it where there is a network: \
-                 hf download {} --revision {} (older: huggingface-cli download ...)",
-                repo.id, repo.commit
+                 {} (older: huggingface-cli download ...)",
+                repo.command()
             ),
             Self::Refused { token: false, repo, .. } => format!(
                 "is the name right? A private or gated repository needs a token: accept its terms on its page \
@@ -253,7 +296,8 @@ impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
         let hint = error.hint();
         let code = match &error {
-            HubError::Unpinned { .. } => Code::Plan,
+            HubError::Unpinned { .. } | HubError::UnpinnedData { .. } => Code::Plan,
+            HubError::Stopped => Code::Interrupted,
             error if error.is_disk_full() => Code::Store,
             _ => Code::Environment,
         };

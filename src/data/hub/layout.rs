@@ -6,14 +6,15 @@
 //! models--OWNER--NAME/refs/main                    the commit that `main` was when it was asked for
 //! models--OWNER--NAME/.no_exist/COMMIT/FILE        that commit has no such file
 //! models--OWNER--NAME/trees/COMMIT.json            all files of that commit, where newer versions of Python's library asked
+//! datasets--OWNER--NAME/.tickets/COMMIT.json       the same, where this program did
 //! .locks/models--OWNER--NAME/DIGEST.lock           held while they come
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 
-#[cfg(feature = "torch")]
 use super::digest::BlobName;
 
 /// What a repository holds.
@@ -40,6 +41,28 @@ impl Pinned {
     /// A model at a commit.
     pub fn model(id: &str, commit: &str) -> Self {
         Self { kind: Kind::Model, id: id.into(), commit: commit.into() }
+    }
+
+    /// A dataset at a commit.
+    pub fn dataset(id: &str, commit: &str) -> Self {
+        Self { kind: Kind::Dataset, ..Self::model(id, commit) }
+    }
+
+    /// The path of its page on the hub.
+    pub fn page(&self) -> String {
+        match self.kind {
+            Kind::Model => self.id.clone(),
+            Kind::Dataset => format!("datasets/{}", self.id),
+        }
+    }
+
+    /// The command of Python's tools that fetches it.
+    pub fn command(&self) -> String {
+        let kind = match self.kind {
+            Kind::Model => "",
+            Kind::Dataset => " --repo-type dataset",
+        };
+        format!("hf download {}{kind} --revision {}", self.id, self.commit)
     }
 
     /// The first digits of the commit, for people.
@@ -90,16 +113,44 @@ impl Layout {
 }
 
 /// Files of a commit by name, with the names of their blobs where those are known.
-#[cfg(feature = "torch")]
-pub type Listed = std::collections::BTreeMap<String, Option<BlobName>>;
+pub type Listed = BTreeMap<String, Option<BlobName>>;
 
-#[cfg(feature = "torch")]
 impl Layout {
     /// A file of the commit: as a rule a link to a blob.
     pub fn file(&self, name: &str) -> PathBuf {
         self.snapshot().join(name)
     }
 
+    /// All files of the commit, where Python's library or this program left the list.
+    pub fn listed(&self) -> Option<Listed> {
+        let path = self.repository().join("trees").join(format!("{}.json", self.commit));
+        Self::listed_at(&path).or_else(|| Self::listed_at(&self.list()))
+    }
+
+    fn listed_at(path: &Path) -> Option<Listed> {
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let files = value["files"].as_object().filter(|_| value["format_version"] == 1)?;
+        let blob = |file: &serde_json::Value| {
+            let large = &file["lfs_sha256"];
+            BlobName::parse(if large.is_null() { &file["blob_id"] } else { large }.as_str()?)
+        };
+        Some(files.iter().map(|(name, file)| (name.clone(), blob(file))).collect())
+    }
+
+    /// Where this program leaves the list.
+    pub fn list(&self) -> PathBuf {
+        self.repository().join(".tickets").join(format!("{}.json", self.commit))
+    }
+
+    /// The blob that a file of the commit links to, by its name.
+    pub fn blob_of(&self, name: &str) -> Option<BlobName> {
+        let target = crate::store::fs::link_target(&self.file(name))?;
+        BlobName::parse(Path::new(&target).file_name()?.to_str()?)
+    }
+}
+
+#[cfg(feature = "torch")]
+impl Layout {
     /// The bytes of a blob.
     pub fn blob(&self, blob: &BlobName) -> PathBuf {
         self.repository().join("blobs").join(blob.to_string())
@@ -111,8 +162,9 @@ impl Layout {
     }
 
     /// The target of a file's link, relative to the link.
-    pub fn link(blob: &BlobName) -> PathBuf {
-        PathBuf::from("../../blobs").join(blob.to_string())
+    pub fn link(name: &str, blob: &BlobName) -> PathBuf {
+        let up = "../".repeat(name.matches('/').count() + 2);
+        PathBuf::from(format!("{up}blobs/{blob}"))
     }
 
     /// The lock under which a blob comes.
@@ -123,24 +175,6 @@ impl Layout {
     /// Says that the commit has no file of this name.
     pub fn absent(&self, name: &str) -> PathBuf {
         self.repository().join(".no_exist").join(&self.commit).join(name)
-    }
-
-    /// All files of the commit, where Python's library left the list.
-    pub fn listed(&self) -> Option<Listed> {
-        let path = self.repository().join("trees").join(format!("{}.json", self.commit));
-        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        let files = value["files"].as_object().filter(|_| value["format_version"] == 1)?;
-        let blob = |file: &serde_json::Value| {
-            let large = &file["lfs_sha256"];
-            BlobName::parse(if large.is_null() { &file["blob_id"] } else { large }.as_str()?)
-        };
-        Some(files.iter().map(|(name, file)| (name.clone(), blob(file))).collect())
-    }
-
-    /// The blob that a file of the commit links to, by its name.
-    pub fn blob_of(&self, name: &str) -> Option<BlobName> {
-        let target = crate::store::fs::link_target(&self.file(name))?;
-        BlobName::parse(Path::new(&target).file_name()?.to_str()?)
     }
 }
 
@@ -180,6 +214,8 @@ mod tests {
             assert_eq!(path.display().to_string(), text);
         }
         assert_eq!(repo.to_string(), "Qwen/Qwen2.5-0.5B at commit aaaaaaaaaaaa");
+        assert_eq!(Layout::link("config.json", &blob).display().to_string(), format!("../../blobs/{blob}"));
+        assert_eq!(Layout::link("a/b.json", &blob).display().to_string(), format!("../../../blobs/{blob}"));
         let rows = Pinned { kind: Kind::Dataset, ..repo };
         let name = "/c/datasets--Qwen--Qwen2.5-0.5B/snapshots";
         assert!(Layout::new(Path::new("/c"), &rows).snapshot().starts_with(name));

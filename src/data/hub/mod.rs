@@ -3,10 +3,13 @@
 //! In: a name and a commit. Out: a folder of files. What the environment says is said by the variables of Hugging Face's
 //! own tools, and the cache is theirs: what Python fetched is used, and what is fetched here Python uses.
 
+mod choose;
 #[cfg(feature = "torch")]
 mod client;
-#[cfg(feature = "torch")]
+mod dataset;
 mod digest;
+#[cfg(feature = "torch")]
+mod download;
 mod error;
 #[cfg(feature = "torch")]
 mod fetch;
@@ -20,9 +23,14 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "torch")]
+pub use dataset::fetch_dataset;
+pub use dataset::{DataFile, cached_dataset};
+#[cfg(feature = "torch")]
+pub use download::{Told, Watch};
 pub use error::HubError;
 #[cfg(feature = "torch")]
-pub use fetch::{Snapshot, Told, Watch, digests, fetch};
+pub use fetch::{Snapshot, digests, fetch};
 pub use layout::{Kind, Pinned, is_snapshot};
 pub use proxies::Proxies;
 pub use settings::{Settings, cache_folder};
@@ -58,25 +66,37 @@ fn main_in(cache: &Path, id: &str) -> Option<String> {
 /// Why a model without a commit is refused, with the commit that `main` is: by the hub's word, or where that cannot be asked
 /// by the cache's. A name that the hub does not know is said instead.
 pub fn unpinned(id: &str) -> HubError {
-    let settings = match Settings::from_env() {
-        Ok(settings) => settings,
-        Err(error) => return error,
-    };
-    let known = || Some((main_in(&settings.cache, id)?, "in the cache"));
-    let id = id.to_owned();
+    match main_of(&Pinned::model(id, "main")) {
+        Ok(main) => HubError::Unpinned { id: id.into(), main },
+        Err(error) => error,
+    }
+}
+
+/// The same for a dataset, which a table of a manifest names, such as `task`.
+pub fn unpinned_dataset(id: &str, table: &str) -> HubError {
+    match main_of(&Pinned::dataset(id, "main")) {
+        Ok(main) => HubError::UnpinnedData { id: id.into(), table: table.into(), main },
+        Err(error) => error,
+    }
+}
+
+/// A commit, and where it was learnt.
+type Main = Option<(String, &'static str)>;
+
+/// The commit that `main` of a repository is.
+fn main_of(repo: &Pinned) -> Result<Main, HubError> {
+    let settings = Settings::from_env()?;
     #[cfg(feature = "torch")]
     if !settings.offline {
         // Somebody waits for the answer to a mistake: what is not to be had at once is done without.
         let once = Settings { tries: 1, ..settings.clone() };
-        let asked = client::Client::new(&once).and_then(|hub| hub.main(Kind::Model, &id, &|| false));
-        match asked {
-            Ok(commit) => return HubError::Unpinned { id, main: Some((commit, "now")) },
-            Err(error @ (HubError::Refused { .. } | HubError::NotFound { .. })) => return error,
+        match client::Client::new(&once).and_then(|hub| hub.main(repo, &|| false)) {
+            Ok(commit) => return Ok(Some((commit, "now"))),
+            Err(error @ (HubError::Refused { .. } | HubError::NotFound { .. })) => return Err(error),
             Err(_) => {}
         }
     }
-    let main = known();
-    HubError::Unpinned { id, main }
+    Ok(Layout::new(&settings.cache, repo).main().map(|commit| (commit, "in the cache")))
 }
 
 #[cfg(test)]

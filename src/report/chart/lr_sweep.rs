@@ -18,8 +18,8 @@ struct Point {
     stderr: Option<f64>,
 }
 
-/// Draws the figure; `None` when no run with a learning rate has finished.
-pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Drawing> {
+/// Draws the figure, `which` behind its title; `None` when no run with a learning rate has finished.
+pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look], which: &str) -> Option<Drawing> {
     let data: Vec<(usize, Vec<Point>, Vec<f64>)> = families
         .iter()
         .enumerate()
@@ -67,7 +67,12 @@ pub fn draw(set: &ResultSet, families: &[Family], looks: &[Look]) -> Option<Draw
         subtitle.push_str(" Several seeds: small marks, the line joins their means.");
     }
     let mut drawing = Drawing::new(760, 10, String::new());
-    let top = heading(&mut drawing, "Final score by learning rate", &subtitle, set.mark().as_deref());
+    let top = heading(
+        &mut drawing,
+        &format!("Final score by learning rate{which}"),
+        &subtitle,
+        set.mark().as_deref(),
+    );
     let top = legend(
         &mut drawing,
         top,

@@ -19,6 +19,7 @@ use super::classes;
 use super::put;
 use super::result::{ResultSet, RunResult, State, number};
 use super::series;
+use super::view;
 use curves::Curves;
 use draw::Drawing;
 
@@ -26,7 +27,7 @@ use draw::Drawing;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// The file's name without extension.
-    pub name: &'static str,
+    pub name: String,
     /// What is shown and from how many runs.
     pub caption: String,
     /// The picture.
@@ -37,59 +38,22 @@ pub struct Figure {
 pub fn figures(set: &ResultSet) -> Vec<Figure> {
     let families = series::families(set);
     let looks = theme::looks(&families);
-    let base = series::base_score(set);
     let window = curves::window(set);
     let reference = curves::reference_note(set, &families);
     let encoding = curves::encoding_note(set, &families);
-    let episodes = series::eval_examples(set)
-        .map_or_else(|| "the held-out episodes".to_owned(), |count| format!("{count} held-out episodes"));
-    let dashed = base.map_or_else(
-        || " Dashed: the base model.".to_owned(),
-        |base| format!(" Dashed: base model, {}.", scale::short(base)),
-    );
-    let noise = series::eval_stderr(set).map_or_else(String::new, |stderr| {
-        format!(" Standard error of one evaluation: {}.", scale::short(stderr))
-    });
     let smooth = if window > 1 { format!(" Moving average over {window} steps.") } else { String::new() };
     let mut figures = Vec::new();
-    let mut add = |name, drawing: Option<Drawing>, caption: String| {
+    for view in view::all(set) {
+        of_evaluation(&view, &mut figures);
+    }
+    let mut add = |name: &str, drawing: Option<Drawing>, caption: String| {
         if let Some(drawing) = drawing {
-            figures.push(Figure { name, caption, drawing });
+            figures.push(Figure { name: name.to_owned(), caption, drawing });
         }
-    };
-
-    let learning = Curves {
-        title: "Held-out score during training",
-        y_title: "mean score",
-        subtitle: format!("Mean score on {episodes}.{noise}{dashed}{reference}{encoding}"),
-        column: "eval/score",
-        evals: true,
-        window: 1,
-        base: true,
-        dots: true,
     };
     let with = |column: &str| {
         set.runs.iter().filter(|run| run.metrics.iter().any(|row| number(row, column).is_some())).count()
     };
-    let evaluated =
-        set.runs.iter().filter(|run| run.evals.iter().any(|row| number(row, "eval/score").is_some()));
-    add(
-        "learning_curves",
-        learning.draw(set, &families, &looks),
-        format!(
-            "Score on {episodes} by training step, one panel per mask; {}.",
-            runs(evaluated.count(), set.runs.len())
-        ),
-    );
-    let scored = set.runs.iter().filter(|run| run.final_score().is_some()).count();
-    add(
-        "lr_sweep",
-        lr_sweep::draw(set, &families, &looks),
-        format!(
-            "Score of the last evaluation against the learning rate, for {}. Unfinished runs have no final score.",
-            runs(scored, set.runs.len())
-        ),
-    );
     add(
         "jaccard",
         jaccard::draw(set),
@@ -155,12 +119,62 @@ pub fn figures(set: &ResultSet) -> Vec<Figure> {
         let failed =
             set.runs.iter().filter(|run| run.state == State::Failed).map(|run: &RunResult| &run.label);
         let failed: Vec<&str> = failed.map(String::as_str).collect();
-        if !failed.is_empty() && !["jaccard", "stability"].contains(&figure.name) {
+        if !failed.is_empty() && !["jaccard", "stability"].contains(&figure.name.as_str()) {
             put(&mut figure.caption, format_args!(" A cross marks a failed run ({}).", failed.join(", ")));
         }
         figure.caption.push_str(&mixed);
     }
     figures
+}
+
+/// The figures of one evaluation.
+fn of_evaluation(view: &view::View<'_>, figures: &mut Vec<Figure>) {
+    let set = view.set.as_ref();
+    let (suffix, heading) = (view.suffix(), view.heading());
+    let families = series::families(set);
+    let looks = theme::looks(&families);
+    let base = series::base_score(set);
+    let reference = curves::reference_note(set, &families);
+    let encoding = curves::encoding_note(set, &families);
+    let of = view.name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
+    let episodes = match series::eval_examples(set) {
+        Some(count) => format!("{count} held-out episodes{of}"),
+        None => format!("the held-out episodes{of}"),
+    };
+    let dashed = base.map_or_else(
+        || " Dashed: the base model.".to_owned(),
+        |base| format!(" Dashed: base model, {}.", scale::short(base)),
+    );
+    let noise = series::eval_stderr(set).map_or_else(String::new, |stderr| {
+        format!(" Standard error of one evaluation: {}.", scale::short(stderr))
+    });
+    let learning = Curves {
+        title: &format!("Held-out score during training{heading}"),
+        y_title: "mean score",
+        subtitle: format!("Mean score on {episodes}.{noise}{dashed}{reference}{encoding}"),
+        column: "eval/score",
+        evals: true,
+        window: 1,
+        base: true,
+        dots: true,
+    };
+    let evaluated =
+        set.runs.iter().filter(|run| run.evals.iter().any(|row| number(row, "eval/score").is_some()));
+    if let Some(drawing) = learning.draw(set, &families, &looks) {
+        let caption = format!(
+            "Score on {episodes} by training step, one panel per mask; {}.",
+            runs(evaluated.count(), set.runs.len())
+        );
+        figures.push(Figure { name: format!("learning_curves{suffix}"), caption, drawing });
+    }
+    let scored = set.runs.iter().filter(|run| run.final_score().is_some()).count();
+    if let Some(drawing) = lr_sweep::draw(set, &families, &looks, &heading) {
+        let caption = format!(
+            "Score of the last evaluation{of} against the learning rate, for {}. Unfinished runs have no final score.",
+            runs(scored, set.runs.len())
+        );
+        figures.push(Figure { name: format!("lr_sweep{suffix}"), caption, drawing });
+    }
 }
 
 fn runs(shown: usize, of: usize) -> String {

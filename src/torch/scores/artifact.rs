@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 
 use crate::data::Parameter;
-use crate::data::open_task;
 use crate::data::safetensors::header;
 use crate::execute::{Context, Event};
 use crate::manifest::Dtype;
@@ -13,7 +12,7 @@ use crate::sparsity::{FisherEstimator, FisherSpec, Measure};
 use crate::store::{NewArtifact, Stage, canonical};
 
 use super::super::failure::RunError;
-use super::super::{TorchError, raw, setup};
+use super::super::{TorchError, from_hub, raw, setup};
 use super::{ScoreSource, Scored, scores};
 
 /// File of a scores artifact: float32, one tensor per parameter.
@@ -34,7 +33,7 @@ pub fn publish(
     cx: &Context,
 ) -> Result<Option<()>, RunError> {
     let device = setup::device(&run.config)?;
-    let task = open_task(&run.config.task, run.config.exec.serving())?;
+    let task = from_hub::task(&run.config.task, run, cx)?;
     let folder = setup::base_folder(run, cx)?;
     let (model, chat) = setup::base(run, &folder, device)?;
     (cx.events)(Event::Phase { name: "scores".into(), steps: spec.episodes });

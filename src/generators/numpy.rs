@@ -1,10 +1,8 @@
-//! NumPy's `default_rng(seed).choice(n, k, replace=False)`, bit for bit: what drew the study's masks.
+//! NumPy's `default_rng(seed)`, bit for bit, as far as the study used it: `choice(n, k, replace=False)` drew its masks, and
+//! `permutation(n)` the order of its training episodes.
 //!
 //! In: a 64-bit seed, then sizes and counts in the order of the draws. Out: distinct indices in NumPy's raw order.
 //! Invariant: the same calls give the same values as NumPy (`tests/oracles/numpy_cases.py` says which version).
-//!
-//! This generator has state, so tensors that share one must be drawn in order. It lives no longer than that loop: nothing
-//! saves it. It exists for masks alone; every other draw is by `crate::counter`.
 //!
 //! Sources: the seed is spread by NumPy's `SeedSequence` (after M. E. O'Neill's design of seed sequences); the bits are
 //! PCG64 in its XSL-RR variant (M. E. O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good
@@ -13,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use super::SparsityError;
+use super::TooMany;
 
 /// Multiplier of the 128-bit linear congruential generator.
 const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;
@@ -24,7 +22,7 @@ const CUTOFF: u64 = 50;
 /// A bitmap of so many words (128 MiB, and only pages that are touched count) is always affordable.
 const AFFORDABLE_WORDS: u64 = 1 << 24;
 
-/// NumPy's `default_rng(seed)`, as far as `choice` needs it.
+/// NumPy's `default_rng(seed)`.
 #[derive(Clone, Debug)]
 pub struct Generator {
     state: u128,
@@ -109,7 +107,7 @@ impl Generator {
     ///
     /// # Errors
     /// When more are kept than there are.
-    pub fn choice(&mut self, elements: u32, kept: u32) -> Result<Vec<u32>, SparsityError> {
+    pub fn choice(&mut self, elements: u32, kept: u32) -> Result<Vec<u32>, TooMany> {
         self.draw(elements.into(), kept.into())
     }
 
@@ -117,13 +115,20 @@ impl Generator {
     ///
     /// # Errors
     /// When more are kept than there are.
-    pub fn choice_wide(&mut self, elements: u64, kept: u64) -> Result<Vec<u64>, SparsityError> {
+    pub fn choice_wide(&mut self, elements: u64, kept: u64) -> Result<Vec<u64>, TooMany> {
         self.draw(elements, kept)
     }
 
-    fn draw<T: Index>(&mut self, elements: u64, kept: u64) -> Result<Vec<T>, SparsityError> {
+    /// All indices below `elements` in the order of `permutation(elements)`.
+    pub fn permutation(&mut self, elements: u64) -> Vec<u64> {
+        let mut all: Vec<u64> = (0..elements).collect();
+        self.shuffle(&mut all, 0);
+        all
+    }
+
+    fn draw<T: Index>(&mut self, elements: u64, kept: u64) -> Result<Vec<T>, TooMany> {
         if kept > elements {
-            return Err(SparsityError::TooManyKept { kept, elements });
+            return Err(TooMany { kept, elements });
         }
         if elements > SMALL && kept > elements / CUTOFF {
             Ok(self.tail_of_shuffled(elements, kept))
@@ -281,8 +286,8 @@ mod tests {
         assert!(generator.choice(20_000, 0).unwrap().is_empty());
         assert_eq!(generator.choice(1, 1).unwrap(), [0]);
         let refused = generator.choice(3, 4).unwrap_err();
-        assert_eq!(refused, SparsityError::TooManyKept { kept: 4, elements: 3 });
-        assert_eq!(refused.to_string(), "draw 4 distinct entries: the tensor has 3 elements");
+        assert_eq!(refused, TooMany { kept: 4, elements: 3 });
+        assert_eq!(refused.to_string(), "draw 4 distinct items: there are 3");
         assert_eq!((generator.state, generator.half), (untouched.state, untouched.half));
     }
 

@@ -24,7 +24,8 @@ fn boxes(text: &str) -> impl Iterator<Item = (usize, bool)> {
         // `\\boxed` is a line break before a word.
         let slashes = text[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
         let letter = rest.starts_with(|c: char| c.is_ascii_alphabetic());
-        (slashes % 2 == 0 && !letter).then(|| (text.len() - rest.len(), rest.starts_with(char::is_whitespace)))
+        (slashes % 2 == 0 && !letter)
+            .then(|| (text.len() - rest.len(), rest.starts_with(char::is_whitespace)))
     })
 }
 
@@ -101,7 +102,14 @@ mod tests {
 
     #[test]
     fn a_box_that_is_cut_off_is_none() {
-        for text in [r"\boxed{", r"\boxed{\frac{1}{2}", r"\boxed{1} and \boxed{2", r"\boxed", r"\boxed{a\}", r"\boxed "] {
+        for text in [
+            r"\boxed{",
+            r"\boxed{\frac{1}{2}",
+            r"\boxed{1} and \boxed{2",
+            r"\boxed",
+            r"\boxed{a\}",
+            r"\boxed ",
+        ] {
             assert_eq!(boxed(text), None, "{text}");
         }
     }

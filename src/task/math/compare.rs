@@ -17,15 +17,19 @@ pub fn same(left: &Value, right: &Value, work: &Work) -> bool {
         },
         (Value::Matrix(kind, left), Value::Matrix(other, right)) => {
             let mut rows = left.iter().zip(right);
-            kind == other && left.len() == right.len() && rows.all(|(left, right)| in_order(left, right, work))
+            kind == other
+                && left.len() == right.len()
+                && rows.all(|(left, right)| in_order(left, right, work))
+        }
+        (Value::Measured(unit, left), Value::Measured(other, right)) => {
+            unit == other && same(left, right, work)
         }
         (Value::Labelled(label, left), Value::Labelled(other, right)) => {
             let equation = label.equation.is_some() && label.equation == other.equation;
             equation || (label.name == other.name && same(left, right, work))
         }
-        (Value::Labelled(label, _), Value::Equation(zero)) | (Value::Equation(zero), Value::Labelled(label, _)) => {
-            label.equation.as_ref() == Some(zero)
-        }
+        (Value::Labelled(label, _), Value::Equation(zero))
+        | (Value::Equation(zero), Value::Labelled(label, _)) => label.equation.as_ref() == Some(zero),
         (Value::Sides(sign, left, right), Value::Sides(other, first, second)) => {
             sign == other
                 && ((same(left, first, work) && same(right, second, work))
@@ -38,11 +42,16 @@ pub fn same(left: &Value, right: &Value, work: &Work) -> bool {
 /// The same as whole answers: what one of them names and the other does not is passed over.
 pub fn same_answer(left: &Value, right: &Value, work: &Work) -> bool {
     match (left, right) {
-        (Value::Labelled(..), Value::Labelled(..) | Value::Equation(_) | Value::Sides(..) | Value::Inequality(..))
+        (
+            Value::Labelled(..),
+            Value::Labelled(..) | Value::Equation(_) | Value::Sides(..) | Value::Inequality(..),
+        )
         | (Value::Equation(_) | Value::Sides(..) | Value::Inequality(..), Value::Labelled(..)) => {
             same(left, right, work)
         }
-        (Value::Labelled(_, inner), other) | (other, Value::Labelled(_, inner)) => same_answer(inner, other, work),
+        (Value::Labelled(_, inner), other) | (other, Value::Labelled(_, inner)) => {
+            same_answer(inner, other, work)
+        }
         // A set of one, or a list of one, is what is in it.
         (Value::Bag(items), other) | (other, Value::Bag(items))
             if items.len() == 1 && !matches!(other, Value::Bag(_)) =>

@@ -43,7 +43,7 @@ pub fn equivalent(answer: &str, truth: &str) -> bool {
     if !units.is_empty() && !other_units.is_empty() && units != other_units {
         return false;
     }
-    let work = Work::new();
+    let work = Work::default();
     if same_answer(&left, &right, &work) {
         return true;
     }

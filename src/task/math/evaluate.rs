@@ -101,7 +101,7 @@ pub fn evaluate(formula: &Expr, work: &Work) -> Option<Formula> {
             let inner = evaluate(inner, work)?;
             let exponent = Ratio::new(1, i128::from(*index))?;
             match inner.plain() {
-                Some(value) => root(value, exponent, work),
+                Some(value) => Some(root(value, exponent, work)),
                 None => Some(written(&format!("root {index}"), vec![inner.shape()], true, None)),
             }
         }
@@ -164,7 +164,8 @@ fn are_apart(formulas: &[Formula]) -> bool {
         numbers += usize::from(monomial.is_empty());
         atoms.extend(monomial.iter().map(|(atom, exponent)| (atom, exponent.is_whole())));
     }
-    let zero = formulas.iter().any(|formula| formula.plain().and_then(Fraction::as_constant) == Some(Ratio::ZERO));
+    let zero =
+        formulas.iter().any(|formula| formula.plain().and_then(Fraction::as_constant) == Some(Ratio::ZERO));
     let count = atoms.len();
     atoms.sort_unstable();
     atoms.dedup();
@@ -200,7 +201,8 @@ fn gather<'a>(
         };
         unit = unit.times(&own.power(Ratio::whole(times), work)?, work)?;
         for (sum, exponent) in inner {
-            *sums.entry(sum).or_default() += exponent.checked_mul(times).filter(|size| size.abs() <= 1_000)?;
+            *sums.entry(sum).or_default() +=
+                exponent.checked_mul(times).filter(|size| size.abs() <= 1_000)?;
         }
     }
     let cancels = sums.values().any(|times| *times == 0);
@@ -263,7 +265,9 @@ fn has_common(above: &Fraction, below: &Monomial) -> bool {
     let Some(above) = above.as_poly() else { return false };
     below.iter().any(|(atom, exponent)| {
         let shares = |monomial: &Monomial| {
-            monomial.iter().any(|(other, power)| other == atom && !power.is_negative() && !exponent.is_negative())
+            monomial
+                .iter()
+                .any(|(other, power)| other == atom && !power.is_negative() && !exponent.is_negative())
         };
         let all = above.terms().len() > 0 && above.terms().all(|(monomial, _)| shares(monomial));
         *atom == Atom::Imaginary || all
@@ -271,15 +275,15 @@ fn has_common(above: &Fraction, below: &Monomial) -> bool {
 }
 
 /// A root of a value, or another power with a fraction as its exponent.
-fn root(value: &Fraction, exponent: Ratio, work: &Work) -> Option<Formula> {
+fn root(value: &Fraction, exponent: Ratio, work: &Work) -> Formula {
     let Some(root) = value.power(exponent, work) else {
-        return Some(plain(Fraction::of(Poly::name(&format!("({value})^{exponent}")))));
+        return plain(Fraction::of(Poly::name(&format!("({value})^{exponent}"))));
     };
     if value.as_constant().is_some() && root.as_constant().is_some() {
         // The root of 16 is still to be taken.
-        return Some(written("root", vec![value.to_string(), exponent.to_string()], true, Some(root)));
+        return written("root", vec![value.to_string(), exponent.to_string()], true, Some(root));
     }
-    Some(plain(root))
+    plain(root)
 }
 
 fn power(base: &Formula, exponent: &Formula, work: &Work) -> Option<Formula> {
@@ -295,7 +299,7 @@ fn power(base: &Formula, exponent: &Formula, work: &Work) -> Option<Formula> {
     }
     let plain_base = base.plain();
     if let Some(below) = plain_base.filter(|_| !number.is_whole()) {
-        return root(below, number, work);
+        return Some(root(below, number, work));
     }
     if let Some(constant) = plain_base.and_then(Fraction::as_constant) {
         // A power of a number is a way to write one, unless it is too large to be had.
@@ -325,9 +329,9 @@ fn symbolic(base: &Formula, exponent: &Fraction, work: &Work) -> Option<Formula>
     let Some(below) = base.plain() else {
         return Some(written("^", vec![base.shape(), format!("[{exponent}]")], true, None));
     };
-    let number = exponent.as_poly().and_then(|poly| {
-        poly.terms().find(|(monomial, _)| monomial.is_empty()).map(|(_, value)| value)
-    });
+    let number = exponent
+        .as_poly()
+        .and_then(|poly| poly.terms().find(|(monomial, _)| monomial.is_empty()).map(|(_, value)| value));
     let number = number.unwrap_or(Ratio::ZERO);
     let rest = exponent.plus(&Fraction::constant(number.negated()), work)?;
     let name = Fraction::of(Poly::name(&format!("({below})^({rest})")));

@@ -155,7 +155,13 @@ impl Lexer<'_> {
 
     /// How many digits stand at a byte of the rest.
     fn digits_at(&self, at: usize) -> usize {
-        self.rest.as_bytes().get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count()
+        self.rest
+            .as_bytes()
+            .get(at..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count()
     }
 
     fn take(&mut self, bytes: usize) -> String {
@@ -208,7 +214,12 @@ impl Lexer<'_> {
             self.take(1);
             let exponent = Decimal { before: self.take(count), ..Decimal::default() };
             let ten = Decimal { before: "10".to_owned(), ..Decimal::default() };
-            self.tokens.extend([Token::Mark('*'), Token::Number(ten), Token::Mark('^'), Token::Number(exponent)]);
+            self.tokens.extend([
+                Token::Mark('*'),
+                Token::Number(ten),
+                Token::Mark('^'),
+                Token::Number(exponent),
+            ]);
         }
     }
 
@@ -309,9 +320,11 @@ impl Lexer<'_> {
 
     /// A degree sign takes its `^`, and the braces around it, away.
     fn degree(&mut self) {
-        let braced = self.tokens.len().checked_sub(2).is_some_and(|at| {
-            self.tokens[at..] == [Token::Mark('^'), Token::Begin]
-        });
+        let braced = self
+            .tokens
+            .len()
+            .checked_sub(2)
+            .is_some_and(|at| self.tokens[at..] == [Token::Mark('^'), Token::Begin]);
         if braced && self.rest.trim_start().starts_with('}') {
             self.tokens.truncate(self.tokens.len() - 2);
             self.groups.pop();

@@ -2,10 +2,11 @@
 //!
 //! In: what the model wrote and the reference answer. Out: right or wrong, a pure function of the two, for any input in
 //! bounded time. [`boxed`] finds the answer, [`gsm8k_correct`] asks for the very text, [`equivalent`] for the same
-//! mathematical object: text to tokens (`lex`), tokens to what the answer is (`structure`, `relation`, `units`), formulas to
+//! mathematical object: text to tokens (`lex`), tokens to what the answer is (`structure`, `brackets`, `relation`, `units`), formulas to
 //! sums of terms with rational coefficients (`syntax`, `evaluate`, `polynomial`), and those are compared (`compare`).
 
 mod boxed;
+mod brackets;
 mod compare;
 mod equivalent;
 mod evaluate;

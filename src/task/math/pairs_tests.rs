@@ -26,7 +26,13 @@ fn pairs() -> Vec<Pair> {
         } else if !line.is_empty() && !line.starts_with('#') {
             let equal = line.split_once(" == ");
             let (left, right) = equal.or_else(|| line.split_once(" <> ")).expect("a pair");
-            pairs.push(Pair { line: number + 1, kind, left: left.trim(), right: right.trim(), equal: equal.is_some() });
+            pairs.push(Pair {
+                line: number + 1,
+                kind,
+                left: left.trim(),
+                right: right.trim(),
+                equal: equal.is_some(),
+            });
         }
     }
     pairs
@@ -50,11 +56,20 @@ fn hand_made_pairs_are_told_apart() {
 fn answers_of_pairs_keep_the_laws() {
     let pairs = pairs();
     for pair in &pairs {
-        assert_eq!(equivalent(pair.left, pair.right), equivalent(pair.right, pair.left), "line {}", pair.line);
+        assert_eq!(
+            equivalent(pair.left, pair.right),
+            equivalent(pair.right, pair.left),
+            "line {}",
+            pair.line
+        );
         for text in [pair.left, pair.right] {
             assert!(equivalent(text, text), "line {}: {text}", pair.line);
             // What surrounds an answer does not count.
-            assert!(equivalent(&format!("$ {text} $."), text) || text.ends_with('\\'), "line {}: {text}", pair.line);
+            assert!(
+                equivalent(&format!("$ {text} $."), text) || text.ends_with('\\'),
+                "line {}: {text}",
+                pair.line
+            );
         }
     }
     // Nor does which answers are compared: those of any two kinds.
@@ -66,10 +81,67 @@ fn answers_of_pairs_keep_the_laws() {
 /// Texts made of the pieces that answers are made of.
 fn pieces() -> impl Strategy<Value = String> {
     const PIECES: &[&str] = &[
-        "\\frac", "\\sqrt", "{", "}", "{", "}", "(", ")", "[", "]", "\\{", "\\}", "^", "_", "1", "2", "12", "0.5", ",",
-        "+", "-", "*", "/", "x", "y", "i", "e", "ab", "\\pi", "\\infty", "\\pm", "\\cup", "=", "<", "\\le", "\\in", "|",
-        "!", "\\text{", "cm", "and", " ", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\%", "^\\circ", "\\$",
-        "\\sin", "\\log", "\\left", "\\right", ".", "'", "\\overline{", "10^", "é", "√", "\\binom", "\\mathbb{R}",
+        "\\frac",
+        "\\sqrt",
+        "{",
+        "}",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "\\{",
+        "\\}",
+        "^",
+        "_",
+        "1",
+        "2",
+        "12",
+        "0.5",
+        ",",
+        "+",
+        "-",
+        "*",
+        "/",
+        "x",
+        "y",
+        "i",
+        "e",
+        "ab",
+        "\\pi",
+        "\\infty",
+        "\\pm",
+        "\\cup",
+        "=",
+        "<",
+        "\\le",
+        "\\in",
+        "|",
+        "!",
+        "\\text{",
+        "cm",
+        "and",
+        " ",
+        "\\begin{pmatrix}",
+        "\\end{pmatrix}",
+        "&",
+        "\\\\",
+        "\\%",
+        "^\\circ",
+        "\\$",
+        "\\sin",
+        "\\log",
+        "\\left",
+        "\\right",
+        ".",
+        "'",
+        "\\overline{",
+        "10^",
+        "é",
+        "√",
+        "\\binom",
+        "\\mathbb{R}",
     ];
     prop::collection::vec(prop::sample::select(PIECES), 0..40).prop_map(|pieces| pieces.concat())
 }
@@ -125,7 +197,8 @@ proptest! {
 #[test]
 fn large_and_deep_texts_are_compared_in_no_time() {
     let started = Instant::now();
-    let deep = |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
+    let deep =
+        |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
     let texts = [
         "9".repeat(1 << 20),
         "{".repeat(1 << 20),

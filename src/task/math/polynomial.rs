@@ -29,12 +29,14 @@ pub type Monomial = Vec<(Atom, Ratio)>;
 #[derive(Debug)]
 pub struct Work(Cell<u32>);
 
-impl Work {
+impl Default for Work {
     /// For one answer, or one comparison.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(Cell::new(20_000))
     }
+}
 
+impl Work {
     fn spend(&self, units: usize) -> Option<()> {
         let units = u32::try_from(units).ok()?;
         self.0.set(self.0.get().checked_sub(units)?);
@@ -261,7 +263,7 @@ impl Fraction {
     }
 
     /// One term below goes above; a sum below gets 1 as its leading coefficient.
-    fn new(top: Poly, bottom: Poly, work: &Work) -> Option<Self> {
+    fn new(top: &Poly, bottom: &Poly, work: &Work) -> Option<Self> {
         if let Some((monomial, value)) = bottom.single() {
             let inverse = raise(monomial, value, Ratio::whole(-1))?;
             return Some(Self::of(top.times(&inverse, work)?));
@@ -273,11 +275,11 @@ impl Fraction {
     /// The sum.
     pub fn plus(&self, other: &Self, work: &Work) -> Option<Self> {
         if self.bottom == other.bottom {
-            return Self::new(self.top.plus(&other.top, work)?, self.bottom.clone(), work);
+            return Self::new(&self.top.plus(&other.top, work)?, &self.bottom, work);
         }
         let left = self.top.times(&other.bottom, work)?;
         let right = other.top.times(&self.bottom, work)?;
-        Self::new(left.plus(&right, work)?, self.bottom.times(&other.bottom, work)?, work)
+        Self::new(&left.plus(&right, work)?, &self.bottom.times(&other.bottom, work)?, work)
     }
 
     /// The value with the other sign.
@@ -287,12 +289,12 @@ impl Fraction {
 
     /// The product.
     pub fn times(&self, other: &Self, work: &Work) -> Option<Self> {
-        Self::new(self.top.times(&other.top, work)?, self.bottom.times(&other.bottom, work)?, work)
+        Self::new(&self.top.times(&other.top, work)?, &self.bottom.times(&other.bottom, work)?, work)
     }
 
     /// `1 / self`; `None` of zero.
     pub fn inverse(&self, work: &Work) -> Option<Self> {
-        Self::new(self.bottom.clone(), self.top.clone(), work)
+        Self::new(&self.bottom, &self.top, work)
     }
 
     /// The power with a rational exponent; `None` where no identity that always holds gives one.
@@ -303,8 +305,7 @@ impl Fraction {
         }
         let size = exponent.as_small().filter(|size| size.unsigned_abs() <= 64)?;
         let base = if size < 0 { self.inverse(work)? } else { self.clone() };
-        (0..size.unsigned_abs())
-            .try_fold(Self::constant(Ratio::ONE), |product, _| product.times(&base, work))
+        (0..size.unsigned_abs()).try_fold(Self::constant(Ratio::ONE), |product, _| product.times(&base, work))
     }
 
     /// Whether both are the same function: `a / b = c / d` where `a d = b c`.

@@ -1,9 +1,10 @@
 //! Equations and inequalities: what a name stands for, a relation between unknowns, or an interval.
 
+use super::brackets::{outside, split};
 use super::lex::Token;
 use super::polynomial::{Fraction, Poly};
 use super::render;
-use super::structure::{Label, Reader, Value, outside, split};
+use super::structure::{Label, Reader, Value};
 use super::syntax::{Expr, formula};
 use super::words;
 
@@ -20,7 +21,7 @@ impl Reader {
             return None;
         }
         match (&signs[..], &sides[..]) {
-            (['='], [left, right]) => self.equation(left, right),
+            (['='], [left, right]) => Some(self.equation(left, right)),
             (['∈'], [left, right]) => {
                 let label = Label { name: name(left)?, sign: '∈', equation: None };
                 Some(Value::Labelled(label, Box::new(self.item(right))))
@@ -31,7 +32,8 @@ impl Reader {
             }
             _ if signs.iter().all(|sign| "<≤".contains(*sign)) => self.inequality(&signs, &sides),
             _ if signs.iter().all(|sign| ">≥".contains(*sign)) => {
-                let signs: Vec<char> = signs.iter().rev().map(|c| if *c == '>' { '<' } else { '≤' }).collect();
+                let signs: Vec<char> =
+                    signs.iter().rev().map(|c| if *c == '>' { '<' } else { '≤' }).collect();
                 let sides: Vec<&[Token]> = sides.into_iter().rev().collect();
                 self.inequality(&signs, &sides)
             }
@@ -39,7 +41,7 @@ impl Reader {
         }
     }
 
-    fn equation(&mut self, left: &[Token], right: &[Token]) -> Option<Value> {
+    fn equation(&mut self, left: &[Token], right: &[Token]) -> Value {
         // `5 = x` says what `x = 5` says.
         for (left, right) in [(left, right), (right, left)] {
             if let Some(name) = name(left).filter(|_| !mentions(right, left)) {
@@ -47,15 +49,15 @@ impl Reader {
                 let symbol = symbol(left).map(|symbol| Fraction::of(Poly::name(&symbol)));
                 let equation = symbol.and_then(|symbol| self.zero(&symbol, value_of(&value)?));
                 let label = Label { name, sign: '=', equation };
-                return Some(Value::Labelled(label, Box::new(value)));
+                return Value::Labelled(label, Box::new(value));
             }
         }
         let (left, right) = (self.item(left), self.item(right));
         let equation = value_of(&left).zip(value_of(&right)).and_then(|(left, right)| self.zero(left, right));
-        Some(match equation {
+        match equation {
             Some(zero) => Value::Equation(zero),
             None => Value::Sides('=', Box::new(left), Box::new(right)),
-        })
+        }
     }
 
     /// What is zero when both sides are equal, with 1 as its leading coefficient; only for several unknowns. An equation of
@@ -91,7 +93,9 @@ impl Reader {
             ([sign], [left, right]) => {
                 let (smaller, greater) = (self.item(left), self.item(right));
                 // Between two unknowns it is a relation, and no interval.
-                let fits = |value: &Value| bound(value) && value_of(value).is_none_or(|value| unknowns(value.top()) == 0);
+                let fits = |value: &Value| {
+                    bound(value) && value_of(value).is_none_or(|value| unknowns(value.top()) == 0)
+                };
                 if let Some(name) = symbol(left).filter(|_| fits(&greater)) {
                     return interval(name, ('(', close(*sign)), vec![Value::Infinity(true), greater]);
                 }
@@ -158,7 +162,8 @@ fn name(tokens: &[Token]) -> Option<String> {
                 if matches!(command, "\\frac" | "\\sqrt" | "\\binom" | "\\infty" | "\\pi" | "\\mathbb") {
                     return None;
                 }
-                telling |= matches!(command, "\\angle" | "\\overline" | "\\triangle" | "\\overrightarrow" | "\\vec");
+                telling |=
+                    matches!(command, "\\angle" | "\\overline" | "\\triangle" | "\\overrightarrow" | "\\vec");
                 heads += usize::from(words::is_quantity(command));
             }
             // The arguments of a function, or a tuple of letters.
@@ -173,8 +178,12 @@ fn name(tokens: &[Token]) -> Option<String> {
                 heads = heads.max(1);
                 break;
             }
-            Token::Number(_) | Token::Letter(_) | Token::Run(_) | Token::Begin | Token::End => {}
-            Token::Mark('_' | '\'' | '|') => {}
+            Token::Number(_)
+            | Token::Letter(_)
+            | Token::Run(_)
+            | Token::Begin
+            | Token::End
+            | Token::Mark('_' | '\'' | '|') => {}
             _ => return None,
         }
     }

@@ -7,10 +7,16 @@ pub fn plain(tokens: &[Token]) -> String {
     let mut text = String::new();
     let mut number = false;
     for (at, token) in tokens.iter().enumerate() {
-        // Braces around one token or none print nothing and change nothing.
+        // Braces around one sign print nothing and change nothing; around several, `\sqrt{xy}`, they do.
+        let lone = |at: usize| match &tokens[at] {
+            Token::Number(number) => number.before.len() == 1 && number.is_whole(),
+            token => matches!(token, Token::Letter(_) | Token::Command(_) | Token::Mark(_)),
+        };
+        let closes = |at: usize| tokens.get(at) == Some(&Token::End);
+        let opens = |at: Option<usize>| at.is_some_and(|at| tokens[at] == Token::Begin);
         let small = match token {
-            Token::Begin => [1, 2].iter().any(|ahead| tokens.get(at + ahead) == Some(&Token::End)),
-            Token::End => [1, 2].iter().any(|back| at >= *back && tokens[at - back] == Token::Begin),
+            Token::Begin => closes(at + 1) || (closes(at + 2) && lone(at + 1)),
+            Token::End => opens(at.checked_sub(1)) || (opens(at.checked_sub(2)) && lone(at - 1)),
             _ => false,
         };
         if !small {
@@ -66,7 +72,9 @@ fn push(text: &mut String, token: &Token, after_number: bool) {
                 text.push(')');
             }
         }
-        Token::Letter(c) | Token::Mark(c) | Token::Money(c) => text.push(*c),
+        Token::Letter(c) | Token::Mark(c) | Token::Money(c) | Token::Open(c) | Token::Close(c) => {
+            text.push(*c);
+        }
         Token::Run(word) | Token::Text(word) => text.push_str(word),
         Token::Command(name) => {
             text.push_str(name);
@@ -75,7 +83,6 @@ fn push(text: &mut String, token: &Token, after_number: bool) {
         // Told from the brackets of sets.
         Token::Begin => text.push('\u{2}'),
         Token::End => text.push('\u{3}'),
-        Token::Open(c) | Token::Close(c) => text.push(*c),
         Token::Env(name) => {
             text.push_str("\\begin ");
             text.push_str(name);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::brackets::{is_balanced, is_wrapped, outside, outside_sets, split, trimmed};
 use super::evaluate::{Formula, evaluate};
 use super::lex::Token;
 use super::polynomial::{Poly, Work};
@@ -35,6 +36,8 @@ pub enum Value {
     Sides(char, Box<Value>, Box<Value>),
     /// This is above zero, or not below it.
     Inequality(bool, Poly),
+    /// Something with its unit, where an answer has several units.
+    Measured(String, Box<Value>),
     /// Text.
     Words(String),
 }
@@ -62,111 +65,34 @@ pub struct Reader {
     pub units: BTreeSet<String>,
     pub(super) work: Work,
     depth: usize,
+    /// Whether units stay where they are.
+    measured: bool,
 }
 
-/// What an answer is, and its units.
+/// What an answer is, and its unit; where it has several, they are in the answer.
 pub fn read(tokens: &[Token]) -> (Value, BTreeSet<String>) {
-    let mut reader = Reader { units: BTreeSet::new(), work: Work::new(), depth: 0 };
-    if let Some(value) = is_balanced(tokens).then(|| reader.answer(tokens)).flatten() {
-        return (value, reader.units);
+    for measured in [false, true] {
+        let mut reader = Reader { units: BTreeSet::new(), work: Work::default(), depth: 0, measured };
+        match is_balanced(tokens).then(|| reader.answer(tokens)).flatten() {
+            None => break,
+            Some(value) if reader.units.len() <= 1 => return (value, reader.units),
+            // `5 cm, 3 m` is not `5 m, 3 cm`.
+            Some(_) => {}
+        }
     }
     (Value::Words(render::words(trimmed(tokens))), BTreeSet::new())
-}
-
-fn is_balanced(tokens: &[Token]) -> bool {
-    let mut open = Vec::new();
-    let matches = |token: &Token, close: &Token| match (token, close) {
-        (Token::Begin, Token::End) | (Token::Env(_), Token::EndEnv) => true,
-        (Token::Open('(' | '['), Token::Close(')' | ']')) => true,
-        (Token::Open(open), Token::Close(close)) => {
-            matches!((open, close), ('{', '}') | ('⟨', '⟩') | ('⌊', '⌋') | ('⌈', '⌉'))
-        }
-        _ => false,
-    };
-    for token in tokens {
-        match token {
-            Token::Begin | Token::Env(_) | Token::Open(_) => open.push(token),
-            Token::End | Token::EndEnv | Token::Close(_)
-                if !open.pop().is_some_and(|opened| matches(opened, token)) =>
-            {
-                return false;
-            }
-            _ => {}
-        }
-    }
-    open.is_empty()
-}
-
-/// The places outside of all brackets, with their tokens.
-pub(super) fn outside(tokens: &[Token]) -> impl Iterator<Item = (usize, &Token)> {
-    let mut depth = 0_usize;
-    tokens.iter().enumerate().filter(move |(_, token)| match token {
-        Token::Begin | Token::Env(_) | Token::Open(_) => {
-            depth += 1;
-            depth == 1
-        }
-        Token::End | Token::EndEnv | Token::Close(_) => {
-            depth = depth.saturating_sub(1);
-            depth == 0
-        }
-        _ => depth == 0,
-    })
-}
-
-/// The tokens that are in no set, whose elements have signs of their own.
-fn outside_sets(tokens: &[Token]) -> impl Iterator<Item = &Token> {
-    let mut depth = 0_usize;
-    tokens.iter().filter(move |token| {
-        match token {
-            Token::Open('{') => depth += 1,
-            Token::Close('}') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0
-    })
-}
-
-/// The pieces between the tokens outside of brackets that separate.
-pub(super) fn split<'a>(tokens: &'a [Token], separates: impl Fn(&Token) -> bool) -> Vec<&'a [Token]> {
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    for (at, _) in outside(tokens).filter(|(_, token)| separates(token)) {
-        pieces.push(&tokens[start..at]);
-        start = at + 1;
-    }
-    pieces.push(&tokens[start..]);
-    pieces
-}
-
-/// Without full stops at the end, and without braces around the whole.
-pub(super) fn trimmed(mut tokens: &[Token]) -> &[Token] {
-    loop {
-        if let [rest @ .., Token::Mark('.')] = tokens {
-            tokens = rest;
-        } else if let ([Token::Begin, inside @ .., Token::End], true) = (tokens, is_wrapped(tokens)) {
-            tokens = inside;
-        } else {
-            return tokens;
-        }
-    }
-}
-
-/// Whether the first bracket is closed by the last one.
-fn is_wrapped(tokens: &[Token]) -> bool {
-    outside(tokens).skip(1).map(|(at, _)| at).next() == tokens.len().checked_sub(1) && tokens.len() > 1
 }
 
 impl Reader {
     /// An answer as a whole: one item or several.
     fn answer(&mut self, tokens: &[Token]) -> Option<Value> {
-        let is_word = |token: &Token, word: &str| {
-            matches!(token, Token::Text(text) | Token::Run(text) if text.eq_ignore_ascii_case(word))
-        };
+        let is_word = |token: &Token, word: &str| matches!(token, Token::Text(text) | Token::Run(text) if text.eq_ignore_ascii_case(word));
         let tokens = trimmed(tokens);
         let separates = |token: &Token| {
             matches!(token, Token::Mark(',' | ';')) || is_word(token, "and") || is_word(token, "or")
         };
-        let either = outside(tokens).filter(|(_, token)| separates(token)).all(|(_, token)| is_word(token, "or"));
+        let either =
+            outside(tokens).filter(|(_, token)| separates(token)).all(|(_, token)| is_word(token, "or"));
         let pieces = split(tokens, separates).into_iter().filter(|piece| !piece.is_empty());
         let values = self.items(pieces.collect())?;
         let mut values = label_all(values);
@@ -254,8 +180,13 @@ impl Reader {
         if matches!(value, Value::Words(_)) && unit.is_some() {
             return None;
         }
-        self.units.extend(unit);
-        Some(value)
+        match unit {
+            Some(unit) if self.measured => Some(Value::Measured(unit, Box::new(value))),
+            unit => {
+                self.units.extend(unit);
+                Some(value)
+            }
+        }
     }
 
     /// An item without its unit.

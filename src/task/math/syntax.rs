@@ -206,6 +206,8 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 Some(number(decimal))
             }
+            // `x^ab`: TeX raises the a alone.
+            Token::Run(_) => None,
             _ => self.base(),
         }
     }
@@ -254,9 +256,7 @@ impl<'a> Parser<'a> {
             Token::Open('(') => self.inside(&Token::Close(')')),
             Token::Open('⌊') => self.wrapped("floor", '⌋'),
             Token::Open('⌈') => self.wrapped("ceil", '⌉'),
-            Token::Mark('|') => {
-                Some(Expr::Call("abs".to_owned(), vec![self.inside(&Token::Mark('|'))?]))
-            }
+            Token::Mark('|') => Some(Expr::Call("abs".to_owned(), vec![self.inside(&Token::Mark('|'))?])),
             Token::Command(name) => self.command(name),
             _ => None,
         }

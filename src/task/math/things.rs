@@ -83,7 +83,10 @@ impl Parser<'_> {
             self.at += 1;
             let start = self.at;
             self.argument()?;
-            let written = &self.tokens[start..self.at];
+            let written = match &self.tokens[start..self.at] {
+                [Token::Begin, inside @ .., Token::End] => inside,
+                other => other,
+            };
             name.push('_');
             name.push_str(&super::render::plain(written));
         }
@@ -156,7 +159,8 @@ impl Parser<'_> {
         if let (Some(Token::Open('[')), Some(Token::Number(number)), Some(Token::Close(']'))) =
             (self.peek(), self.ahead(1), self.ahead(2))
         {
-            index = number.before.parse().ok().filter(|index| number.is_whole() && (2..=20).contains(index))?;
+            index =
+                number.before.parse().ok().filter(|index| number.is_whole() && (2..=20).contains(index))?;
             self.at += 3;
         }
         let argument = if let Some(Token::Number(decimal)) = self.peek() {
@@ -222,7 +226,9 @@ impl Parser<'_> {
 
     fn starts_function(&self) -> bool {
         match self.peek() {
-            Some(Token::Command(name) | Token::Run(name) | Token::Text(name)) => words::function(name).is_some(),
+            Some(Token::Command(name) | Token::Run(name) | Token::Text(name)) => {
+                words::function(name).is_some()
+            }
             _ => false,
         }
     }

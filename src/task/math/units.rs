@@ -39,9 +39,11 @@ fn starts_unit(tokens: &[Token], at: usize) -> bool {
     match &tokens[at] {
         // Minutes, not a minimum.
         Token::Text(word) | Token::Run(word) if word == "min" && last => valued,
-        Token::Text(word) if words::function(word).is_some() => false,
-        Token::Text(word) => valued || (word.chars().count() > 1 && matches!(tokens[at - 1], Token::Letter(_))),
-        Token::Run(run) => valued && words::is_unit(run),
+        Token::Text(word) if words::function(word).is_some() || !words::is_unit(word) => false,
+        Token::Text(word) => {
+            valued || (word.chars().count() > 1 && matches!(tokens[at - 1], Token::Letter(_)))
+        }
+        Token::Run(run) => valued && words::is_typed_unit(run),
         Token::Degree | Token::Percent | Token::Money(_) => true,
         _ => false,
     }
@@ -56,6 +58,7 @@ fn name(tokens: &[Token], money: impl Fn(char) -> &'static str) -> Option<String
     while let Some(token) = tokens.get(at) {
         at += 1;
         match token {
+            Token::Text(word) if !words::is_unit(word) => return None,
             Token::Text(word) | Token::Run(word) => match words::unit(word).as_str() {
                 "square" => power = "^2",
                 "cubic" => power = "^3",

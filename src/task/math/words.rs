@@ -40,20 +40,18 @@ pub enum Meaning {
 /// What a command means, by its name without the backslash.
 pub fn command(name: &str) -> Meaning {
     match name {
-        "text" | "mbox" | "hbox" | "textrm" | "textbf" | "textit" | "textnormal" | "textsf" | "texttt" | "emph" => {
-            Meaning::Text
-        }
+        "text" | "mbox" | "hbox" | "textrm" | "textbf" | "textit" | "textnormal" | "textsf" | "texttt"
+        | "emph" => Meaning::Text,
         "mathrm" | "operatorname" | "rm" | "mathsf" => Meaning::Roman,
         "left" | "right" => Meaning::Side,
         "begin" => Meaning::Begins,
         "end" => Meaning::Ends,
         "hspace" | "vspace" | "hphantom" | "phantom" | "label" | "tag" => Meaning::Skips,
         "!" | "," | ";" | ":" | ">" | " " | "/" | "(" | ")" | "[" | "]" | "quad" | "qquad" | "thinspace"
-        | "displaystyle" | "textstyle" | "scriptstyle" | "limits" | "nolimits" | "big" | "Big" | "bigg" | "Bigg"
-        | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" | "middle" | "mathbf" | "bf"
-        | "mathit" | "boldsymbol" | "bm" | "mathnormal" | "boxed" | "fbox" | "strut" | "protect" | "" => {
-            Meaning::Nothing
-        }
+        | "displaystyle" | "textstyle" | "scriptstyle" | "limits" | "nolimits" | "big" | "Big" | "bigg"
+        | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" | "middle"
+        | "mathbf" | "bf" | "mathit" | "boldsymbol" | "bm" | "mathnormal" | "boxed" | "fbox" | "strut"
+        | "protect" | "" => Meaning::Nothing,
         "dfrac" | "tfrac" | "cfrac" | "frac" => thing("\\frac"),
         "binom" | "dbinom" | "tbinom" => thing("\\binom"),
         "cdot" | "times" | "ast" | "star" => Meaning::Mark('*'),
@@ -111,10 +109,8 @@ pub fn character(c: char) -> Option<Meaning> {
         '÷' => Meaning::Mark('/'),
         '±' => Meaning::Mark('±'),
         '≤' | '≥' | '≠' | '∈' | '∪' | '∩' | '∖' | '∓' => Meaning::Mark(c),
-        '⟨' => Meaning::Open(c),
-        '⟩' => Meaning::Close(c),
-        '⌊' | '⌈' => Meaning::Open(c),
-        '⌋' | '⌉' => Meaning::Close(c),
+        '⟨' | '⌊' | '⌈' => Meaning::Open(c),
+        '⟩' | '⌋' | '⌉' => Meaning::Close(c),
         '’' | '′' => Meaning::Mark('\''),
         '°' => Meaning::Degree,
         '£' | '€' => Meaning::Money(c),
@@ -149,9 +145,9 @@ pub fn pair(text: &str) -> Option<char> {
 /// Greek letters and the like: commands that stand for a quantity.
 pub fn is_quantity(command: &str) -> bool {
     const NAMES: &[&str] = &[
-        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
-        "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta",
-        "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "infty",
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda",
+        "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma",
+        "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "infty",
     ];
     NAMES.contains(&command.trim_start_matches('\\'))
 }
@@ -159,8 +155,8 @@ pub fn is_quantity(command: &str) -> bool {
 /// The name of a function of one argument, by its command or the word that people type for it.
 pub fn function(name: &str) -> Option<&'static str> {
     const NAMES: &[&str] = &[
-        "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln",
-        "lg", "exp", "det", "gcd", "lcm", "max", "min",
+        "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
+        "log", "ln", "lg", "exp", "det", "gcd", "lcm", "max", "min",
     ];
     NAMES.iter().find(|known| **known == name.trim_start_matches('\\')).copied()
 }
@@ -180,23 +176,89 @@ pub fn typed(word: &str) -> Option<&'static str> {
 
 /// Words that look like products of letters.
 pub fn is_word(run: &str) -> bool {
-    matches!(run.to_ascii_lowercase().as_str(), "no" | "yes" | "odd" | "all" | "any" | "not" | "one" | "two" | "is")
+    matches!(
+        run.to_ascii_lowercase().as_str(),
+        "no" | "yes" | "odd" | "all" | "any" | "not" | "one" | "two" | "is"
+    )
 }
 
-/// Units that are written without `\text`.
-pub fn is_unit(run: &str) -> bool {
+/// Units that are written without `\text`: those that are no product of letters that anyone would write.
+pub fn is_typed_unit(run: &str) -> bool {
     const UNITS: &[&str] = &[
-        "mm", "cm", "dm", "km", "mg", "kg", "ml", "mL", "ft", "in", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min",
-        "sec", "mph", "kph", "sq", "cu", "day", "cup", "per",
+        "mm", "cm", "km", "kg", "ft", "lbs", "oz", "hrs", "min", "sec", "mph", "sq", "day", "days", "week",
+        "weeks", "month", "months", "year", "years", "unit", "units", "square", "cubic", "degree", "degrees",
+        "radians", "dollar", "dollars", "cent", "cents", "percent", "pct", "point", "points", "people",
     ];
-    // A long word behind a number is a unit whatever it says; `10 apples`.
-    UNITS.contains(&run) || (run.chars().count() >= 4 && function(run).is_none())
+    UNITS.contains(&run) || known_unit(&run.to_lowercase()).is_some_and(|short| short != run && run.len() > 3)
+}
+
+/// Whether a word in text behind a number is a unit, whatever it counts; not what changes the number.
+pub fn is_unit(word: &str) -> bool {
+    const OTHERS: &[&str] = &[
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "dozen",
+        "half",
+        "halves",
+        "third",
+        "thirds",
+        "quarter",
+        "quarters",
+        "fourths",
+        "fifths",
+        "tenths",
+        "hundredths",
+        "thousandths",
+        "squared",
+        "cubed",
+        "factorial",
+        "times",
+        "plus",
+        "minus",
+        "over",
+        "divided",
+        "less",
+        "more",
+        "not",
+        "no",
+        "base",
+        "mod",
+        "modulo",
+        "th",
+        "st",
+        "nd",
+        "rd",
+        "to",
+        "by",
+        "is",
+        "if",
+        "for",
+        "where",
+        "remainder",
+        "choose",
+    ];
+    if word.chars().count() == 1 {
+        "mgshLlNJWV".contains(word)
+    } else {
+        !OTHERS.contains(&&*word.to_lowercase())
+    }
 }
 
 /// The one spelling of the word of a unit.
 pub fn unit(word: &str) -> String {
     let lower = word.to_lowercase();
-    let known = match lower.as_str() {
+    let known = known_unit(&lower).unwrap_or_else(|| match lower.strip_suffix('s') {
+        Some(one) if one.chars().count() >= 3 => one,
+        _ => &lower,
+    });
+    known.to_owned()
+}
+
+fn known_unit(word: &str) -> Option<&'static str> {
+    Some(match word {
         "millimeter" | "millimeters" | "millimetre" | "millimetres" => "mm",
         "centimeter" | "centimeters" | "centimetre" | "centimetres" => "cm",
         "meter" | "meters" | "metre" | "metres" => "m",
@@ -216,11 +278,7 @@ pub fn unit(word: &str) -> String {
         "second" | "seconds" | "sec" | "secs" => "s",
         "sq" => "square",
         "cu" => "cubic",
-        "percents" => "percent",
-        other => match other.strip_suffix('s') {
-            Some(one) if one.chars().count() >= 3 => one,
-            _ => other,
-        },
-    };
-    known.to_owned()
+        "percents" | "percentage" | "pct" => "percent",
+        _ => return None,
+    })
 }

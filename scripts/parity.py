@@ -107,7 +107,7 @@ def load_exports(python):
 
 
 def numerics():
-    """The rows of tests/numerics, and of files that PyTorch wrote."""
+    """The rows of tests/numerics and tests/reference, and of files that PyTorch wrote."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = os.environ.get("TICKETS_REAL_TEXT")
         if "--real" in sys.argv[1:] and not folder:
@@ -116,6 +116,7 @@ def numerics():
             if subprocess.run(script).returncode != 0:
                 sys.exit("error: the real vocabularies and templates cannot be had; docs/parity.md is as it was")
         found = rows(compare("numerics", **({"TICKETS_REAL_TEXT": str(folder)} if folder else {})))
+    found += rows(compare("reference"))
     found += rows(compare("masks", ["pytorch_files"]))
     if not found:
         sys.exit("error: the tests printed no row of the parity table")

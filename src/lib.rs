@@ -12,6 +12,7 @@ pub mod data;
 pub mod estimate;
 pub mod execute;
 pub mod exit;
+pub mod external;
 pub mod generators;
 pub mod grpo;
 pub mod manifest;

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A plan exists before there is a results folder, so it does not know the store.
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
     // Files of models and datasets to plain values.
-    ("data", &["model_folder", "store", "task", "sparsity"]),
+    ("data", &["model_folder", "store", "task", "sparsity", "external"]),
     // Masks as files. Built without tensors, so that they can be looked at anywhere.
     ("masks", &["store", "data", "sparsity"]),
     // What a run will need, from its configuration alone: before there is a plan, a store or a tensor.

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Failure};
+use crate::external::Program;
 use crate::task::{
     DataSpec, HubDataset, Marking, NameSource, NamesSpec, QuestionSpec, Questions, Serving, Task, TaskError,
     TaskSpec,
 };
 
 use super::DataError;
+use super::error::read;
 use super::hub::{self, DataFile, HubError};
 use super::rows::{names_of, questions_of};
 
@@ -81,9 +83,8 @@ impl<'s> Source<'s> {
 /// Reads what `spec` names and builds the task. Datasets of a hub are those of the cache: nothing is asked of a network.
 ///
 /// # Errors
-/// When the data cannot be read, has changed, is not in the cache, or does not serve.
+/// When the data cannot be read, has changed, is not in the cache, or does not serve; when a program cannot be started.
 pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskError> {
-    let _ = serving;
     match spec {
         TaskSpec::AlphabetSort(sort) => {
             let source = match &sort.names {
@@ -96,7 +97,19 @@ pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskErro
         }
         TaskSpec::Gsm8k(questions) => made_of(questions, Marking::Gsm8k),
         TaskSpec::Math(questions) => made_of(questions, Marking::Math),
-        _ => Ok(Task::new(spec, NameSource::Shipped)?),
+        TaskSpec::Program(program) => {
+            let bytes = read(&program.path)?;
+            if blake3::hash(&bytes).to_hex().as_str() != program.digest {
+                return Err(OpenTaskError::Changed { path: program.path.clone() });
+            }
+            // The standard error of a stage is its run's log.
+            let log = Box::new(|line: &str| eprintln!("{line}"));
+            let started = Program::of(program, serving, log).map_err(TaskError::from)?;
+            Ok(Task::of(started, program.order))
+        }
+        TaskSpec::Arithmetic(_) | TaskSpec::Reverse(_) | TaskSpec::Countdown(_) => {
+            Ok(Task::new(spec, NameSource::Shipped)?)
+        }
     }
 }
 

@@ -120,10 +120,26 @@ impl Generator {
     }
 
     /// All indices below `elements` in the order of `permutation(elements)`.
+    ///
+    /// Its draws are not those of a choice: bits beyond the last index are cut off, and what is still too large is drawn again.
     pub fn permutation(&mut self, elements: u64) -> Vec<u64> {
         let mut all: Vec<u64> = (0..elements).collect();
-        self.shuffle(&mut all, 0);
+        for at in (1..all.len()).rev() {
+            let other = self.masked(at as u64) as usize;
+            all.swap(at, other);
+        }
         all
+    }
+
+    /// A uniform integer in `[0, last]` by rejection; `last` is not 0.
+    fn masked(&mut self, last: u64) -> u64 {
+        let mask = u64::MAX >> last.leading_zeros();
+        loop {
+            let drawn = if last > u32::MAX.into() { self.next_u64() } else { self.next_u32().into() };
+            if drawn & mask <= last {
+                return drawn & mask;
+            }
+        }
     }
 
     fn draw<T: Index>(&mut self, elements: u64, kept: u64) -> Result<Vec<T>, TooMany> {

@@ -93,6 +93,12 @@ pub enum TaskError {
         /// The key.
         key: &'static str,
     },
+    /// What the original environment's way of making episodes cannot do.
+    #[error("`task.episodes` = \"python\" {what}")]
+    PythonEpisodes {
+        /// What is missing or does not fit, as the rest of the sentence.
+        what: String,
+    },
     /// Too few names for the longest episode that the task allows.
     #[error(
         "task.names has at most {largest} distinct names for an episode, and the longest episode needs {needed}"
@@ -142,6 +148,7 @@ impl TaskError {
             Self::NeedsData { .. }
             | Self::NoEpisodes
             | Self::NoRecycling
+            | Self::PythonEpisodes { .. }
             | Self::Bounds { .. }
             | Self::Outside { .. }
             | Self::Zero { .. } => None,

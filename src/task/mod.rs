@@ -13,6 +13,7 @@ mod message;
 mod names;
 mod order;
 mod prompts;
+mod python_episodes;
 mod questions;
 mod reward;
 mod small;

@@ -113,27 +113,33 @@ fn distinct<T: Clone>(counter: &mut Counter, items: &[T], count: usize) -> Vec<T
 
 /// A row without spaces and repeats.
 fn clean((index, row): (usize, Vec<String>)) -> Result<Vec<String>, TaskError> {
+    let names = distinct_names(row);
+    names.iter().try_for_each(|(name, joined)| refuse(index + 1, name, joined))?;
+    Ok(names.into_iter().map(|(_, joined)| joined).collect())
+}
+
+/// The names of a row, each once, with what is left of it without spaces (U+0020).
+pub(super) fn distinct_names(row: Vec<String>) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();
-    let mut names = Vec::with_capacity(row.len());
-    for name in row {
+    let pairs = row.into_iter().map(|name| {
         let joined = name.replace(' ', "");
-        let reason = if strip(&joined).is_empty() {
-            Some("is blank")
-        } else if joined.contains('\n') {
-            Some("breaks the line")
-        } else if Tag::literals().iter().any(|tag| joined.contains(tag)) {
-            Some("contains a tag of the answer format")
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            return Err(TaskError::BadName { row: index + 1, name, reason });
-        }
-        if seen.insert(joined.clone()) {
-            names.push(joined);
-        }
-    }
-    Ok(names)
+        (name, joined)
+    });
+    pairs.filter(|(_, joined)| seen.insert(joined.clone())).collect()
+}
+
+/// Fails for a name that cannot stand on a line of an answer; rows are counted from 1.
+pub(super) fn refuse(row: usize, name: &str, joined: &str) -> Result<(), TaskError> {
+    let reason = if strip(joined).is_empty() {
+        "is blank"
+    } else if joined.contains('\n') {
+        "breaks the line"
+    } else if Tag::literals().iter().any(|tag| joined.contains(tag)) {
+        "contains a tag of the answer format"
+    } else {
+        return Ok(());
+    };
+    Err(TaskError::BadName { row, name: name.to_owned(), reason })
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use super::*;
 
 #[derive(Deserialize)]
 struct Oracle {
-    python: String,
+    pythons: Vec<String>,
     ratio: Vec<(String, String, String)>,
     reward: Vec<RewardCase>,
     text: Vec<(String, String, String)>,
+    upper: String,
 }
 
 #[derive(Deserialize)]
@@ -28,7 +29,7 @@ struct RewardCase {
 fn oracle() -> Oracle {
     let oracle: Oracle = serde_json::from_str(include_str!("../../tests/oracles/difflib_cases.json"))
         .expect("the oracle is JSON");
-    assert!(oracle.python.starts_with("3."), "{}", oracle.python);
+    assert_eq!(oracle.pythons, ["3.11.7", "3.12.1", "3.13.0"]);
     oracle
 }
 
@@ -78,4 +79,16 @@ fn text_is_handled_as_in_python() {
         assert_eq!(lower(&text), lowered, "{text:?}");
         assert_eq!(strip(&text), stripped, "{text:?}");
     }
+}
+
+#[test]
+fn capitals_are_those_of_python() {
+    let upper: Vec<char> = oracle().upper.chars().collect();
+    assert!(upper.len() > 1900 && upper.iter().all(|c| c.is_uppercase()));
+    let more: Vec<char> = ('\0'..=char::MAX).filter(|c| c.is_uppercase() && !upper.contains(c)).collect();
+    // Capitals of Cyrillic, Latin, Garay and Beria Erfe that are younger than Unicode 15.1.
+    let younger = |c: &char| matches!(c, '\u{1c89}' | '\u{a7cb}'..='\u{a7dc}' | '\u{10d50}'..='\u{10d65}' | '\u{16ea0}'..='\u{16eb8}');
+    assert!(more.iter().all(younger), "{more:?}");
+    // As in the header of src/task/text.rs.
+    assert_eq!(more.len(), 55);
 }

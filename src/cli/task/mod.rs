@@ -1,12 +1,16 @@
 //! `tickets task`: what a task asks, and what answers earn.
 
+mod check;
+mod compare;
 mod score;
 mod show;
+mod trial;
 
 use std::io::Write;
 
 use clap::Subcommand;
 
+pub use check::CheckArgs;
 pub use score::{ScoreArgs, Scored};
 pub use show::{ShowArgs, Split, asked};
 
@@ -19,6 +23,8 @@ pub enum TaskCommand {
     Show(ShowArgs),
     /// Score transcripts: a line of JSON in, a line of JSON out
     Score(ScoreArgs),
+    /// Check that a program keeps to the protocol of tasks
+    Check(CheckArgs),
 }
 
 /// The command.
@@ -29,5 +35,6 @@ pub fn run(command: &TaskCommand, out: &mut dyn Write) -> Result<Code, Failure> 
     match command {
         TaskCommand::Show(args) => show::show(args, out),
         TaskCommand::Score(args) => score::score(args, out),
+        TaskCommand::Check(args) => check::run(args, out),
     }
 }

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use polars::error::PolarsError;
-use polars::prelude::{ArrowDataType, Column, ParquetReader, SerReader};
+use polars::prelude::{ArrowDataType, Column, ParquetReader, PlSmallStr, SerReader, Series};
 
 use super::{Cell, Holds, Table, Wanted, blank};
 
@@ -69,8 +69,9 @@ fn described(found: &ArrowDataType) -> String {
         T::Utf8 | T::LargeUtf8 | T::Utf8View => "text".into(),
         T::Null => "nothing but nulls".into(),
         T::Boolean => "true or false".into(),
-        T::List(field) | T::LargeList(field) | T::FixedSizeList(field, _) => {
-            format!("lists of {}", described(&field.dtype))
+        T::List(field) | T::LargeList(field) => format!("lists of {}", described(&field.dtype)),
+        T::FixedSizeList(field, length) => {
+            format!("arrays of {length} values each, which hold {}", described(&field.dtype))
         }
         T::Struct(fields) => {
             let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
@@ -95,17 +96,24 @@ fn texts(column: &Column, name: &str) -> Result<Vec<Cell>, String> {
 fn lists(column: &Column, name: &str) -> Result<Vec<Cell>, String> {
     let failed = |error: PolarsError| broken(&error);
     let values = column.list().map_err(failed)?;
-    let cell = |at: usize| {
-        let Some(list) = values.get_as_series(at) else {
-            return Err(format!("row {}: `{name}` is null", at + 1));
-        };
-        let list = list.str().map_err(failed)?;
-        let mut texts = Vec::with_capacity(list.len());
-        for (place, text) in list.iter().enumerate() {
-            let null = || format!("row {}: value {} of `{name}` is null", at + 1, place + 1);
-            texts.push(text.ok_or_else(null)?.to_owned());
+    let mut cells = Vec::with_capacity(values.len());
+    for chunk in values.downcast_iter() {
+        // All strings of the chunk follow each other; a series for each row would be slow.
+        let strings = Series::try_from((PlSmallStr::EMPTY, chunk.values().clone())).map_err(failed)?;
+        let start = *chunk.offsets().first() as usize;
+        let mut strings = strings.str().map_err(failed)?.iter().skip(start);
+        for (at, length) in chunk.offsets().lengths().enumerate() {
+            let row = cells.len() + 1;
+            if chunk.validity().is_some_and(|valid| !valid.get_bit(at)) {
+                return Err(format!("row {row}: `{name}` is null"));
+            }
+            let mut texts = Vec::with_capacity(length);
+            for (place, text) in strings.by_ref().take(length).enumerate() {
+                let null = || format!("row {row}: value {} of `{name}` is null", place + 1);
+                texts.push(text.ok_or_else(null)?.to_owned());
+            }
+            cells.push(Cell::Texts(texts));
         }
-        Ok(Cell::Texts(texts))
-    };
-    (0..values.len()).map(cell).collect()
+    }
+    Ok(cells)
 }

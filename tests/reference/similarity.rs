@@ -1,4 +1,4 @@
-//! Similarity of texts against CPython's difflib, to the bit. Rewards, which rest on it, are compared in `src/task`.
+//! Similarity of texts against CPython's difflib, to the bit. Rewards rest on it.
 
 use super::table::row;
 
@@ -14,7 +14,8 @@ fn ratios_are_those_of_difflib() {
         let expected = u64::from_str_radix(&text(&case[2]), 16).unwrap();
         tickets::task::ratio(&text(&case[0]), &text(&case[1])).to_bits() != expected
     });
-    let against = format!("difflib of CPython {}", text(&fixture["python"]));
+    let pythons: Vec<String> = fixture["pythons"].as_array().unwrap().iter().map(text).collect();
+    let against = format!("difflib of CPython {}", pythons.join(", "));
     let what = "similarity of texts (unequal in their bits)";
     row(what, &against, cases.len(), unequal.count() as f64, 0.0);
 }

@@ -1,9 +1,10 @@
-//! `sparsity::numpy` against NumPy itself: seeds, bounded draws, choices in raw order, tensors that share a generator.
+//! `generators::numpy` against NumPy itself: seeds, bounded draws, choices in raw order, tensors that share a generator,
+//! permutations.
 //!
 //! Every case also compares the 32-bit draw that follows, which is another one when too many or too few bits were taken.
 
 use serde_json::Value;
-use tickets::sparsity::numpy::Generator;
+use tickets::generators::numpy::Generator;
 
 use super::table::row;
 
@@ -134,6 +135,19 @@ fn choices_from_large_tensors_are_those_of_numpy() {
 fn choices_of_64_bits_are_those_of_numpy() {
     compare("choice from 2^32 to 2^63 - 1 elements", &fixture(), &["wide"], |case| {
         large_is_equal(case, wide)
+    });
+}
+
+#[test]
+fn permutations_are_those_of_numpy() {
+    compare("permutations of up to 70,000", &fixture(), &["permutations"], |case| {
+        let mut generator = Generator::new(number(&case[0]));
+        let drawn = generator.permutation(number(&case[1]));
+        let same = match &case[2] {
+            Value::Array(_) => drawn == numbers(&case[2]),
+            sum => weighted(&drawn) == number(sum),
+        };
+        same && drawn.len() as u64 == number(&case[1]) && u64::from(generator.next_u32()) == number(&case[3])
     });
 }
 

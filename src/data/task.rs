@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Code, Failure};
 use crate::external::Program;
 use crate::task::{
-    DataSpec, HubDataset, NameSource, NamesSpec, QuestionSpec, Serving, Task, TaskError, TaskSpec,
+    DataSpec, HubDataset, Marking, NameSource, NamesSpec, QuestionSpec, Questions, Serving, Task, TaskError,
+    TaskSpec,
 };
 
 use super::DataError;
 use super::error::read;
 use super::hub::{self, DataFile, HubError};
-use super::rows::{Questions, names_of, questions_of};
+use super::rows::{names_of, questions_of};
 
 /// Why a task cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -94,10 +95,8 @@ pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskErro
             let rows = names_of(&source.files(), |at, bytes| source.check(at, bytes))?;
             Ok(Task::new(spec, NameSource::Rows(rows))?)
         }
-        TaskSpec::Gsm8k(questions) | TaskSpec::Math(questions) => {
-            read_all(questions)?;
-            Err(TaskError::NeedsData { task: spec.word() }.into())
-        }
+        TaskSpec::Gsm8k(questions) => made_of(questions, Marking::Gsm8k),
+        TaskSpec::Math(questions) => made_of(questions, Marking::Math),
         TaskSpec::Program(program) => {
             let bytes = read(&program.path)?;
             if blake3::hash(&bytes).to_hex().as_str() != program.digest {
@@ -114,12 +113,14 @@ pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskErro
     }
 }
 
-/// The questions of a dataset.
-fn read_all(spec: &QuestionSpec) -> Result<Questions, OpenTaskError> {
+/// The task of a dataset of questions.
+fn made_of(spec: &QuestionSpec, marking: Marking) -> Result<Task, OpenTaskError> {
     let source = match &spec.data {
         DataSpec::Hub(dataset) => Source::of_hub(dataset)?,
         DataSpec::File { path, digest } => Source::File { path, digest },
     };
     let (question, answer) = (spec.question.as_deref(), spec.answer.as_deref());
-    questions_of(&source.files(), question, answer, |at, bytes| source.check(at, bytes))
+    let read = questions_of(&source.files(), question, answer, |at, bytes| source.check(at, bytes))?;
+    let task = Questions::new(marking, &spec.system_prompt, read.rows, &read.columns[1])?;
+    Ok(Task::of(task, spec.order))
 }

@@ -121,6 +121,14 @@ pub enum TaskError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A row of a dataset of questions that is none.
+    #[error("row {row} of the questions does not serve: {what}")]
+    BadQuestion {
+        /// The row, counted from 1 over all files.
+        row: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A program that is the task does not do its part.
     #[error("{message}")]
     Program {
@@ -166,6 +174,9 @@ impl TaskError {
                  task.max_turns or task.max_names_per_turn"
             )),
             Self::Program { hint, .. } => hint.clone(),
+            Self::BadQuestion { .. } => Some(
+                "mend the row or remove it, or name the columns by `task.question` and `task.answer`".into(),
+            ),
             Self::BadName { .. } => Some("remove the name from the file, or mend it".into()),
         }
     }

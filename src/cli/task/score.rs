@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Failure};
 use crate::task::{
-    Arithmetic, ArithmeticSpec, Countdown, CountdownSpec, Environment, Episode, Played, Reverse, ReverseSpec,
-    Reward, Scoring, Task, TaskError, Turn,
+    Arithmetic, ArithmeticSpec, Countdown, CountdownSpec, Environment, Episode, Marking, Played, Questions,
+    Reverse, ReverseSpec, Reward, Scoring, Task, TaskError, Turn,
 };
 
 /// Arguments of `tickets task score`.
@@ -43,6 +43,10 @@ pub enum Scored {
     Reverse,
     /// An expression that makes a target.
     Countdown,
+    /// The text in the box, to the letter.
+    Gsm8k,
+    /// The answer in the box, in any form.
+    Math,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +132,8 @@ fn scored(task: Scored, line: &Line, number: u64) -> Result<Reward, String> {
         Scored::Countdown => {
             Box::new(Countdown::new(&CountdownSpec { numbers: 2, largest: 1 }).map_err(failed)?)
         }
+        Scored::Gsm8k => Box::new(Questions::new(Marking::Gsm8k, "", Vec::new(), "").map_err(failed)?),
+        Scored::Math => Box::new(Questions::new(Marking::Math, "", Vec::new(), "").map_err(failed)?),
     };
     let turn = |(at, expected): (usize, Vec<String>)| Turn {
         prompt: prompts.get(at).cloned().unwrap_or_default(),

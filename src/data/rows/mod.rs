@@ -12,6 +12,7 @@ mod tests;
 use std::path::Path;
 
 use super::error::{DataError, read};
+pub use crate::task::QuestionRow;
 
 /// Column names of questions, the first that is there.
 pub const QUESTION_COLUMNS: [&str; 2] = ["question", "problem"];
@@ -19,15 +20,6 @@ pub const QUESTION_COLUMNS: [&str; 2] = ["question", "problem"];
 pub const ANSWER_COLUMNS: [&str; 2] = ["answer", "solution"];
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
-
-/// A row of a dataset of questions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuestionRow {
-    /// The question, as the file has it.
-    pub question: String,
-    /// The answer, as the file has it: what is right in it is the task's matter.
-    pub answer: String,
-}
 
 /// A dataset of questions.
 #[derive(Clone, Debug, PartialEq, Eq)]

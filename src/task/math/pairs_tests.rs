@@ -147,7 +147,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 /// What a single comparison may take, without optimisation on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn laws(left: &str, right: &str) -> Result<(), TestCaseError> {
     let started = Instant::now();
@@ -228,12 +228,13 @@ fn large_and_deep_texts_are_compared_in_no_time() {
         "\\begin{pmatrix}".repeat(100),
         format!("\\begin{{pmatrix}}{}\\end{{pmatrix}}", "1 & ".repeat(400)),
     ];
-    for text in &texts {
+    for (text, other) in texts.iter().zip(texts.iter().cycle().skip(1)) {
+        let asked = Instant::now();
         assert!(equivalent(text, text));
         assert_eq!(boxed(text).is_some(), boxed(&format!("{text} ")).is_some());
-        for other in &texts {
+        for other in [other, &format!("{text}+0"), &text[1..]] {
             assert_eq!(equivalent(text, other), equivalent(other, text));
         }
+        assert!(asked.elapsed() < PATIENCE, "{:?}: {}", asked.elapsed(), &text[..text.len().min(40)]);
     }
-    assert!(started.elapsed() < PATIENCE * 12, "{:?}", started.elapsed());
 }

@@ -15,7 +15,9 @@ const SMALL: &str = r#"
     grpo = { steps = 3, rollouts_per_step = 16, group_size = 4, micro_batch = 16 }
     optimizer.lr = 1e-3
     sampling.max_tokens = 12
-    eval = { examples = 6, every = 2, sampling.max_tokens = 12 }
+    eval.examples = 6
+    eval.every = 2
+    eval.sampling.max_tokens = 12
     exec = { device = "cpu", checkpoint_every = 2 }
 "#;
 /// What it learns, at a pace of its own, and what it may forget.

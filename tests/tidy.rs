@@ -21,6 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("grpo", &[]),
     ("sparsity", &["generators"]),
     ("stats", &[]),
+    // Programs that are tasks: their processes and their protocol.
+    ("external", &["task"]),
     // Bytes on disk; it knows masks and scores as values.
     ("store", &["sparsity"]),
     // Text to a valid configuration. Never the store's results: planning reads the manifest alone.

@@ -195,6 +195,8 @@ class Tasksets:
             raise Unsupported("tools")
         if kind.NEEDS_CONTAINER or kind.setup is not vf.Task.setup or kind.finalize is not vf.Task.finalize:
             raise Unsupported("tasks that need a runtime")
+        if self.tasks:
+            self.opening("train", 0)
         for signal in [*self.tasks[0].hooks("reward"), *self.tasks[0].hooks("metric")] if self.tasks else []:
             runtime = inspect.signature(signal).parameters.get("runtime")
             if runtime is not None and runtime.default is inspect.Parameter.empty:

@@ -77,8 +77,9 @@ fn is_plain(line: &[u8]) -> bool {
     let first = line.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let command = !first.is_empty() && !first.contains(&b'=') && !first.contains(&b'\'');
     let own = OF_THE_SHELL.split_whitespace().any(|word| word.as_bytes() == first);
-    // An even number of quotes, so that what is not quoted is known.
-    command && !own && line.iter().filter(|byte| **byte == b'\'').count() % 2 == 0 && outside.all(plain)
+    // Every quote has its end, so that what is not quoted is known.
+    let ended = line.split(|byte| *byte == b'\'').count() % 2 == 1;
+    command && !own && ended && outside.all(plain)
 }
 
 /// A path that a shell takes for a path: not for a command of that name, and not for an option.

@@ -209,7 +209,8 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, order: Order, rules: &mut Rules<'_>) 
         }
     };
     if names != NamesSpec::Shipped && matches!(raw.episodes, Generator::Python) {
-        let text = || "`task.row_names` = \"sample\" does not go with `task.episodes` = \"python\"".to_owned();
+        let text =
+            || "`task.row_names` = \"sample\" does not go with `task.episodes` = \"python\"".to_owned();
         let help = "the original environment takes the first names of a row: remove the key";
         rules.unless(raw.row_names == RowNames::First, &at.keys("row_names"), text, help);
     }

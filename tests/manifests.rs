@@ -99,6 +99,7 @@ const COUNTS: &[(&str, usize)] = &[
     ("micro/lr_random", 19),
     ("micro/overlap", 4),
     ("micro/seeds", 20),
+    ("micro/tasks", 4),
     // 1 full, 5 seeds x 3 rates, 2 layers x 4 rates.
     ("paper/alphabet_sort", 24),
     // 3 full, 5 seeds x 3 rates, 4 seeds more.

@@ -15,7 +15,9 @@ const SMALL: &str = r#"
     grpo = { steps = 3, rollouts_per_step = 16, group_size = 4, micro_batch = 16 }
     optimizer.lr = 1e-3
     sampling.max_tokens = 12
-    eval = { examples = 6, every = 2, sampling.max_tokens = 12 }
+    eval.examples = 6
+    eval.every = 2
+    eval.sampling.max_tokens = 12
     exec = { device = "cpu", checkpoint_every = 2 }
 "#;
 /// What it learns, at a pace of its own, and what it may forget.
@@ -120,7 +122,7 @@ fn a_run_begins_with_what_another_one_learned() {
     let second = second.replacen("task = { type = \"reverse\", length = 4 }\n", "", 1);
     bench.write("second.toml", &second);
     // It has to be finished before.
-    bench.run(&["sweep", "second.toml"]).ends(1).names(&["begin with the weights of run", &first[..12]]);
+    bench.run(&["sweep", "second.toml"]).ends(6).names(&["begin with the weights of run", &first[..12]]);
     bench.run(&["sweep", "first.toml"]).ends(0);
     bench.run(&["sweep", "second.toml"]).ends(0);
     let (before, after) = (id(&bench, "first.toml"), id(&bench, "second.toml"));
@@ -193,7 +195,7 @@ fn a_program_is_a_task_of_a_grid_and_one_that_fails_fails_its_runs_alone() {
         "{rest}\ntask = {{ type = \"program\", command = \"python3 {{program}}\", max_turns = 1 }}\nexec.retries.task = 0\ngrid = [{{ task.program = [\"good.py\", \"bad.py\"] }}]\n"
     );
     bench.write("grid.toml", &manifest.replace("mix = \"arithmetic+reverse\"", "mix = \"reverse\""));
-    let said = bench.run(&["sweep", "grid.toml"]).ends(1);
+    let said = bench.run(&["sweep", "grid.toml"]).ends(6);
     let status = bench.run(&["status", "grid.toml", "--json"]).json();
     assert!(said.all().contains("task:") && said.all().contains("NaN"), "{}\n{status}", said.all());
     let summary = fs::read_to_string(bench.path("results/grid/summary.csv")).expect("the summary");

@@ -29,6 +29,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("manifest", &["model_folder", "task", "grpo", "sparsity", "store"]),
     // A plan exists before there is a results folder, so it does not know the store.
     ("plan", &["manifest", "task", "grpo", "sparsity"]),
+    // Processes of others, and what they say.
+    ("external", &["task"]),
     // Files of models and datasets to plain values.
     ("data", &["model_folder", "store", "task", "sparsity", "external"]),
     // Masks as files. Built without tensors, so that they can be looked at anywhere.

@@ -115,12 +115,12 @@ pub fn open_task(spec: &TaskSpec, serving: Serving) -> Result<Task, OpenTaskErro
 
 /// The task of a dataset of questions.
 fn made_of(spec: &QuestionSpec, marking: Marking) -> Result<Task, OpenTaskError> {
-    let source = match &spec.data {
-        DataSpec::Hub(dataset) => Source::of_hub(dataset)?,
-        DataSpec::File { path, digest } => Source::File { path, digest },
+    let (source, name) = match &spec.data {
+        DataSpec::Hub(dataset) => (Source::of_hub(dataset)?, dataset.id.clone()),
+        DataSpec::File { path, digest } => (Source::File { path, digest }, path.display().to_string()),
     };
     let (question, answer) = (spec.question.as_deref(), spec.answer.as_deref());
     let read = questions_of(&source.files(), question, answer, |at, bytes| source.check(at, bytes))?;
-    let task = Questions::new(marking, &spec.system_prompt, read.rows, &read.columns[1])?;
+    let task = Questions::new(marking, &spec.system_prompt, read.rows, &name, &read.columns[1])?;
     Ok(Task::of(task, spec.order))
 }

@@ -208,6 +208,11 @@ fn alphabet_sort(raw: RawTask, at: At<'_>, order: Order, rules: &mut Rules<'_>) 
             NamesSpec::File { path: path.into(), digest }
         }
     };
+    if names != NamesSpec::Shipped && matches!(raw.episodes, Generator::Python) {
+        let text = || "`task.row_names` = \"sample\" does not go with `task.episodes` = \"python\"".to_owned();
+        let help = "the original environment takes the first names of a row: remove the key";
+        rules.unless(raw.row_names == RowNames::First, &at.keys("row_names"), text, help);
+    }
     if names == NamesSpec::Shipped && matches!(raw.episodes, Generator::Python) {
         let text = "`task.episodes` = \"python\" needs rows of names".to_owned();
         let help = "the original environment walks the rows of a dataset: set `task.names` or `task.dataset`";

@@ -122,8 +122,10 @@ pub enum TaskError {
         reason: &'static str,
     },
     /// A row of a dataset of questions that is none.
-    #[error("row {row} of the questions does not serve: {what}")]
+    #[error("{from}, row {row}: {what}")]
     BadQuestion {
+        /// The file, or the dataset of a hub.
+        from: String,
         /// The row, counted from 1 over all files.
         row: usize,
         /// What is wrong with it.

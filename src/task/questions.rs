@@ -62,8 +62,8 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Finds the right answer of every row. `column` is the name of the column that the answers are from: in one that is
-    /// called `solution` each must hold a box.
+    /// Finds the right answer of every row. `from` names the file or the dataset, `column` the column that the answers are
+    /// from: in one that is called `solution` each must hold a box.
     ///
     /// # Errors
     /// When a row has no question or no right answer.
@@ -71,11 +71,12 @@ impl Questions {
         marking: Marking,
         system_prompt: &str,
         rows: Vec<QuestionRow>,
+        from: &str,
         column: &str,
     ) -> Result<Self, TaskError> {
         let is_solution = column == "solution";
         let checked = |(at, QuestionRow { question, answer }): (usize, QuestionRow)| {
-            let bad = |what| TaskError::BadQuestion { row: at + 1, what };
+            let bad = |what| TaskError::BadQuestion { from: from.to_owned(), row: at + 1, what };
             if question.trim().is_empty() {
                 return Err(bad("it has no question"));
             }
@@ -162,7 +163,7 @@ mod tests {
     }
 
     fn made(marking: Marking, given: &[(&str, &str)], column: &str) -> Result<Questions, TaskError> {
-        Questions::new(marking, "Think. Use \\boxed{}.", rows(given), column)
+        Questions::new(marking, "Think. Use \\boxed{}.", rows(given), "q.jsonl", column)
     }
 
     fn refused(marking: Marking, given: &[(&str, &str)], column: &str) -> String {
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(episodes[0].info, json!({ "answer": "1,800" }));
         assert_eq!(task.demonstration(&episodes[0], 0, None).as_deref(), Some("\\boxed{1,800}"));
         assert!(task.episodes(7, "train", &[2]).is_err());
-        let silent = Questions::new(Marking::Gsm8k, "", rows(&given), "answer").expect("valid");
+        let silent = Questions::new(Marking::Gsm8k, "", rows(&given), "q.jsonl", "answer").expect("valid");
         assert!(silent.episodes(7, "train", &[0]).expect("made")[0].before.is_empty());
     }
 
@@ -200,11 +201,8 @@ mod tests {
     #[test]
     fn a_row_that_does_not_serve_is_named() {
         let math = |answer: &str, column: &str| refused(Marking::Math, &[("a", "1"), ("b", answer)], column);
-        assert_eq!(
-            refused(Marking::Math, &[(" \n", "1")], "answer"),
-            "row 1 of the questions does not serve: it has no question"
-        );
-        assert_eq!(math(" ", "answer"), "row 2 of the questions does not serve: its answer is empty");
+        assert_eq!(refused(Marking::Math, &[(" \n", "1")], "answer"), "q.jsonl, row 1: it has no question");
+        assert_eq!(math(" ", "answer"), "q.jsonl, row 2: its answer is empty");
         assert!(math("\\boxed{}", "answer").ends_with("its answer is empty"));
         assert!(math("\\frac{1}{2", "answer").ends_with("a brace is not closed"));
         assert!(

@@ -132,8 +132,8 @@ fn scored(task: Scored, line: &Line, number: u64) -> Result<Reward, String> {
         Scored::Countdown => {
             Box::new(Countdown::new(&CountdownSpec { numbers: 2, largest: 1 }).map_err(failed)?)
         }
-        Scored::Gsm8k => Box::new(Questions::new(Marking::Gsm8k, "", Vec::new(), "").map_err(failed)?),
-        Scored::Math => Box::new(Questions::new(Marking::Math, "", Vec::new(), "").map_err(failed)?),
+        Scored::Gsm8k => Box::new(Questions::new(Marking::Gsm8k, "", Vec::new(), "", "").map_err(failed)?),
+        Scored::Math => Box::new(Questions::new(Marking::Math, "", Vec::new(), "", "").map_err(failed)?),
     };
     let turn = |(at, expected): (usize, Vec<String>)| Turn {
         prompt: prompts.get(at).cloned().unwrap_or_default(),

@@ -196,7 +196,6 @@ proptest! {
 
 #[test]
 fn large_and_deep_texts_are_compared_in_no_time() {
-    let started = Instant::now();
     let deep =
         |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
     let texts = [

@@ -1,6 +1,5 @@
 //! Programs as tasks, with real processes: what they answer, every way in which they misbehave, and that nothing of them
 //! stays.
-#![expect(clippy::disallowed_methods, reason = "tests make files on purpose")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -422,7 +421,7 @@ fn mark_of(bench: &Bench) -> String {
         let mark = |text: String| {
             text.split('\0').find(|entry| entry.starts_with("STARTED_BY_TICKETS=")).map(str::to_owned)
         };
-        environments.filter_map(mark).next()
+        environments.find_map(mark)
     };
     wait_for("a mark", || marks().is_some());
     marks().expect("a mark")

@@ -100,7 +100,7 @@ pub fn chat(args: &ChatArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     };
     let found = converse(&run, &store, speaker, &asked, args.device.into(), &|text| eprintln!("{text}"))?;
     let text = if args.look.json {
-        found.iter().map(|transcript| format!("{transcript}\n")).collect()
+        transcripts::lines(&found)
     } else {
         format!("{}{}\n", transcripts::text(&found), mean(&found))
     };

@@ -54,11 +54,8 @@ pub fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<Code, Failure> {
     };
     if let Some(step) = args.transcripts {
         let kept = kept(&store, &id, step)?;
-        let text = if args.look.json {
-            kept.iter().map(|transcript| format!("{transcript}\n")).collect()
-        } else {
-            super::transcripts::text(&kept)
-        };
+        let text =
+            if args.look.json { super::transcripts::lines(&kept) } else { super::transcripts::text(&kept) };
         let _ = out.write_all(text.as_bytes());
         return Ok(Code::Ok);
     }

@@ -13,6 +13,11 @@ pub fn text(transcripts: &[Value]) -> String {
     text
 }
 
+/// Conversations as JSON, one a line.
+pub fn lines(transcripts: &[Value]) -> String {
+    transcripts.iter().flat_map(|transcript| [transcript.to_string(), "\n".to_owned()]).collect()
+}
+
 fn one(text: &mut String, transcript: &Value) {
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let eval = transcript["eval"].as_str().map(|name| format!("{name}, ")).unwrap_or_default();

@@ -55,7 +55,7 @@ enum Source<'s> {
     Hub(Vec<DataFile>),
 }
 
-impl<'s> Source<'s> {
+impl Source<'_> {
     /// The files of a dataset, as the cache has them.
     fn of_hub(dataset: &HubDataset) -> Result<Self, OpenTaskError> {
         Ok(Self::Hub(hub::cached_dataset(&hub::Settings::from_env()?.cache, dataset)?))

@@ -270,18 +270,15 @@ impl Run<'_> {
         attempt: &mut Attempt,
         reuse: Option<&Reuse>,
     ) -> Result<Option<f64>, RunError> {
-        let row = match reuse.and_then(|reuse| reuse.eval_row(step)) {
-            Some(row) => {
-                self.taken.copied = true;
-                row.clone()
+        let row = if let Some(row) = reuse.and_then(|reuse| reuse.eval_row(step)) {
+            self.taken.copied = true;
+            row.clone()
+        } else {
+            let mut row = object(json!({ "step": step }));
+            for eval in self.evals.iter().filter(|eval| eval.due(step, self.config.grpo.steps)) {
+                eval.add_to(&mut row, &self.model, &self.chat, &self.task)?;
             }
-            None => {
-                let mut row = object(json!({ "step": step }));
-                for eval in self.evals.iter().filter(|eval| eval.due(step, self.config.grpo.steps)) {
-                    eval.add_to(&mut row, &self.model, &self.chat, &self.task)?;
-                }
-                row
-            }
+            row
         };
         attempt.eval(&row)?;
         Ok(score_of(&row))

@@ -268,7 +268,9 @@ fn several_at_once_fetch_once_and_half_a_file_is_gone_on_with() {
     std::thread::scope(|scope| {
         let fetch = || fetch_dataset(&bench.settings, &train, Watch::NOBODY).map(drop);
         let threads: Vec<_> = (0..3).map(|_| scope.spawn(fetch)).collect();
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic").expect("fetched"));
+        for thread in threads {
+            thread.join().expect("no panic").expect("fetched");
+        }
     });
     let asked: Vec<_> =
         bench.hub.requests().into_iter().filter(|request| request.path.ends_with("train.jsonl")).collect();

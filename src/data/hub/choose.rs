@@ -217,7 +217,9 @@ fn split_of<'n>(file: &File<'n>) -> &'n str {
 
 /// What a repository without files of rows has, for people.
 fn instead(names: &[&str]) -> String {
-    let own = |name: &&str| !name.starts_with('.') && !name.ends_with(".md") && !name.starts_with("LICENSE");
+    let own = |name: &&str| {
+        !name.starts_with('.') && !name.to_ascii_lowercase().ends_with(".md") && !name.starts_with("LICENSE")
+    };
     let ending = |name: &str| {
         let file = name.rsplit('/').next().unwrap_or_default();
         let (_, ending) = file.split_once('.')?;

@@ -14,7 +14,7 @@ pub(super) fn read(bytes: &[u8], wanted: &[Wanted]) -> Result<Table, String> {
     // Some programs begin a file with this mark.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         format!("line {line} is not UTF-8")
     })?;
     let mut table = Table::default();

@@ -131,6 +131,8 @@ fn one(path: &Path, bytes: Vec<u8>, wanted: &[Wanted]) -> Result<Table, DataErro
         #[cfg(feature = "tables")]
         return parquet::read(bytes, wanted).map_err(|what| bad(path, what));
         #[cfg(not(feature = "tables"))]
+        drop(bytes);
+        #[cfg(not(feature = "tables"))]
         return Err(bad(path, "this program was built without the feature `tables`, which reads Parquet"));
     }
     json::read(&bytes, wanted).map_err(|what| bad(path, what))

@@ -21,7 +21,7 @@ pub(super) fn read(bytes: Vec<u8>, wanted: &[Wanted]) -> Result<Table, String> {
 fn columns(bytes: Vec<u8>, wanted: &[Wanted]) -> Result<Table, String> {
     let mut reader = ParquetReader::new(Cursor::new(bytes));
     let schema = reader.schema().map_err(|error| broken(&error))?;
-    let there: Vec<&str> = schema.iter_names().map(|name| name.as_str()).collect();
+    let there: Vec<&str> = schema.iter_names().map(polars::prelude::PlSmallStr::as_str).collect();
     let mut columns = Vec::with_capacity(wanted.len());
     for one in wanted {
         let name = one.among(&there)?;

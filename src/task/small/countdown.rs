@@ -4,7 +4,7 @@
 //! Reward: 1 for an expression of these numbers with this value; 0.1 for one with another value; else 0. Parts: `correct`
 //! and `valid`, whether it is an expression of these numbers at all.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::environment::{Environment, Episode, Played, Reward};
 use super::super::error::TaskError;
@@ -90,7 +90,7 @@ impl Environment for Countdown {
         let reward = |played: &Played<'_>| {
             let info = &played.episode.info;
             let mut wanted: Vec<i64> =
-                info["numbers"].as_array().into_iter().flatten().filter_map(|n| n.as_i64()).collect();
+                info["numbers"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
             wanted.sort_unstable();
             let value =
                 played.answers.first().and_then(|answer| evaluate(answer)).and_then(|(value, mut used)| {

@@ -417,7 +417,7 @@ fn mark_of(bench: &Bench) -> String {
             let line = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
             line.split('\0').next().is_some_and(|command| command.ends_with("python3"))
         });
-        let environments = ids.filter_map(|id| fs::read_to_string(format!("/proc/{id}/environ")).ok());
+        let mut environments = ids.filter_map(|id| fs::read_to_string(format!("/proc/{id}/environ")).ok());
         let mark = |text: String| {
             text.split('\0').find(|entry| entry.starts_with("STARTED_BY_TICKETS=")).map(str::to_owned)
         };

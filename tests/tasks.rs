@@ -1,6 +1,8 @@
 //! Tasks through the real program: several of them in a run, conversations that are kept and held, a base from another run,
 //! scores of transcripts, programs as tasks in a grid.
 
+#![expect(clippy::disallowed_methods, reason = "tests make files on purpose")]
+
 mod common;
 
 use std::fs;
@@ -89,12 +91,10 @@ fn several_evaluations_have_columns_figures_and_conversations_of_their_own() {
     let mean = held.iter().map(|held| held["reward"].as_f64().expect("a reward")).sum::<f64>() / 6.0;
     assert!((mean - last["eval/other/score"].as_f64().expect("a score")).abs() < 1e-12);
     // So it scores the same outside.
-    let transcripts: String = held
-        .iter()
-        .map(|held| {
-            format!("{}\n", json!({ "messages": held["messages"], "info": { "expected": held["expected"] } }))
-        })
-        .collect();
+    let line =
+        |held: &Value| json!({ "messages": held["messages"], "info": { "expected": held["expected"] } });
+    let transcripts: Vec<String> = held.iter().map(|held| line(held).to_string()).collect();
+    let transcripts = transcripts.join("\n");
     bench.write("held.jsonl", &transcripts);
     let scored = lines(&bench.run(&["task", "score", "--task", "arithmetic", "held.jsonl"]).ends(0).out);
     assert!(scored.iter().zip(&held).all(|(scored, held)| scored["reward"] == held["reward"]));

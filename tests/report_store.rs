@@ -198,6 +198,8 @@ fn every_setting_but_the_operational_ones_is_kept() {
             "optimizer.warmup_steps",
             "optimizer.decay",
             "task.episodes",
+            "task.order",
+            "eval.rows",
             "mask.unit",
             "mask.keep",
             "mask.modules",

@@ -25,6 +25,7 @@ use tickets::data::{ModelDir, TensorFile};
 const OVERRIDES: &[&str] = &[
     "mask.rng=chacha",
     "task.episodes=counter",
+    "task.order=shuffled",
     "task.similarity_power=1",
     "task.max_names_per_turn=2",
     "grpo.steps=2",

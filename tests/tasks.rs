@@ -193,15 +193,18 @@ fn a_program_is_a_task_of_a_grid_and_one_that_fails_fails_its_runs_alone() {
     bench.write("dead.py", "raise SystemExit(3)\n");
     let rest = SMALL.lines().filter(|line| !line.contains("task =")).collect::<Vec<_>>().join("\n");
     let manifest = format!(
-        "{rest}\ntask = {{ type = \"program\", command = \"python3 {{program}}\", max_turns = 1 }}\nexec.retries.task = 0\ngrid = [{{ task.program = [\"good.py\", \"bad.py\", \"dead.py\"] }}]\n"
+        "{rest}\ntask = {{ type = \"program\", command = \"python3 {{program}}\", max_turns = 1 }}\ngrid = [{{ task.program = [\"good.py\", \"bad.py\", \"dead.py\"] }}]\n"
     );
-    bench.write("grid.toml", &manifest.replace("mix = \"arithmetic+reverse\"", "mix = \"reverse\""));
+    bench.write("grid.toml", &manifest.replace("exec = { device", "exec = { retries.task = 0, device"));
     let said = bench.run(&["sweep", "grid.toml"]).ends(6);
     let status = bench.run(&["status", "grid.toml", "--json"]).json();
     assert!(said.all().contains("task:") && said.all().contains("NaN"), "{}\n{status}", said.all());
     let summary = fs::read_to_string(bench.path("results/grid/summary.csv")).expect("the summary");
     assert_eq!((summary.matches(",done,").count(), summary.matches(",failed,").count()), (1, 2), "{summary}");
-    assert!(summary.contains("dead.py") && summary.contains("exit status 3") || summary.contains("status 3"), "{summary}");
+    assert!(
+        summary.contains("dead.py") && summary.contains("exit status 3") || summary.contains("status 3"),
+        "{summary}"
+    );
     let left = std::process::Command::new("pgrep")
         .args(["-f", &bench.path("bad.py").display().to_string()])
         .output();

@@ -198,7 +198,7 @@ fn a_program_is_a_task_of_a_grid_and_one_that_fails_fails_its_runs_alone() {
     bench.write("grid.toml", &manifest.replace("exec = { device", "exec = { retries.task = 0, device"));
     let said = bench.run(&["sweep", "grid.toml"]).ends(6);
     let status = bench.run(&["status", "grid.toml", "--json"]).json();
-    assert!(said.all().contains("task:") && said.all().contains("NaN"), "{}\n{status}", said.all());
+    assert!(said.all().contains("task at step 0") && said.all().contains("NaN"), "{}\n{status}", said.all());
     let summary = fs::read_to_string(bench.path("results/grid/summary.csv")).expect("the summary");
     assert_eq!((summary.matches(",done,").count(), summary.matches(",failed,").count()), (1, 2), "{summary}");
     assert!(

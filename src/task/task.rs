@@ -98,7 +98,11 @@ impl Task {
         episodes.pop().ok_or(TaskError::NoEpisodes)
     }
 
-    fn count(&self, seed: u64, stream: &str) -> Result<Option<u64>, TaskError> {
+    /// How many episodes there are, where they are a fixed list.
+    ///
+    /// # Errors
+    /// When the list cannot be made, or is empty.
+    pub fn count(&self, seed: u64, stream: &str) -> Result<Option<u64>, TaskError> {
         match self.environment.count(seed, stream)? {
             Some(0) => Err(TaskError::NoEpisodes),
             count => Ok(count),
@@ -164,13 +168,5 @@ impl Task {
     /// Strings of the answer format that a tokenizer does well to hold as single tokens.
     pub fn markers(&self) -> Vec<&'static str> {
         self.environment.markers()
-    }
-
-    /// Whether episodes are a fixed list, of how many.
-    ///
-    /// # Errors
-    /// When the list cannot be made.
-    pub fn list(&self, seed: u64, stream: &str) -> Result<Option<u64>, TaskError> {
-        self.count(seed, stream)
     }
 }

@@ -105,7 +105,7 @@ impl Fixture {
     /// All training episodes in the order of the rows.
     pub fn list(&self, settings: Settings, seed: u64) -> Vec<Episode> {
         let task = self.task(settings, seed, Order::Rows);
-        let count = task.list(0, "train").unwrap().unwrap();
+        let count = task.count(0, "train").unwrap().unwrap();
         task.train(0, 0..count).unwrap()
     }
 }

@@ -59,10 +59,6 @@ fn whole(text: &str) -> Option<i128> {
 }
 
 impl Environment for Arithmetic {
-    fn count(&self, _seed: u64, _stream: &str) -> Result<Option<u64>, TaskError> {
-        Ok(None)
-    }
-
     fn episodes(&self, seed: u64, stream: &str, indices: &[u64]) -> Result<Vec<Episode>, TaskError> {
         Ok(indices.iter().map(|&index| self.episode(seed, stream, index)).collect())
     }

@@ -78,10 +78,6 @@ fn join(numbers: &[i64], mut sign: impl FnMut(usize) -> char) -> String {
 }
 
 impl Environment for Countdown {
-    fn count(&self, _seed: u64, _stream: &str) -> Result<Option<u64>, TaskError> {
-        Ok(None)
-    }
-
     fn episodes(&self, seed: u64, stream: &str, indices: &[u64]) -> Result<Vec<Episode>, TaskError> {
         Ok(indices.iter().map(|&index| self.episode(seed, stream, index)).collect())
     }

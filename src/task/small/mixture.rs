@@ -32,10 +32,6 @@ impl Mixture {
 }
 
 impl Environment for Mixture {
-    fn count(&self, _seed: u64, _stream: &str) -> Result<Option<u64>, TaskError> {
-        Ok(None)
-    }
-
     fn episodes(&self, seed: u64, stream: &str, indices: &[u64]) -> Result<Vec<Episode>, TaskError> {
         let tasks = self.tasks.len() as u64;
         indices

@@ -36,10 +36,6 @@ impl Reverse {
 }
 
 impl Environment for Reverse {
-    fn count(&self, _seed: u64, _stream: &str) -> Result<Option<u64>, TaskError> {
-        Ok(None)
-    }
-
     fn episodes(&self, seed: u64, stream: &str, indices: &[u64]) -> Result<Vec<Episode>, TaskError> {
         Ok(indices.iter().map(|&index| self.episode(seed, stream, index)).collect())
     }

@@ -6,7 +6,7 @@
 //! one.
 //!
 //! With the feature `torch`: an rpath to `$LIBTORCH/lib`, so that the binary runs without `LD_LIBRARY_PATH`;
-//! `src/torch/shim.cpp`, linked in; and `libtickets_cuda.so` beside the binary, when the CUDA headers are there.
+//! `src/torch/shim.cpp` and `meter.cpp`, linked in; and `libtickets_cuda.so` beside the binary, when the CUDA headers are there.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -102,7 +102,8 @@ mod torch {
     use std::process::{Command, exit};
     use std::{env, fs};
 
-    const SHIM: &str = "src/torch/shim.cpp";
+    const LINKED: [&str; 2] = ["src/torch/shim.cpp", "src/torch/meter.cpp"];
+    const KERNELS: &str = "src/torch/kernels.cpp";
     const CUDA: &str = "src/torch/cuda_memory.cpp";
     const CUDA_LIBRARY: &str = "libtickets_cuda.so";
 
@@ -110,7 +111,7 @@ mod torch {
         for name in ["LIBTORCH", "TICKETS_CACHE", "XDG_CACHE_HOME", "HOME", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={name}");
         }
-        for file in [SHIM, CUDA] {
+        for file in LINKED.iter().chain(&[KERNELS, CUDA]) {
             println!("cargo:rerun-if-changed={file}");
         }
         let libtorch = libtorch();
@@ -127,9 +128,29 @@ mod torch {
         }
         // The two are compiled side by side.
         let cuda = start_cuda_library(&compiler, &libtorch);
-        compiler.file(SHIM).compile("tickets_shim");
+        compiler.files(LINKED).compile("tickets_shim");
+        kernels(&libtorch);
         if let Some(cuda) = cuda {
             cuda.finish();
+        }
+    }
+
+    /// Loops over numbers: the compiler's best, whatever the profile, and libtorch's own threads.
+    fn kernels(libtorch: &Path) {
+        let mut compiler = cc::Build::new();
+        compiler.cpp(true).std("c++17").pic(true).opt_level(3).flag("-fopenmp").flag("-Wno-psabi");
+        compiler.flag("-fno-math-errno").flag("-fno-trapping-math");
+        compiler.flag("-isystem").flag(libtorch.join("include"));
+        compiler.file(KERNELS).compile("tickets_kernels");
+        // The OpenMP that libtorch itself has loaded, so that there is one pool of threads.
+        let own = fs::read_dir(libtorch.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let names = own.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        match names.filter(|name| name.starts_with("libgomp")).min() {
+            Some(name) => {
+                println!("cargo:rustc-link-arg=-L{}", libtorch.join("lib").display());
+                println!("cargo:rustc-link-arg=-l:{name}");
+            }
+            None => println!("cargo:rustc-link-arg=-lgomp"),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::store::Store;
 pub mod apply;
 pub mod args;
 #[cfg(feature = "torch")]
+pub mod bench;
+#[cfg(feature = "torch")]
 pub mod chat;
 #[cfg(feature = "torch")]
 mod chosen;
@@ -103,6 +105,9 @@ pub enum Command {
     /// The logprob of every next token of a sequence, to compare with other programs
     #[cfg(feature = "torch")]
     Logprobs(logprobs::LogprobsArgs),
+    /// What a step costs on a model, phase by phase, beside what the machine can do at most
+    #[cfg(feature = "torch")]
+    Bench(bench::BenchArgs),
     /// What this machine has: libtorch, devices, memory, disk
     #[cfg(feature = "torch")]
     Doctor(doctor::DoctorArgs),
@@ -126,6 +131,10 @@ pub enum Command {
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
     Model(Absent),
+    /// (this program was built without the feature `torch`)
+    #[cfg(not(feature = "torch"))]
+    #[command(hide = true)]
+    Bench(Absent),
     /// (this program was built without the feature `torch`)
     #[cfg(not(feature = "torch"))]
     #[command(hide = true)]
@@ -170,6 +179,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         #[cfg(not(feature = "torch"))]
         Command::Model(_) => Err(absent("open a model", "torch")),
         #[cfg(not(feature = "torch"))]
+        Command::Bench(_) => Err(absent("time a step", "torch")),
+        #[cfg(not(feature = "torch"))]
         Command::Doctor(_) => Err(absent("look at libtorch and devices", "torch")),
         #[cfg(feature = "torch")]
         Command::Sweep(args) => {
@@ -199,6 +210,8 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<Code, Failure> {
         Command::Logprobs(args) => logprobs::logprobs(&args, out),
         #[cfg(feature = "torch")]
         Command::Model(command) => model::run(&command, out),
+        #[cfg(feature = "torch")]
+        Command::Bench(args) => bench::bench(&args, out),
         #[cfg(feature = "torch")]
         Command::Doctor(args) => {
             doctor::run(&args, out).map_err(|error| Failure::new(Code::Bug, error, None))

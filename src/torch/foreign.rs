@@ -88,6 +88,48 @@ pub(super) fn build_text() -> String {
     take_text(unsafe { tickets_build_text() }).unwrap_or_default()
 }
 
+// --- meter.cpp, linked in ------------------------------------------------------------------------------------------
+
+unsafe extern "C" {
+    fn tickets_count_cpu_bytes() -> *mut c_char;
+    fn tickets_cpu_bytes(now: *mut i64, most: *mut i64);
+    fn tickets_reset_cpu_peak();
+    fn tickets_profile_start() -> *mut c_char;
+    fn tickets_profile_stop() -> *mut c_char;
+}
+
+/// From now on the bytes of CPU tensors that this thread makes and drops are counted.
+pub(super) fn count_cpu_bytes() -> Result<(), String> {
+    // SAFETY: takes nothing.
+    checked(unsafe { tickets_count_cpu_bytes() })
+}
+
+/// Bytes in counted CPU tensors now, and the most since the last reset.
+pub(super) fn cpu_bytes() -> (i64, i64) {
+    let (mut now, mut most) = (0, 0);
+    // SAFETY: both pointers are to live integers.
+    unsafe { tickets_cpu_bytes(&raw mut now, &raw mut most) };
+    (now, most)
+}
+
+/// Starts the most bytes anew.
+pub(super) fn reset_cpu_peak() {
+    // SAFETY: takes nothing.
+    unsafe { tickets_reset_cpu_peak() }
+}
+
+/// Times operators from now on.
+pub(super) fn start_profile() -> Result<(), String> {
+    // SAFETY: takes nothing; no other thread of this program uses libtorch.
+    checked(unsafe { tickets_profile_start() })
+}
+
+/// Ends the timing: lines of seconds, calls and name.
+pub(super) fn stop_profile() -> String {
+    // SAFETY: as above.
+    take_text(unsafe { tickets_profile_stop() }).unwrap_or_default()
+}
+
 // --- libtickets_cuda.so, opened after libtorch_cuda.so --------------------------------------------------------------
 
 /// Bytes of GPU memory, as the caching allocator counts them.

@@ -5,7 +5,11 @@ use tch::{Kind, Tensor};
 use crate::data::ModelDir;
 use crate::manifest::{DeviceChoice, Dtype};
 
+use super::attention::Among;
 use super::failure::RunError;
+use super::layer::Turned;
+use super::model::Scratch;
+use super::packing::Sequences;
 use super::{Model, TorchError, setup};
 
 /// Positions whose logits exist at the same time.
@@ -31,9 +35,14 @@ pub fn next_token_logprobs(model: &Model, tokens: &[u32]) -> Result<Vec<f64>, To
     let ids_t = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
     let count = count as i64;
     let (context_t, target_t) = (ids_t.f_narrow(0, 0, count)?, ids_t.f_narrow(0, 1, count)?);
-    let positions = Tensor::f_arange(count, (Kind::Int64, device))?.f_unsqueeze(0)?;
-    let mask = model.causal_mask(count, count, None)?;
-    let hidden_th = model.hidden(&context_t.f_unsqueeze(0)?, &positions, &mask, None)?.f_squeeze_dim(0)?;
+    let positions = Tensor::f_arange(count, (Kind::Int64, device))?;
+    let tables = model.rotary.tables(count)?;
+    let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
+    let mut sequence = Sequences::new();
+    sequence.begin(0..count as i32);
+    sequence.push([]);
+    let mut among = Among::new(model, &sequence, count)?;
+    let hidden_th = model.run(&context_t, turned, &mut among, &Scratch::new(model, count)?)?;
     let mut logprobs = Vec::with_capacity(count as usize);
     for start in (0..count).step_by(CHUNK as usize) {
         let length = CHUNK.min(count - start);

@@ -1,15 +1,24 @@
 //! Gradients of the GRPO objective in micro-batches, and their norms.
 //!
-//! In: a batch of rollouts. Out: dense gradients in float32 and statistics. Sums are taken in an order that the batch and the size
-//! of micro-batches decide.
+//! In: a batch of rollouts. Out: gradients in float32, tensor by tensor, and statistics. Logits are divided by the sampling
+//! temperature, as prime-rl and TRL do, and projected for loss tokens only. Sums are taken in an order that the batch and the
+//! size of micro-batches decide.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::grpo::{GrpoSpec, Normaliser, token_weight};
+use crate::grpo::{GrpoSpec, token_weight};
 
-use super::objective::{Item, LossStats, logprobs, objective, pack};
+use super::attention::Among;
+use super::layer::Turned;
+use super::model::Scratch;
+use super::objective::{Item, LossStats, objective, pack};
+use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
+use super::tape::{Keep, Part, Tape, Targets, backward};
 use super::{Model, TorchError};
+
+/// Bytes of activations that are kept rather than computed again.
+pub(super) const KEPT: i64 = 2 << 30;
 
 /// A batch of rollouts with what the loss needs to know of it.
 #[derive(Clone, Copy, Debug)]
@@ -37,18 +46,23 @@ impl Batch<'_> {
     }
 }
 
-/// Dense gradients of the GRPO loss of a batch, accumulated over micro-batches, in float32.
+/// Where a tensor's gradient goes: its place among the tensors, the gradient in float32.
+pub type Sink<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<(), TorchError>;
+
+/// The gradient of the GRPO loss of a batch, handed on tensor by tensor: no two layers' exist at the same time.
 ///
-/// Rollouts of similar length go together, so that little of a micro-batch is padding. Those that cannot move the
-/// weights (advantage 0 and no KL term) are counted in the statistics but not differentiated.
+/// `tape` is how the rollouts came about, all of them and under these very weights: what it has is not computed again. Rollouts
+/// that cannot move the weights (advantage 0 and no KL term) are counted in the statistics but not differentiated.
 ///
 /// # Errors
-/// When the loss or a gradient is not finite, or memory runs out.
-pub fn gradients(
+/// When the loss is not finite, or memory runs out, and those of `sink`.
+pub fn each_gradient(
     model: &Model,
     batch: Batch<'_>,
     spec: &GrpoSpec,
-) -> Result<(Vec<Tensor>, LossStats), TorchError> {
+    tape: Option<Tape>,
+    sink: Sink<'_>,
+) -> Result<LossStats, TorchError> {
     let (rollouts, advantages) = (batch.rollouts, batch.advantages);
     let tokens: usize = rollouts.iter().map(Rollout::length).sum();
     let item = |i: usize| Item {
@@ -58,61 +72,152 @@ pub fn gradients(
         reference: batch.reference.map(|lists| lists[i].as_slice()),
     };
     let idle = |i: &usize| advantages[*i] == 0.0 && spec.kl_coef == 0.0;
-    let (still, moving): (Vec<usize>, Vec<usize>) = by_length(rollouts).into_iter().partition(idle);
-    let mut total = None;
+    let (still, moving): (Vec<usize>, Vec<usize>) = (0..rollouts.len()).partition(idle);
+    let micro_batch = spec.micro_batch as usize;
     let mut stats = LossStats::default();
-    for (list, moves) in [(moving, true), (still, false)] {
-        let _guard = (!moves).then(tch::no_grad_guard);
-        for part in list.chunks(spec.micro_batch as usize) {
-            let packed = pack(model, &part.iter().map(|&i| item(i)).collect::<Vec<_>>())?;
-            let (logprob_n, entropy_n) = logprobs(model, &packed, batch.temperature)?;
-            let (loss, part) = objective(&logprob_n, &packed, spec)?;
-            if !part.loss.is_finite() {
-                return Err(TorchError::NonFinite { what: "the loss".into() });
-            }
-            stats.loss += part.loss;
-            stats.tokens += part.tokens;
-            stats.clipped += part.clipped;
-            stats.kl += part.kl;
-            stats.entropy += f64::try_from(entropy_n.f_sum(Kind::Double)?)?;
-            if moves {
-                accumulate(model, &loss, &mut total)?;
-            }
+    let mut add = |part: LossStats| {
+        stats.loss += part.loss;
+        stats.tokens += part.tokens;
+        stats.clipped += part.clipped;
+        stats.kl += part.kl;
+        if part.loss.is_finite() { Ok(()) } else { Err(TorchError::NonFinite { what: "the loss".into() }) }
+    };
+    let mut slopes = |list: &[usize], logprob_n: &Tensor| -> Result<Tensor, TorchError> {
+        let packed = pack(&list.iter().map(|&i| item(i)).collect::<Vec<_>>(), model.device())?;
+        // What was drawn under these weights has the logprob that it was drawn with.
+        let logprob_n = if logprob_n.numel() == 0 { &packed.behavior_n } else { logprob_n };
+        let (slope_n, part) = objective(logprob_n, &packed, spec)?;
+        add(part)?;
+        Ok(slope_n)
+    };
+    let unknown = Tensor::f_zeros([0], (Kind::Float, model.device()))?;
+    let (mut entropies, mut parts) = (Vec::new(), Vec::new());
+    if let Some(tape) = tape {
+        if !still.is_empty() {
+            let of = |i: usize| &rollouts[i];
+            let sequences = &tape.feed.sequences;
+            let targets = targets_of(sequences, &still, &of, batch.temperature, model.device())?;
+            entropies.push(tape.logprobs(model, &targets)?.1);
+            let _ = slopes(&still, &unknown)?;
+        }
+        let tape = if still.is_empty() { tape } else { tape.part(model, &moving)?.0 };
+        if !moving.is_empty() {
+            let slope_m = slopes(&moving, &unknown)?;
+            parts.push(part(model, tape, &moving, rollouts, batch.temperature, slope_m)?);
+        }
+    } else {
+        for list in still.chunks(micro_batch) {
+            let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
+            let (logprob_n, entropy_n) = scored(model, &chosen, batch.temperature)?;
+            let _ = slopes(list, &logprob_n)?;
+            entropies.push(entropy_n);
+        }
+        for list in moving.chunks(micro_batch) {
+            let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
+            let feed = Feed::of(&chosen, model.architecture().vocab_size, model.device())?;
+            let kept = activation_bytes(model, feed.len()) * (moving.len().div_ceil(micro_batch)) as i64;
+            let keep = if kept <= KEPT { Keep::Everything } else { Keep::Inputs };
+            let tape = Tape::forward(model, feed, keep)?;
+            let mut part = part(model, tape, list, rollouts, batch.temperature, unknown.shallow_clone())?;
+            part.slope_m = slopes(list, &part.tape.logprobs(model, &part.targets)?.0)?;
+            parts.push(part);
         }
     }
-    let zeros = |tensor: &Tensor| Tensor::f_zeros(tensor.size(), (Kind::Float, tensor.device()));
-    let total = match total {
-        Some(total) => total,
-        None => model.weights.tensors.iter().map(zeros).collect::<Result<_, _>>()?,
-    };
-    Ok((total, stats))
+    let measured = backward(model, parts, sink)?;
+    for entropy_n in entropies.iter().chain(measured.iter().map(|(_, entropy_n)| entropy_n)) {
+        stats.entropy += f64::try_from(entropy_n.f_sum(Kind::Double)?)?;
+    }
+    Ok(stats)
 }
 
-/// Indices of rollouts, shortest first; equals in their order.
-fn by_length(rollouts: &[Rollout]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..rollouts.len()).collect();
-    order.sort_by_key(|&i| rollouts[i].tokens.len());
-    order
+/// What a pass keeps of `n` tokens when everything is kept, in bytes.
+pub(super) fn activation_bytes(model: &Model, n: i64) -> i64 {
+    let shape = model.architecture();
+    let (q, k) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let raw = if shape.head_norms() { q + k } else { 0 };
+    let width = 2 * shape.hidden_size + 2 * q + 2 * k + raw + 2 * shape.intermediate_size;
+    let bytes = width * model.kind().elt_size_in_bytes() + 4 * shape.heads;
+    n * (bytes * shape.layers) as i64
 }
 
-/// Adds the gradient of `loss` with respect to every weight to `total`, in float32.
+fn part(
+    model: &Model,
+    tape: Tape,
+    list: &[usize],
+    rollouts: &[Rollout],
+    temperature: f64,
+    slope_m: Tensor,
+) -> Result<Part, TorchError> {
+    // The tape has the chosen rollouts alone, in their order.
+    let places: Vec<usize> = (0..list.len()).collect();
+    let of = |at: usize| &rollouts[list[at]];
+    let targets = targets_of(&tape.feed.sequences, &places, &of, temperature, model.device())?;
+    Ok(Part { tape, targets, slope_m })
+}
+
+/// The drawn tokens of some rollouts: sequence i is that of `rollout(i)`.
+fn targets_of<'r>(
+    sequences: &Sequences,
+    chosen: &[usize],
+    rollout: &dyn Fn(usize) -> &'r Rollout,
+    temperature: f64,
+    device: Device,
+) -> Result<Targets, TorchError> {
+    let (mut source, mut target) = (Vec::new(), Vec::new());
+    for &sequence in chosen {
+        let rollout = rollout(sequence);
+        for t in (0..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
+            let place = t.checked_sub(1).and_then(|before| sequences.place(sequence, before));
+            source.push(i64::from(place.ok_or(TorchError::NoContext)?));
+            target.push(i64::from(rollout.tokens[t]));
+        }
+    }
+    let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+    Ok(Targets { source_m: whole(&source)?, target_m: whole(&target)?, temperature })
+}
+
+/// Logprobs of the drawn tokens of some rollouts and the entropies of their distributions, in one list each, without gradients.
+fn scored(model: &Model, rollouts: &[&Rollout], temperature: f64) -> Result<(Tensor, Tensor), TorchError> {
+    let _guard = tch::no_grad_guard();
+    let feed = Feed::of(rollouts, model.architecture().vocab_size, model.device())?;
+    let tables = model.rotary.tables(feed.sequences.longest() as i64)?;
+    let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
+    let mut among = Among::new(model, &feed.sequences, feed.len())?;
+    let x = model.run(&feed.tokens_n, turned, &mut among, &Scratch::new(model, feed.len())?)?;
+    drop(among);
+    let places: Vec<usize> = (0..rollouts.len()).collect();
+    let targets = targets_of(&feed.sequences, &places, &|i| rollouts[i], temperature, model.device())?;
+    Tape { feed, x: vec![x], saved: Vec::new() }.logprobs(model, &targets)
+}
+
+/// Dense gradients of the GRPO loss of a batch, in float32, and statistics: [`each_gradient`] with all of them held.
 ///
 /// # Errors
-/// When memory runs out.
-pub fn accumulate(model: &Model, loss: &Tensor, total: &mut Option<Vec<Tensor>>) -> Result<(), TorchError> {
-    let gradients = Tensor::f_run_backward(&[loss], &model.weights.tensors, false, false)?;
-    match total {
-        None => {
-            let wide = gradients.iter().map(|gradient| gradient.f_to_kind(Kind::Float));
-            *total = Some(wide.collect::<Result<_, _>>()?);
-        }
-        Some(total) => {
-            for (sum, gradient) in total.iter_mut().zip(gradients) {
-                let _ = sum.f_add_(&gradient)?;
-            }
-        }
+/// As [`each_gradient`].
+pub fn gradients(
+    model: &Model,
+    batch: Batch<'_>,
+    spec: &GrpoSpec,
+) -> Result<(Vec<Tensor>, LossStats), TorchError> {
+    let mut all = Collected::new(model);
+    let stats = each_gradient(model, batch, spec, None, &mut |i, gradient| all.put(i, gradient))?;
+    Ok((all.0, stats))
+}
+
+/// Gradients in the order of the tensors.
+#[derive(Debug)]
+pub(super) struct Collected(pub Vec<Tensor>);
+
+impl Collected {
+    pub fn new(model: &Model) -> Self {
+        Self(model.weights.tensors.iter().map(|_| Tensor::new()).collect())
     }
-    Ok(())
+
+    #[expect(clippy::unnecessary_wraps, reason = "it is a sink")]
+    pub fn put(&mut self, i: usize, gradient: Tensor) -> Result<(), TorchError> {
+        self.0[i] = gradient;
+        Ok(())
+    }
 }
 
 /// Logprobs of every rollout's drawn tokens under the model as it stands, one list per rollout, without gradients.
@@ -125,22 +230,36 @@ pub fn score(
     temperature: f64,
     micro_batch: usize,
 ) -> Result<Vec<Vec<f32>>, TorchError> {
-    let _guard = tch::no_grad_guard();
-    let mut lists = vec![Vec::new(); rollouts.len()];
-    for part in by_length(rollouts).chunks(micro_batch) {
-        let packed = pack(model, &part.iter().map(|&i| plain(&rollouts[i], 0.0)).collect::<Vec<_>>())?;
-        let (logprob_n, _) = logprobs(model, &packed, temperature)?;
+    let mut lists = Vec::with_capacity(rollouts.len());
+    for part in rollouts.chunks(micro_batch) {
+        let (logprob_n, _) = scored(model, &part.iter().collect::<Vec<_>>(), temperature)?;
         let mut flat = Vec::<f32>::try_from(&logprob_n)?.into_iter();
-        for &i in part {
-            lists[i] = flat.by_ref().take(rollouts[i].length()).collect();
-        }
+        lists.extend(part.iter().map(|rollout| flat.by_ref().take(rollout.length()).collect()));
     }
     Ok(lists)
 }
 
-/// A rollout whose likelihood alone is wanted.
-fn plain(rollout: &Rollout, weight: f64) -> Item<'_> {
-    Item { rollout, advantage: 0.0, weight, reference: None }
+/// The negative log-likelihood of conversations, each of whose drawn tokens has weight `weight`, and its gradient, handed to `sink`
+/// tensor by tensor.
+///
+/// # Errors
+/// As [`each_gradient`].
+pub fn likelihood_gradient(
+    model: &Model,
+    rollouts: &[Rollout],
+    weight: f64,
+    sink: Sink<'_>,
+) -> Result<f64, TorchError> {
+    let list: Vec<usize> = (0..rollouts.len()).collect();
+    let chosen: Vec<&Rollout> = rollouts.iter().collect();
+    let feed = Feed::of(&chosen, model.architecture().vocab_size, model.device())?;
+    let keep = if activation_bytes(model, feed.len()) <= KEPT { Keep::Everything } else { Keep::Inputs };
+    let tape = Tape::forward(model, feed, keep)?;
+    let drawn: usize = rollouts.iter().map(Rollout::length).sum();
+    let slope_m = Tensor::f_full([drawn as i64], -weight, (Kind::Float, model.device()))?;
+    let measured = backward(model, vec![part(model, tape, &list, rollouts, 1.0, slope_m)?], sink)?;
+    let total = measured.iter().map(|(logprob_n, _)| Ok(f64::try_from(logprob_n.f_sum(Kind::Double)?)?));
+    Ok(-weight * total.sum::<Result<f64, TorchError>>()?)
 }
 
 /// Euclidean norm of a list of gradients, in float64.
@@ -150,46 +269,40 @@ fn plain(rollout: &Rollout, weight: f64) -> Item<'_> {
 pub fn norm(gradients: &[Tensor]) -> Result<f64, TorchError> {
     let mut squares = Vec::with_capacity(gradients.len());
     for gradient in gradients.iter().filter(|gradient| gradient.numel() > 0) {
-        let wide = gradient.f_to_kind(Kind::Float)?;
-        squares.push(wide.f_mul(&wide)?.f_sum(Kind::Double)?);
+        squares.push(square_sum(gradient)?);
     }
-    let norm = total_of(&squares)?.sqrt();
+    root(&squares)
+}
+
+/// Sum of squares of a gradient, float64, where the gradient is.
+pub(super) fn square_sum(gradient: &Tensor) -> Result<Tensor, TorchError> {
+    let wide = gradient.f_to_kind(Kind::Float)?;
+    Ok(wide.f_mul(&wide)?.f_sum(Kind::Double)?)
+}
+
+/// Sum of the absolute values of a gradient, float64, where the gradient is.
+pub(super) fn absolute_sum(gradient: &Tensor) -> Result<Tensor, TorchError> {
+    Ok(gradient.f_abs()?.f_sum(Kind::Double)?)
+}
+
+/// The norm from the sums of squares of its parts.
+///
+/// # Errors
+/// When it is not finite.
+pub(super) fn root(squares: &[Tensor]) -> Result<f64, TorchError> {
+    let norm = total_of(squares)?.sqrt();
     if norm.is_finite() { Ok(norm) } else { Err(TorchError::NonFinite { what: "the gradient norm".into() }) }
 }
 
 /// Sum of scalars that live on a device, with one transfer.
-fn total_of(scalars: &[Tensor]) -> Result<f64, TorchError> {
+pub(super) fn total_of(scalars: &[Tensor]) -> Result<f64, TorchError> {
     if scalars.is_empty() {
         return Ok(0.0);
     }
     Ok(f64::try_from(Tensor::f_stack(scalars, 0)?.f_sum(Kind::Double)?)?)
 }
 
-/// Sum of absolute values of a list of gradients, in float64.
-///
-/// # Errors
-/// When memory runs out.
-pub fn absolute_sum(gradients: &[Tensor]) -> Result<f64, TorchError> {
-    let mut sums = Vec::with_capacity(gradients.len());
-    for gradient in gradients.iter().filter(|gradient| gradient.numel() > 0) {
-        sums.push(gradient.f_abs()?.f_sum(Kind::Double)?);
-    }
-    total_of(&sums)
-}
-
 /// torch's clip coefficient: `min(1, limit / (norm + 1e-6))`; a limit of zero clips nothing.
 pub fn clip_scale(norm: f64, limit: f64) -> f64 {
     if limit == 0.0 { 1.0 } else { (limit / (norm + 1e-6)).min(1.0) }
-}
-
-/// The plain negative log-likelihood of demonstrations, mean over their drawn tokens, as a differentiable scalar.
-///
-/// # Errors
-/// When memory runs out.
-pub fn likelihood(model: &Model, rollouts: &[Rollout], mean: bool) -> Result<Tensor, TorchError> {
-    let tokens: usize = rollouts.iter().map(Rollout::length).sum();
-    let weight = if mean { token_weight(Normaliser::Token, 1, 1, tokens) } else { 1.0 };
-    let packed = pack(model, &rollouts.iter().map(|rollout| plain(rollout, weight)).collect::<Vec<_>>())?;
-    let (logprob_n, _) = logprobs(model, &packed, 1.0)?;
-    Ok(logprob_n.f_mul(&packed.weight_n)?.f_sum(Kind::Float)?.f_neg()?)
 }

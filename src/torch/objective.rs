@@ -1,15 +1,14 @@
 //! The GRPO objective on tensors.
 //!
-//! Shape legend: m rollouts of a micro-batch, t tokens, n loss tokens (all rollouts' drawn tokens in one list), v
-//! vocabulary. The scalar reference with the sources is `grpo::objective`; logits are divided by the sampling
-//! temperature, as prime-rl and TRL do, and projected for loss tokens only.
+//! Shape legend: m rollouts of a micro-batch, n loss tokens (all rollouts' drawn tokens in one list). The scalar reference with
+//! the sources is `grpo::objective`.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::grpo::{GrpoSpec, Level, RatioRule};
 
 use super::rollout::Rollout;
-use super::{Model, TorchError};
+use super::TorchError;
 
 /// A rollout with its part in the loss.
 #[derive(Clone, Copy, Debug)]
@@ -24,21 +23,15 @@ pub struct Item<'a> {
     pub reference: Option<&'a [f32]>,
 }
 
-/// Rollouts of a micro-batch as tensors.
+/// What the loss knows of the drawn tokens of a micro-batch.
 #[derive(Debug)]
 pub struct Packed {
-    tokens_mt: Tensor,
-    /// `[1, t]`.
-    positions_t: Tensor,
-    /// Flat index into `[m, t]` of the position that predicts each loss token.
-    source_n: Tensor,
     /// The rollout of each loss token, and how many of them every rollout has (at least 1).
     row_n: Tensor,
     length_m: Tensor,
-    target_n: Tensor,
-    behavior_n: Tensor,
+    pub(super) behavior_n: Tensor,
     advantage_n: Tensor,
-    pub(super) weight_n: Tensor,
+    weight_n: Tensor,
     reference_n: Option<Tensor>,
 }
 
@@ -57,78 +50,34 @@ pub struct LossStats {
     pub kl: f64,
 }
 
-/// Packs rollouts, padded on the right.
+/// Packs what is known of the rollouts' drawn tokens.
 ///
 /// # Errors
-/// When a conversation outgrows the model, begins with a drawn token, or memory runs out.
-pub fn pack(model: &Model, items: &[Item<'_>]) -> Result<Packed, TorchError> {
-    let longest = items.iter().map(|item| item.rollout.tokens.len()).max().unwrap_or(0);
-    let limit = model.architecture().max_positions;
-    if longest > limit {
-        return Err(TorchError::ContextTooLong { tokens: longest, limit });
-    }
-    let mut tokens = vec![0i64; items.len() * longest];
-    let (mut source, mut target, mut behavior) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut advantage, mut weight, mut reference) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut rows, mut lengths) = (Vec::new(), Vec::new());
+/// When memory runs out.
+pub fn pack(items: &[Item<'_>], device: Device) -> Result<Packed, TorchError> {
+    let (mut behavior, mut advantage, mut weight) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reference, mut rows, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
     for (row, item) in items.iter().enumerate() {
         let rollout = item.rollout;
-        if rollout.drawn.first() == Some(&true) {
-            return Err(TorchError::NoContext);
-        }
-        for (t, &token) in rollout.tokens.iter().enumerate() {
-            tokens[row * longest + t] = i64::from(token);
-            if rollout.drawn[t] {
-                source.push((row * longest + t - 1) as i64);
-                target.push(i64::from(token));
-                behavior.push(rollout.logprobs[t]);
-                advantage.push(item.advantage as f32);
-                weight.push(item.weight as f32);
-                rows.push(row as i64);
-            }
-        }
+        let drawn = rollout.logprobs.iter().zip(&rollout.drawn).filter(|(_, drawn)| **drawn);
+        behavior.extend(drawn.map(|(logprob, _)| *logprob));
+        let count = rollout.length();
+        advantage.extend(std::iter::repeat_n(item.advantage as f32, count));
+        weight.extend(std::iter::repeat_n(item.weight as f32, count));
+        rows.extend(std::iter::repeat_n(row as i64, count));
         reference.extend(item.reference.unwrap_or_default());
-        lengths.push(rollout.length().max(1) as f32);
+        lengths.push(count.max(1) as f32);
     }
-    let device = model.device();
     let floats = |values: &[f32]| Tensor::f_from_slice(values)?.f_to_device(device);
-    let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
     let wanted = items.first().is_some_and(|item| item.reference.is_some());
     Ok(Packed {
-        tokens_mt: whole(&tokens)?.f_view([items.len() as i64, longest as i64])?,
-        positions_t: Tensor::f_arange(longest as i64, (Kind::Int64, device))?.f_unsqueeze(0)?,
-        source_n: whole(&source)?,
-        row_n: whole(&rows)?,
+        row_n: Tensor::f_from_slice(&rows)?.f_to_device(device)?,
         length_m: floats(&lengths)?,
-        target_n: whole(&target)?,
         behavior_n: floats(&behavior)?,
         advantage_n: floats(&advantage)?,
         weight_n: floats(&weight)?,
         reference_n: wanted.then(|| floats(&reference)).transpose()?,
     })
-}
-
-/// Logprob of every loss token (differentiable) and entropy of its distribution (not), `[n]` each, in nats.
-///
-/// # Errors
-/// When memory runs out.
-pub fn logprobs(model: &Model, packed: &Packed, temperature: f64) -> Result<(Tensor, Tensor), TorchError> {
-    let (_, t) = packed.tokens_mt.size2()?;
-    let mask = model.causal_mask(t, t, None)?;
-    let hidden = model.hidden_at(&packed.tokens_mt, &packed.positions_t, &mask, None, &packed.source_n)?;
-    let mut logits = model.logits(&hidden)?;
-    if temperature != 1.0 {
-        logits = logits.f_div_scalar(temperature)?;
-    }
-    let all = logits.f_log_softmax(-1, Kind::Float)?;
-    let picked = all.f_gather(1, &packed.target_n.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
-    let entropy = {
-        let _guard = tch::no_grad_guard();
-        let all = all.f_detach()?;
-        let dims: &[i64] = &[-1];
-        all.f_exp()?.f_mul(&all)?.f_sum_dim_intlist(dims, false, Kind::Float)?.f_neg()?
-    };
-    Ok((picked, entropy))
 }
 
 impl Packed {
@@ -191,11 +140,28 @@ impl Packed {
     }
 }
 
-/// The summed, weighted loss of a micro-batch: a differentiable scalar, and its statistics (entropy left at zero).
+/// The summed, weighted loss of a micro-batch as its derivative by every logprob `[n]`, and its statistics (entropy left at
+/// zero). Autograd has no more to do than this list of numbers.
 ///
 /// # Errors
 /// When memory runs out.
 pub fn objective(
+    logprob_n: &Tensor,
+    packed: &Packed,
+    spec: &GrpoSpec,
+) -> Result<(Tensor, LossStats), TorchError> {
+    if logprob_n.numel() == 0 {
+        return Ok((logprob_n.shallow_clone(), LossStats::default()));
+    }
+    tch::with_grad(|| {
+        let logprob_n = logprob_n.f_detach()?.set_requires_grad(true);
+        let (loss, stats) = summed(&logprob_n, packed, spec)?;
+        let slope = Tensor::f_run_backward(&[loss], &[&logprob_n], false, false)?;
+        Ok((slope.into_iter().next().unwrap_or_else(Tensor::new), stats))
+    })
+}
+
+fn summed(
     logprob_n: &Tensor,
     packed: &Packed,
     spec: &GrpoSpec,

@@ -15,8 +15,8 @@ use crate::grpo::{ClipDomain, Decay, OptimizerSpec, SamplingSpec, Schedule};
 use crate::manifest::PretrainSpec;
 use crate::task::{Episode, Task, TaskError};
 
-use super::loss::{accumulate, clip_scale, likelihood, norm};
-use super::rollout::{Draws, demonstrate, play};
+use super::loss::{Collected, clip_scale, likelihood_gradient, norm};
+use super::rollout::{Rollout, Draws, demonstrate, play};
 use super::sparse_adamw::SparseAdamW;
 use super::{Model, TorchError, Weights};
 
@@ -60,7 +60,7 @@ pub fn warm_start(
 
     let mut weights = Weights::fresh(&architecture(spec), spec.seed)?;
     for tensor in &mut weights.tensors {
-        *tensor = tensor.f_to_device(device)?.set_requires_grad(true);
+        *tensor = tensor.f_to_device(device)?;
     }
     let model = Model::new(weights)?;
     let optimizer = OptimizerSpec {
@@ -89,14 +89,14 @@ pub fn warm_start(
                 demonstrate(&chat, task, &episode, shuffled.then_some(&mut counter))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let objective = likelihood(&model, &demonstrations, true)?;
-        loss = f64::try_from(objective.f_detach()?)?;
+        let drawn: usize = demonstrations.iter().map(Rollout::length).sum();
+        let mut dense = Collected::new(&model);
+        let weight = 1.0 / drawn as f64;
+        loss = likelihood_gradient(&model, &demonstrations, weight, &mut |i, sum| dense.put(i, sum))?;
         if !loss.is_finite() {
             return Err(TorchError::NonFinite { what: format!("the warm-start loss at step {step}") });
         }
-        let mut total = None;
-        accumulate(&model, &objective, &mut total)?;
-        let gathered = adam.gather(&total.unwrap_or_default())?;
+        let gathered = adam.gather(&dense.0)?;
         let scale = clip_scale(norm(&gathered)?, optimizer.clip_norm);
         adam.step(&model.weights, &gathered, scale, rate(spec, step))?;
         steps = step + 1;

@@ -7,13 +7,15 @@
 use crate::counter::Counter;
 use crate::data::{Chat, Message};
 use crate::grpo::SamplingSpec;
-use crate::task::{Episode, Played, Task, TaskError};
+use crate::task::{Episode, Played as Said, Task, TaskError};
 
-use super::generate::{Row, generate};
+use super::generate::{Reserve, Row, converse};
+use super::loss::activation_bytes;
+use super::tape::Tape;
 use super::{Model, TorchError};
 
-/// Uniforms reserved for a turn: more than any turn can use.
-const DRAWS_PER_TURN: u64 = 1 << 32;
+/// Tokens of a template around what a user says, at a guess: too few cost a copy of the cache.
+const AROUND_A_TURN: usize = 24;
 
 /// Names the random draws of a batch of rollouts.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,24 @@ pub fn play(
     sampling: &SamplingSpec,
     draws: Draws,
 ) -> Result<Vec<Rollout>, TorchError> {
+    Ok(play_and_keep(model, chat, task, episodes, group, sampling, draws, 0)?.0)
+}
+
+/// [`play`], with what was computed on the way for the first update under the same weights, when it takes no more than `bytes`.
+///
+/// # Errors
+/// As [`play`].
+#[expect(clippy::too_many_arguments, reason = "those of `play`, and what may be kept")]
+pub(super) fn play_and_keep(
+    model: &Model,
+    chat: &Chat,
+    task: &Task,
+    episodes: &[Episode],
+    group: usize,
+    sampling: &SamplingSpec,
+    draws: Draws,
+    bytes: i64,
+) -> Result<(Vec<Rollout>, Option<Tape>), TorchError> {
     let mut rollouts = vec![Rollout::default(); episodes.len() * group];
     let mut counters: Vec<Counter> = (0..rollouts.len())
         .map(|row| {
@@ -76,86 +96,94 @@ pub fn play(
             Counter::new(draws.seed, &format!("rollout/{}", draws.stream), &path)
         })
         .collect();
-    // What the user says next, by row; nothing where the conversation is over.
-    let mut next: Vec<Option<String>> = (0..rollouts.len())
-        .map(|row| episodes[row / group].turns.first().map(|turn| turn.prompt.clone()))
+    let room = Room { sampling, limit: model.architecture().max_positions };
+    // The rows of a group share their opening.
+    let mut openings = Vec::with_capacity(episodes.len());
+    let mut reserve = Reserve::default();
+    let mut most = 0;
+    for (episode, rollouts) in episodes.iter().zip(rollouts.chunks_mut(group)) {
+        let Some(first) = episode.turns.first() else { return Err(TorchError::NoContext) };
+        for rollout in rollouts.iter_mut() {
+            room.open(chat, episode, rollout, &first.prompt)?;
+        }
+        let opening = rollouts.first().map(|rollout| rollout.tokens.clone()).unwrap_or_default();
+        let mut own = sampling.max_tokens as usize;
+        for turn in &episode.turns[1..] {
+            own += chat.tokenizer.encode(&turn.prompt)?.len() + AROUND_A_TURN + sampling.max_tokens as usize;
+        }
+        reserve.tokens = reserve.tokens.max(own);
+        most += opening.len() + rollouts.len() * own;
+        openings.push(opening);
+    }
+    if activation_bytes(model, most as i64) <= bytes {
+        reserve.tape = most;
+    }
+    let mut rows: Vec<Row<'_>> = counters
+        .iter_mut()
+        .enumerate()
+        .map(|(row, counter)| Row { context: row / group, counter, first_draw: 0 })
         .collect();
-    let room = model.architecture().max_positions;
-    for turn in 0.. {
-        let playing: Vec<usize> = (0..rollouts.len()).filter(|&row| next[row].is_some()).collect();
-        if playing.is_empty() {
-            break;
-        }
-        // The rows of a group share their first context; later contexts hold the row's own answers.
-        let mut contexts = Vec::new();
-        let mut owner = Vec::with_capacity(playing.len());
-        for &row in &playing {
-            let prompt = next[row].take().unwrap_or_default();
-            let episode = &episodes[row / group];
-            let shared = turn == 0 && row % group > 0;
-            let opening = if shared {
-                contexts.last().cloned().unwrap_or_default()
-            } else {
-                turn_tokens(chat, episode, &rollouts[row], &prompt)?
-            };
-            let rollout = &mut rollouts[row];
-            rollout.tokens.extend(&opening);
-            rollout.drawn.resize(rollout.tokens.len(), false);
-            rollout.logprobs.resize(rollout.tokens.len(), 0.0);
-            rollout.prompts.push(prompt);
-            let (context, new) = (rollout.tokens.len(), sampling.max_tokens as usize);
-            if context + new > room {
-                let episode = episode.name.clone();
-                return Err(TorchError::EpisodeTooLong {
-                    episode,
-                    turn: turn + 1,
-                    context,
-                    new,
-                    limit: room,
-                });
-            }
-            if !shared {
-                contexts.push(rollout.tokens.clone());
-            }
-            owner.push(contexts.len() - 1);
-        }
-        let mut rows: Vec<Row<'_>> = Vec::with_capacity(playing.len());
-        let mut at = 0;
-        for (row, counter) in counters.iter_mut().enumerate() {
-            if playing.get(at) == Some(&row) {
-                rows.push(Row { context: owner[at], counter, first_draw: turn as u64 * DRAWS_PER_TURN });
-                at += 1;
-            }
-        }
-        let completions = generate(model, &contexts, &mut rows, sampling, &chat.end_tokens)?;
-        for (&row, completion) in playing.iter().zip(completions) {
-            let rollout = &mut rollouts[row];
-            let answer = chat.answer(&completion.tokens)?;
+    let played = converse(model, &openings, &mut rows, sampling, &chat.end_tokens, reserve, &mut |done| {
+        for (row, completion) in &done {
+            let rollout = &mut rollouts[*row];
+            rollout.answers.push(chat.answer(&completion.tokens)?);
             rollout.tokens.extend(&completion.tokens);
             rollout.drawn.resize(rollout.tokens.len(), true);
             rollout.logprobs.extend(&completion.logprobs);
             rollout.truncated += usize::from(!completion.ended);
-            rollout.answers.push(answer);
         }
-        let said: Vec<Played<'_>> =
-            playing.iter().map(|&row| played(&episodes[row / group], &rollouts[row])).collect();
-        let responses = task.respond(&said)?;
-        for (row, response) in playing.into_iter().zip(responses) {
-            next[row] = response;
-        }
-    }
-    let said: Vec<Played<'_>> =
-        rollouts.iter().enumerate().map(|(row, rollout)| played(&episodes[row / group], rollout)).collect();
+        let said: Vec<Said<'_>> =
+            done.iter().map(|(row, _)| played(&episodes[row / group], &rollouts[*row])).collect();
+        let prompts = task.respond(&said)?;
+        done.iter()
+            .zip(prompts)
+            .map(|((row, _), prompt)| {
+                let Some(prompt) = prompt else { return Ok(None) };
+                room.open(chat, &episodes[row / group], &mut rollouts[*row], &prompt).map(Some)
+            })
+            .collect()
+    })?;
+    let said: Vec<Said<'_>> =
+        rollouts.iter().enumerate().map(|(row, rollout)| self::played(&episodes[row / group], rollout)).collect();
     let rewards = task.rewards(&said)?;
     for (rollout, reward) in rollouts.iter_mut().zip(rewards) {
         (rollout.reward, rollout.turns, rollout.parts) = (reward.total, reward.turns, reward.parts);
     }
-    Ok(rollouts)
+    Ok((rollouts, played.tape))
+}
+
+/// How long conversations may become.
+struct Room<'a> {
+    sampling: &'a SamplingSpec,
+    limit: usize,
+}
+
+impl Room<'_> {
+    /// Puts what the user says to a conversation; the new tokens.
+    fn open(
+        &self,
+        chat: &Chat,
+        episode: &Episode,
+        rollout: &mut Rollout,
+        prompt: &str,
+    ) -> Result<Vec<u32>, TorchError> {
+        let opening = turn_tokens(chat, episode, rollout, prompt)?;
+        rollout.tokens.extend(&opening);
+        rollout.drawn.resize(rollout.tokens.len(), false);
+        rollout.logprobs.resize(rollout.tokens.len(), 0.0);
+        rollout.prompts.push(prompt.to_owned());
+        let (context, new) = (rollout.tokens.len(), self.sampling.max_tokens as usize);
+        if context + new <= self.limit {
+            return Ok(opening);
+        }
+        let (episode, turn, limit) = (episode.name.clone(), rollout.prompts.len(), self.limit);
+        Err(TorchError::EpisodeTooLong { episode, turn, context, new, limit })
+    }
 }
 
 /// What was said in a conversation.
-pub fn played<'a>(episode: &'a Episode, rollout: &'a Rollout) -> Played<'a> {
-    Played { episode, prompts: &rollout.prompts, answers: &rollout.answers }
+pub fn played<'a>(episode: &'a Episode, rollout: &'a Rollout) -> Said<'a> {
+    Said { episode, prompts: &rollout.prompts, answers: &rollout.answers }
 }
 
 /// The tokens that stand between what a conversation has so far and its next answer.

@@ -28,7 +28,8 @@ pub(super) struct Rotary {
 #[derive(Debug)]
 struct Tables {
     cos_pd: Tensor,
-    /// The first half of each row negated: see [`rotate`].
+    /// The first half of each row negated. The two halves `(a, b)` of each head form the planes that are turned, to
+    /// `(a cos - b sin, b cos + a sin)`: halves are swapped, and the sign is in the table.
     sin_pd: Tensor,
 }
 
@@ -44,32 +45,17 @@ impl Rotary {
         Ok(Self { frequency, max_positions, kind, tables })
     }
 
-    /// Cosines and signed sines of positions, `[b, 1, t, d]`.
-    ///
-    /// # Shapes
-    /// `positions`: int64 `[b, t]`.
+    /// Cosines and signed sines, `[p, d]` each, of at least the first `count` positions.
     ///
     /// # Errors
-    /// When a position is beyond the model's, or memory runs out.
-    pub fn at(&self, positions: &Tensor) -> Result<(Tensor, Tensor), TorchError> {
-        let (rows, new) = positions.size2()?;
-        let flat = positions.f_reshape([-1])?;
-        self.reach(&flat)?;
-        let tables = self.tables.borrow();
-        let chosen = |table: &Tensor| table.f_index_select(0, &flat)?.f_view([rows, 1, new, table.size()[1]]);
-        Ok((chosen(&tables.cos_pd)?, chosen(&tables.sin_pd)?))
-    }
-
-    /// Makes the tables as long as these positions need.
-    fn reach(&self, flat: &Tensor) -> Result<(), TorchError> {
-        let length = |tables: &RefCell<Tables>| tables.borrow().cos_pd.size()[0];
-        // Whole tables need no look at the positions, for which a GPU would have to be waited for.
-        if length(&self.tables) == self.max_positions || flat.numel() == 0 {
-            return Ok(());
+    /// When the model does not have so many, or memory runs out.
+    pub fn tables(&self, count: i64) -> Result<(Tensor, Tensor), TorchError> {
+        if count > self.max_positions {
+            return Err(TorchError::ContextTooLong { tokens: count as usize, limit: self.max_positions as usize });
         }
-        let needed = (i64::try_from(&flat.f_max()?)? + 1).min(self.max_positions);
-        while length(&self.tables) < needed {
-            let from = length(&self.tables);
+        let length = || self.tables.borrow().cos_pd.size()[0];
+        while length() < count {
+            let from = length();
             let more = block(&self.frequency, from, (from + BLOCK).min(self.max_positions), self.kind)?;
             let grown = {
                 let tables = self.tables.borrow();
@@ -80,7 +66,8 @@ impl Rotary {
             };
             *self.tables.borrow_mut() = grown;
         }
-        Ok(())
+        let tables = self.tables.borrow();
+        Ok((tables.cos_pd.shallow_clone(), tables.sin_pd.shallow_clone()))
     }
 }
 
@@ -121,13 +108,6 @@ fn frequencies(shape: &Architecture) -> Result<Tensor, TorchError> {
     Ok(mixed.f_where_self(&between, &slowed.f_where_self(&long, &plain)?)?)
 }
 
-/// Rotary embedding: the two halves `(a, b)` of each head form the planes that are turned, to
-/// `(a cos - b sin, b cos + a sin)`. Halves are swapped and the sign is in the table.
-pub(super) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor, TorchError> {
-    let half = x.size()[3] / 2;
-    Ok(x.f_mul(cos)?.f_add(&x.f_roll(half, 3)?.f_mul(sin)?)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,16 +118,13 @@ mod tests {
         let shape = Architecture { max_positions: 10_000, ..tiny(true) };
         let device = Device::Cpu;
         let grown = Rotary::new(&shape, Kind::Float, device).unwrap();
-        let near = Tensor::arange(60, (Kind::Int64, device)).unsqueeze(0);
-        let first = grown.at(&near).unwrap();
+        let first = grown.tables(60).unwrap().0.narrow(0, 0, 60);
         assert_eq!(grown.tables.borrow().cos_pd.size()[0], BLOCK);
-        let far = Tensor::from_slice2(&[[0i64, 9_999, 4_095, 4_096, 8_191, 8_192]]);
-        let (cos, sin) = grown.at(&far).unwrap();
-        assert_eq!(grown.tables.borrow().cos_pd.size()[0], 10_000);
-        assert!(grown.at(&near).unwrap().0.equal(&first.0));
+        let (cos, sin) = grown.tables(10_000).unwrap();
+        assert_eq!(cos.size()[0], 10_000);
+        assert!(cos.narrow(0, 0, 60).equal(&first));
         let whole = block(&grown.frequency, 0, 10_000, Kind::Float).unwrap();
-        assert!(cos.view([6, 4]).equal(&whole.cos_pd.index_select(0, &far.view([6]))));
-        assert!(sin.view([6, 4]).equal(&whole.sin_pd.index_select(0, &far.view([6]))));
-        assert!(grown.at(&Tensor::from_slice2(&[[10_000i64]])).is_err());
+        assert!(cos.equal(&whole.cos_pd) && sin.equal(&whole.sin_pd));
+        assert!(grown.tables(10_001).is_err());
     }
 }

@@ -11,7 +11,8 @@ use tch::{Kind, Tensor};
 
 use crate::grpo::SamplingSpec;
 
-use super::TorchError;
+use super::ops::Ops;
+use super::{TorchError, kernels};
 
 /// The largest uniform used, so that rounding in the product with the total never runs past the last token.
 const LARGEST_UNIFORM: f64 = 1.0 - 1e-9;
@@ -30,6 +31,32 @@ pub fn draw(
     seen_bv: Option<&Tensor>,
     sampling: &SamplingSpec,
 ) -> Result<(Tensor, Tensor), TorchError> {
+    let uniform_b = Tensor::f_from_slice(uniforms)?.f_to_device(logits_bv.device())?;
+    draw_at(Ops { fused: false }, logits_bv, &uniform_b, seen_bv, sampling)
+}
+
+/// [`draw`] with the uniforms, float64 `[b]`, where the logits are. Where nothing but the temperature changes the distribution,
+/// kernels.cpp draws in one pass, if it is to be used.
+///
+/// # Errors
+/// As [`draw`].
+pub(super) fn draw_at(
+    ops: Ops,
+    logits_bv: &Tensor,
+    uniform_b: &Tensor,
+    seen_bv: Option<&Tensor>,
+    sampling: &SamplingSpec,
+) -> Result<(Tensor, Tensor), TorchError> {
+    let uniform_b = uniform_b.f_clamp_max(LARGEST_UNIFORM)?;
+    let truncated = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
+    let plain = !truncated && sampling.temperature > 0.0 && sampling.repetition_penalty == 1.0;
+    if ops.fused && plain {
+        let (rows, device) = (logits_bv.size()[0], logits_bv.device());
+        let tokens_b = Tensor::f_empty([rows], (Kind::Int64, device))?;
+        let logprobs_b = Tensor::f_empty([rows], (Kind::Float, device))?;
+        kernels::draw(logits_bv, sampling.temperature, &uniform_b, &tokens_b, &logprobs_b)?;
+        return Ok((tokens_b, logprobs_b));
+    }
     let greedy = sampling.temperature == 0.0;
     let divisor = sampling.policy_temperature();
     let logprobs_bv = scaled(logits_bv, divisor)?.f_log_softmax(-1, Kind::Float)?;
@@ -43,7 +70,6 @@ pub fn draw(
         let logprobs = logprobs_bv.f_gather(1, &tokens.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?;
         return Ok((tokens, logprobs));
     }
-    let truncated = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
     let mut order = None;
     if truncated {
         let (sorted, ids) = choice.f_sort_stable(true, -1, true)?;
@@ -53,8 +79,6 @@ pub fn draw(
     let cumulative = choice.f_exp()?.f_cumsum(-1, Kind::Double)?;
     let vocabulary = logits_bv.size()[1];
     let total = cumulative.f_narrow(1, vocabulary - 1, 1)?;
-    let uniform_b =
-        Tensor::f_from_slice(uniforms)?.f_clamp_max(LARGEST_UNIFORM)?.f_to_device(logits_bv.device())?;
     let target = total.f_mul(&uniform_b.f_unsqueeze(1)?)?;
     let no_sorter: Option<&Tensor> = None;
     let mut slot =

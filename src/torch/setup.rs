@@ -64,17 +64,14 @@ pub fn base_folder(run: &RunSpec, cx: &Context) -> Result<PathBuf, RunError> {
     }
 }
 
-/// Opens the base: tokenizer and weights, in the run's type, ready for gradients.
+/// Opens the base: tokenizer and weights, in the run's type.
 ///
 /// # Errors
 /// When a part is missing, damaged, or not what the plan saw.
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
     unchanged(run)?;
-    let mut model = load(&dir, run.config.model.dtype, device)?;
-    let tensors = std::mem::take(&mut model.weights.tensors);
-    model.weights.tensors = tensors.into_iter().map(|tensor| tensor.set_requires_grad(true)).collect();
-    Ok((model, dir.chat()?))
+    Ok((load(&dir, run.config.model.dtype, device)?, dir.chat()?))
 }
 
 /// That the base is what the plan saw.

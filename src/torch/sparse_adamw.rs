@@ -89,18 +89,20 @@ impl SparseAdamW {
     /// # Errors
     /// When memory runs out.
     pub fn gather(&self, gradients: &[Tensor]) -> Result<Vec<Tensor>, TorchError> {
-        self.active
-            .iter()
-            .zip(gradients)
-            .map(|(active, gradient)| {
-                let flat = gradient.f_reshape([-1])?;
-                let chosen = match &active.index {
-                    Some(index) => flat.f_index_select(0, index)?,
-                    None => flat,
-                };
-                Ok(chosen.f_to_kind(Kind::Float)?)
-            })
-            .collect()
+        (0..gradients.len()).map(|i| self.gather_one(i, &gradients[i])).collect()
+    }
+
+    /// The active entries of the dense gradient of tensor `i`, float32; the gradient itself where all are active.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn gather_one(&self, i: usize, gradient: &Tensor) -> Result<Tensor, TorchError> {
+        let flat = gradient.f_reshape([-1])?;
+        let chosen = match &self.active[i].index {
+            Some(index) => flat.f_index_select(0, index)?,
+            None => flat,
+        };
+        Ok(chosen.f_to_kind(Kind::Float)?)
     }
 
     /// One step on gathered gradients, scaled by `scale` (the clip coefficient), at learning rate `lr`.

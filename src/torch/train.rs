@@ -25,8 +25,8 @@ use crate::task::Task;
 use super::checkpoint;
 use super::evaluate::{Evaluation, evaluations, mean_and_error, means_of_parts};
 use super::failure::RunError;
-use super::loss::{Batch, score};
-use super::rollout::{Draws, Rollout, play};
+use super::loss::{Batch, KEPT, score};
+use super::rollout::{Draws, Rollout, play_and_keep};
 use super::take_over::{self, TakenOver};
 use super::update::update;
 use super::{Model, SparseAdamW, TorchError, device, from_hub, masks, setup};
@@ -183,7 +183,16 @@ impl Run<'_> {
         let first = u64::from(step) * prompts;
         let episodes = self.task.train(config.seed, first..first + prompts).map_err(TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
-        let rollouts = play(&self.model, &self.chat, &self.task, &episodes, group, &config.sampling, draws)?;
+        let (rollouts, tape) = play_and_keep(
+            &self.model,
+            &self.chat,
+            &self.task,
+            &episodes,
+            group,
+            &config.sampling,
+            draws,
+            if grpo.minibatches == 1 { KEPT } else { 0 },
+        )?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 
         let train_start = Instant::now();
@@ -201,7 +210,7 @@ impl Run<'_> {
             temperature: config.sampling.policy_temperature(),
         };
         let lr = config.optimizer.rate(step, grpo.steps);
-        let update = update(&self.model, &mut self.adam, batch, grpo, &config.optimizer, lr)?;
+        let update = update(&self.model, &mut self.adam, batch, grpo, &config.optimizer, lr, tape)?;
         let train_seconds = train_start.elapsed().as_secs_f64();
 
         let movement = self.adam.movement(self.total)?;

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use crate::grpo::SamplingSpec;
 
 use super::super::TorchError;
-use super::super::loss::likelihood;
+use super::super::loss::likelihood_gradient;
 use super::super::rollout::{Draws, Rollout, demonstrate, play};
 use super::{Halves, ScoreSource, Scored, check_finite, measured};
 
@@ -110,12 +110,12 @@ fn summed(
         if stop() {
             return Ok(None);
         }
-        let loss = likelihood(model, &[conversations.next(index)?], false)?;
-        let gradients = Tensor::f_run_backward(&[loss], &model.weights.tensors, false, false)?;
-        // Each gradient goes when it was added, so that no other is there in float32.
-        for (sum, gradient) in sums.iter_mut().zip(gradients) {
-            let _ = sum.f_add_(&measured(&gradient.f_to_kind(Kind::Float)?, measure)?)?;
-        }
+        let conversation = [conversations.next(index)?];
+        // Each gradient goes when it was added, so that no two layers' are there.
+        likelihood_gradient(model, &conversation, 1.0, &mut |i, gradient| {
+            let _ = sums[i].f_add_(&measured(&gradient, measure)?)?;
+            Ok(())
+        })?;
         if (index + 1) % 16 == 0 {
             progress(index + 1, String::new());
         }

@@ -1,0 +1,162 @@
+//! The operators of a decoder that are not products of matrices: fused on the CPU in float32, libtorch's elsewhere.
+//!
+//! Results go where the caller says, so that what is kept for a backward pass is written once. Both ways give the same numbers
+//! within rounding (`tests/numerics/kernels.rs`).
+//!
+//! Shape legend: n tokens, h hidden, i inner, d head width, v vocabulary.
+
+use tch::{Kind, Tensor};
+
+use super::{TorchError, kernels};
+
+/// Elements of a table of sums up to which a dense gradient of a few rows is made and added; beyond it rows are added one by one.
+const DENSE_ROWS: usize = 1 << 24;
+
+/// Chooses between the two ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ops {
+    /// Whether kernels.cpp is used: float32 on the CPU.
+    pub fused: bool,
+}
+
+impl Ops {
+    /// `y = x / sqrt(mean(x^2) + eps) * weight`, the quotient in float32; `x`, `y` `[n, h]`.
+    pub fn norm(self, x: &Tensor, weight: &Tensor, eps: f64, y: &Tensor) -> Result<(), TorchError> {
+        if self.fused {
+            return kernels::rms_norm(x, weight, eps, y);
+        }
+        let scaled = unit(x, eps)?.0.f_to_kind(x.kind())?;
+        let _ = scaled.f_mul_out(y, weight)?;
+        Ok(())
+    }
+
+    /// Gradients of [`Ops::norm`]: `dx` is written, or added to; `dweight`, float32, is added to.
+    #[expect(clippy::too_many_arguments, reason = "three inputs, two results, and how they are taken")]
+    pub fn norm_back(
+        self,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        eps: f64,
+        dx: &Tensor,
+        add: bool,
+        dweight: &mut Tensor,
+    ) -> Result<(), TorchError> {
+        if self.fused {
+            return kernels::rms_norm_back(dy, x, weight, eps, dx, add, dweight);
+        }
+        let (unit, scale) = unit(x, eps)?;
+        let h = weight.numel() as i64;
+        let sums = dy.f_mul(&unit.f_to_kind(x.kind())?)?.f_view([-1, h])?;
+        let _ = dweight.f_add_(&sums.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?)?;
+        let weighted = dy.f_mul(weight)?.f_to_kind(Kind::Float)?;
+        let shared = weighted.f_mul(&unit)?.f_mean_dim([-1i64].as_slice(), true, Kind::Float)?;
+        let value = weighted.f_sub(&unit.f_mul(&shared)?)?.f_mul(&scale)?.f_to_kind(x.kind())?;
+        let mut dx = dx.shallow_clone();
+        if add { dx.f_add_(&value).map(drop)? } else { dx.f_copy_(&value)? }
+        Ok(())
+    }
+
+    /// `out = silu(gate) * up`.
+    pub fn swiglu(self, gate: &Tensor, up: &Tensor, out: &Tensor) -> Result<(), TorchError> {
+        if self.fused {
+            return kernels::swiglu(gate, up, out);
+        }
+        let _ = gate.f_silu()?.f_mul_out(out, up)?;
+        Ok(())
+    }
+
+    /// [`Ops::swiglu`] again, and its gradients.
+    pub fn swiglu_back(
+        self,
+        dout: &Tensor,
+        (gate, up): (&Tensor, &Tensor),
+        out: &Tensor,
+        (dgate, dup): (&Tensor, &Tensor),
+    ) -> Result<(), TorchError> {
+        if self.fused {
+            return kernels::swiglu_back(dout, gate, up, out, dgate, dup);
+        }
+        let silu = gate.f_silu()?;
+        let _ = silu.f_mul_out(out, up)?;
+        let _ = dout.f_mul_out(dup, &silu)?;
+        dgate.shallow_clone().f_copy_(&dout.f_mul(up)?.f_silu_backward(gate)?)?;
+        Ok(())
+    }
+
+    /// Turns the heads of `x [n, heads * d]` in place by their positions, backwards for `sign` -1. See [`super::rotary`].
+    pub fn rotate(
+        self,
+        x: &Tensor,
+        d: i64,
+        positions: &Tensor,
+        tables: (&Tensor, &Tensor),
+        sign: f32,
+    ) -> Result<(), TorchError> {
+        if self.fused {
+            return kernels::rotate(x, d, positions, tables, sign);
+        }
+        let mut heads = x.f_view([positions.numel() as i64, -1, d])?;
+        let cos = tables.0.f_index_select(0, positions)?.f_unsqueeze(1)?;
+        let sin = tables.1.f_index_select(0, positions)?.f_unsqueeze(1)?;
+        let turned = heads.f_roll(d / 2, 2)?.f_mul(&sin)?;
+        let turned = if sign < 0.0 { turned.f_neg()? } else { turned };
+        let result = heads.f_mul(&cos)?.f_add(&turned)?;
+        heads.f_copy_(&result)?;
+        Ok(())
+    }
+
+    /// Logprobs of `targets [n]` and entropies under float32 `logits [n, v]`, which are used up. With `gradient [n]` the gradient of
+    /// the sum of gradient times logprob by the logits comes third.
+    pub fn targets(
+        self,
+        logits: Tensor,
+        temperature: f64,
+        targets: &Tensor,
+        gradient: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor, Option<Tensor>), TorchError> {
+        if self.fused {
+            let found = Tensor::f_empty([2, targets.numel() as i64], (Kind::Float, logits.device()))?;
+            let (logprobs, entropies) = (found.f_get(0)?, found.f_get(1)?);
+            kernels::targets(&logits, temperature, targets, gradient, (&logprobs, &entropies))?;
+            return Ok((logprobs, entropies, gradient.map(|_| logits)));
+        }
+        let scaled = if temperature == 1.0 { logits } else { logits.f_div_scalar(temperature)? };
+        let all = scaled.f_log_softmax(-1, Kind::Float)?;
+        drop(scaled);
+        let column = targets.f_unsqueeze(1)?;
+        let logprobs = all.f_gather(1, &column, false)?.f_squeeze_dim(1)?;
+        let mut shares = all.f_exp()?;
+        let entropies =
+            all.f_mul(&shares)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?.f_neg()?;
+        drop(all);
+        let Some(gradient) = gradient else { return Ok((logprobs, entropies, None)) };
+        let slope = gradient.f_div_scalar(temperature)?.f_unsqueeze(1)?;
+        let mut dlogits = shares.f_mul_(&slope.f_neg()?)?;
+        let _ = dlogits.f_scatter_add_(1, &column, &slope)?;
+        Ok((logprobs, entropies, Some(dlogits)))
+    }
+
+    /// `sums[ids[n]] += rows[n]`, in an order that does not depend on threads; `sums` float32 `[v, h]`.
+    pub fn add_rows(self, sums: &mut Tensor, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
+        let wide = rows.f_to_kind(Kind::Float)?;
+        if self.fused {
+            return kernels::add_rows(sums, ids, &wide);
+        }
+        if sums.numel() <= DENSE_ROWS {
+            let v = sums.size()[0];
+            let _ = sums.f_add_(&Tensor::f_embedding_dense_backward(&wide, ids, v, -1, false)?)?;
+        } else {
+            let _ = sums.f_index_add_(0, ids, &wide)?;
+        }
+        Ok(())
+    }
+}
+
+/// `x / sqrt(mean(x^2) + eps)` and the factor, in float32.
+fn unit(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor), TorchError> {
+    let wide = x.f_to_kind(Kind::Float)?;
+    let square = wide.f_mul(&wide)?.f_mean_dim([-1i64].as_slice(), true, Kind::Float)?;
+    let scale = square.f_add_scalar(eps)?.f_rsqrt()?;
+    Ok((wide.f_mul(&scale)?, scale))
+}

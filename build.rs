@@ -143,7 +143,8 @@ mod torch {
         compiler.flag("-isystem").flag(libtorch.join("include"));
         compiler.file(KERNELS).compile("tickets_kernels");
         // The OpenMP that libtorch itself has loaded, so that there is one pool of threads.
-        let own = fs::read_dir(libtorch.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let own =
+            fs::read_dir(libtorch.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());
         let names = own.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
         match names.filter(|name| name.starts_with("libgomp")).min() {
             Some(name) => {

@@ -18,8 +18,8 @@ const STEP: i64 = 16;
 
 // --- Over a cache --------------------------------------------------------------------------------------------------
 
-/// Keys and values of conversations, allocated once. With kernels.cpp keys lie as `[slots, k, d, capacity]` per layer, else as
-/// `[slots, k, capacity, d]`; values always as the latter.
+/// Keys and values of conversations, allocated once: `[slots, k, capacity, d]` per layer. With kernels.cpp keys lie in tiles of 16
+/// positions, `[slots, k, capacity / 16, d * 16]`.
 #[derive(Debug)]
 pub struct Cache {
     keys: Vec<Tensor>,
@@ -40,9 +40,12 @@ impl Cache {
         let fused = model.ops.fused;
         let make = |last: [i64; 2]| -> Result<Vec<Tensor>, TorchError> {
             let size = [slots, k, last[0], last[1]];
-            (0..shape.layers).map(|_| Ok(Tensor::f_empty(size, (model.kind(), model.device()))?)).collect()
+            let options = (model.kind(), model.device());
+            // libtorch's attention multiplies what is beyond a row's end by 0, which must then be a number.
+            let one = |_| if fused { Tensor::f_empty(size, options) } else { Tensor::f_zeros(size, options) };
+            Ok((0..shape.layers).map(one).collect::<Result<_, _>>()?)
         };
-        let keys = make(if fused { [d, capacity] } else { [capacity, d] })?;
+        let keys = make(if fused { [capacity / STEP, d * STEP] } else { [capacity, d] })?;
         Ok(Self { keys, values: make([capacity, d])?, capacity, fused })
     }
 
@@ -51,26 +54,20 @@ impl Cache {
         self.capacity
     }
 
-    /// Every tensor with the dimension of its positions.
-    fn all(&mut self) -> impl Iterator<Item = (&mut Tensor, i64)> {
-        let keys = if self.fused { 3 } else { 2 };
-        self.keys.iter_mut().map(move |tensor| (tensor, keys)).chain(self.values.iter_mut().map(|tensor| (tensor, 2)))
+    /// Every tensor, and the rows of its third dimension that so many tokens take.
+    fn all(&mut self, tokens: i64) -> impl Iterator<Item = (&mut Tensor, i64)> {
+        let keys = if self.fused { (tokens + STEP - 1) / STEP } else { tokens };
+        let values = self.values.iter_mut().map(move |tensor| (tensor, tokens));
+        self.keys.iter_mut().map(move |tensor| (tensor, keys)).chain(values)
     }
 
     /// More room for every conversation.
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn grow(&mut self, capacity: i64) -> Result<(), TorchError> {
-        let (old, new) = (self.capacity, (capacity + STEP - 1) / STEP * STEP);
-        for (tensor, dim) in self.all() {
-            let mut size = tensor.size();
-            size[dim as usize] = new;
-            let grown = Tensor::f_empty(&size, (tensor.kind(), tensor.device()))?;
-            grown.f_narrow(dim, 0, old)?.f_copy_(tensor)?;
-            *tensor = grown;
-        }
-        self.capacity = new;
+    pub fn grow(&mut self, model: &Model, capacity: i64) -> Result<(), TorchError> {
+        let owners: Vec<i64> = (0..self.values[0].size()[0]).collect();
+        *self = self.expand(model, &owners, self.capacity, capacity)?;
         Ok(())
     }
 
@@ -78,13 +75,19 @@ impl Cache {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn expand(&self, model: &Model, owners: &[i64], count: i64, capacity: i64) -> Result<Self, TorchError> {
+    pub fn expand(
+        &self,
+        model: &Model,
+        owners: &[i64],
+        count: i64,
+        capacity: i64,
+    ) -> Result<Self, TorchError> {
         let mut wide = Self::new(model, owners.len() as i64, capacity)?;
         let index = Tensor::f_from_slice(owners)?.f_to_device(model.device())?;
         let sources = self.keys.iter().chain(&self.values);
-        for ((to, dim), from) in wide.all().zip(sources) {
-            let chosen = from.f_narrow(dim, 0, count)?.f_index_select(0, &index)?;
-            to.f_narrow(dim, 0, count)?.f_copy_(&chosen)?;
+        for ((to, rows), from) in wide.all(count).zip(sources) {
+            let chosen = from.f_narrow(2, 0, rows)?.f_index_select(0, &index)?;
+            to.f_narrow(2, 0, rows)?.f_copy_(&chosen)?;
         }
         Ok(wide)
     }
@@ -99,7 +102,7 @@ impl Cache {
     /// # Errors
     /// When memory runs out.
     pub fn compact(&mut self, kept: &[i64]) -> Result<(), TorchError> {
-        for (tensor, _) in self.all() {
+        for (tensor, _) in self.all(0) {
             let index = Tensor::f_from_slice(kept)?.f_to_device(tensor.device())?;
             let moved = tensor.f_index_select(0, &index)?;
             tensor.f_narrow(0, 0, kept.len() as i64)?.f_copy_(&moved)?;
@@ -224,7 +227,8 @@ impl Attend for OverCache<'_> {
         };
         let rows = self.slot.len() as i64;
         let read = |cached: &Tensor, new: &Tensor| -> Result<Tensor, TorchError> {
-            let _ = cached.f_view([-1, heads.d])?.f_index_copy_(0, &ragged.write, &new.f_view([-1, heads.d])?)?;
+            let _ =
+                cached.f_view([-1, heads.d])?.f_index_copy_(0, &ragged.write, &new.f_view([-1, heads.d])?)?;
             Ok(cached.f_narrow(0, 0, rows)?.f_narrow(2, 0, ragged.longest)?)
         };
         let (keys, values) = (read(&self.cache.keys[layer], new.k)?, read(&self.cache.values[layer], new.v)?);

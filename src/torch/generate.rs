@@ -83,7 +83,9 @@ pub fn generate(
     let mut completions = vec![Completion::default(); rows.len()];
     converse(model, contexts, rows, sampling, end_tokens, Reserve::default(), &mut |done| {
         let nothing = done.iter().map(|_| None).collect();
-        done.into_iter().for_each(|(row, completion)| completions[row] = completion);
+        for (row, completion) in done {
+            completions[row] = completion;
+        }
         Ok(nothing)
     })?;
     Ok(completions)
@@ -196,7 +198,7 @@ pub fn converse(
         let needed = live.iter().map(|row| row.needs(sampling.max_tokens as usize)).max().unwrap_or(0);
         let needed = (needed + pass.ahead()) as i64;
         if needed > cache.capacity() {
-            cache.grow(needed)?;
+            cache.grow(model, needed)?;
         }
         let mut list = List::default();
         for (at, row) in live.iter_mut().enumerate() {

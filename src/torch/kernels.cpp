@@ -26,7 +26,8 @@
 
 namespace {
 
-constexpr int LANES = 16;
+// A vector register of most processors: a wider type would live in memory where there is no such register.
+constexpr int LANES = 8;
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE Lanes load(const float* at) {
@@ -79,25 +80,32 @@ INLINE float exp_of(float x) {
 
 // --- Small products ------------------------------------------------------------------------------------------------
 
+// Columns that a product takes together; rows of its operands are padded to such a width.
+constexpr int TILE = 2 * LANES;
+
 // C (m x n, rows of length ldc) = or += A B, where A's element (row, k) is at row * row_step + k * k_step, and B is k x n in
-// rows of length ldb. n is a multiple of LANES.
+// rows of length ldb. n is a multiple of TILE.
 template <int ROWS, bool ADD>
 INLINE void strip(
     int64_t n, int64_t depth, const float* a, int64_t row_step, int64_t k_step, const float* b, int64_t ldb, float* c,
     int64_t ldc) {
-  for (int64_t column = 0; column < n; column += LANES) {
-    Lanes sums[ROWS];
+  for (int64_t column = 0; column < n; column += TILE) {
+    Lanes low[ROWS], high[ROWS];
     for (int row = 0; row < ROWS; ++row) {
-      sums[row] = ADD ? load(c + row * ldc + column) : Lanes{};
+      low[row] = ADD ? load(c + row * ldc + column) : Lanes{};
+      high[row] = ADD ? load(c + row * ldc + column + LANES) : Lanes{};
     }
     for (int64_t k = 0; k < depth; ++k) {
-      const Lanes line = load(b + k * ldb + column);
+      const Lanes left = load(b + k * ldb + column), right = load(b + k * ldb + column + LANES);
       for (int row = 0; row < ROWS; ++row) {
-        sums[row] += a[row * row_step + k * k_step] * line;
+        const float factor = a[row * row_step + k * k_step];
+        low[row] += factor * left;
+        high[row] += factor * right;
       }
     }
     for (int row = 0; row < ROWS; ++row) {
-      store(c + row * ldc + column, sums[row]);
+      store(c + row * ldc + column, low[row]);
+      store(c + row * ldc + column + LANES, high[row]);
     }
   }
 }
@@ -110,13 +118,16 @@ INLINE void product(
   for (; row + 4 <= m; row += 4) {
     strip<4, ADD>(n, depth, a + row * row_step, row_step, k_step, b, ldb, c + row * ldc, ldc);
   }
+  for (; row + 2 <= m; row += 2) {
+    strip<2, ADD>(n, depth, a + row * row_step, row_step, k_step, b, ldb, c + row * ldc, ldc);
+  }
   for (; row < m; ++row) {
     strip<1, ADD>(n, depth, a + row * row_step, row_step, k_step, b, ldb, c + row * ldc, ldc);
   }
 }
 
 INLINE int64_t rounded_up(int64_t count) {
-  return (count + LANES - 1) / LANES * LANES;
+  return (count + TILE - 1) / TILE * TILE;
 }
 
 // --- Rows ----------------------------------------------------------------------------------------------------------
@@ -159,15 +170,16 @@ WIDEST void norm_rows_back(
   }
 }
 
-WIDEST void swiglu_range(int64_t from, int64_t to, const float* gate, const float* up, float* out) {
+WIDEST void swiglu_range(
+    int64_t from, int64_t to, const float* __restrict gate, const float* __restrict up, float* __restrict out) {
   for (int64_t at = from; at < to; ++at) {
     out[at] = gate[at] / (1.0f + exp_of(-gate[at])) * up[at];
   }
 }
 
 WIDEST void swiglu_range_back(
-    int64_t from, int64_t to, const float* dout, const float* gate, const float* up, float* out, float* dgate,
-    float* dup) {
+    int64_t from, int64_t to, const float* __restrict dout, const float* __restrict gate, const float* __restrict up,
+    float* __restrict out, float* __restrict dgate, float* __restrict dup) {
   for (int64_t at = from; at < to; ++at) {
     const float g = gate[at], u = up[at], grad = dout[at];
     const float share = 1.0f / (1.0f + exp_of(-g));
@@ -200,64 +212,65 @@ WIDEST void rotate_rows(
 
 // --- Attention -----------------------------------------------------------------------------------------------------
 
-// One query over `count` keys, which lie with the head's width as rows: scores, softmax, sum of values. Returns the log of the sum.
-INLINE float attend_one(
-    const float* query, float scale, const float* keys_td, int64_t ld, const float* values, int64_t d, int64_t count,
-    float* scores, float* out) {
-  const int64_t padded = rounded_up(count);
-  strip<1, false>(padded, d, query, 0, 1, keys_td, ld, scores, 0);
+// Scores of a query to shares of their sum, in place: `count` of them are scaled, those up to `padded` become 0. Returns the log
+// of the sum.
+INLINE float softmax_scores(float* __restrict scores, int64_t count, int64_t padded, float scale) {
   float most = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : most)
   for (int64_t at = 0; at < count; ++at) {
     scores[at] *= scale;
     most = scores[at] > most ? scores[at] : most;
   }
-  for (int64_t at = 0; at < count; ++at) {
-    scores[at] = exp_of(scores[at] - most);
-  }
-  Lanes sums = {};
   for (int64_t at = count; at < padded; ++at) {
     scores[at] = 0;
   }
-  for (int64_t at = 0; at < padded; at += LANES) {
-    sums += load(scores + at);
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t at = 0; at < count; ++at) {
+    scores[at] = exp_of(scores[at] - most);
+    total += scores[at];
   }
-  const float total = sum_of(sums);
   const float inverse = 1.0f / total;
   for (int64_t at = 0; at < count; ++at) {
     scores[at] *= inverse;
   }
-  if (d % LANES == 0) {
-    strip<1, false>(d, count, scores, 0, 1, values, d, out, 0);
-  } else {
-    for (int64_t at = 0; at < d; ++at) {
-      out[at] = 0;
-    }
-    for (int64_t key = 0; key < count; ++key) {
-      for (int64_t at = 0; at < d; ++at) {
-        out[at] += scores[key] * values[key * d + at];
-      }
-    }
-  }
   return most + std::log(total);
 }
 
-// A row's new tokens: their keys and values go to the cache, then each attends to all up to itself.
+// A row's new tokens: their keys and values go to the cache, then each attends to all up to itself. The queries that share a
+// key head are taken together, so that the cache is read once for them.
 WIDEST void attend_cached_row(
     int64_t first, int64_t count, int64_t before, int64_t heads, int64_t kv_heads, int64_t kv, int64_t d,
-    int64_t capacity, float scale, const float* q, const float* k, const float* v, float* keys_td, float* values,
+    int64_t capacity, float scale, const float* q, const float* k, const float* v, float* keys, float* values,
     float* scores, float* out, float* lse) {
   const int64_t group = heads / kv_heads;
   for (int64_t token = first; token < first + count; ++token) {
-    const int64_t at = before + token - first;
+    const int64_t at = before + token - first, seen = at + 1, padded = rounded_up(seen);
     const float* key = k + (token * kv_heads + kv) * d;
+    float* tile = keys + at / TILE * TILE * d + at % TILE;
     for (int64_t feature = 0; feature < d; ++feature) {
-      keys_td[feature * capacity + at] = key[feature];
+      tile[feature * TILE] = key[feature];
     }
     std::memcpy(values + at * d, v + (token * kv_heads + kv) * d, d * sizeof(float));
-    for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
-      const int64_t place = token * heads + head;
-      lse[place] =
-          attend_one(q + place * d, scale, keys_td, capacity, values, d, at + 1, scores, out + place * d);
+    const int64_t place = token * heads + kv * group;
+    for (int64_t from = 0; from < padded; from += TILE) {
+      product<false>(group, TILE, d, q + place * d, d, 1, keys + from * d, TILE, scores + from, capacity);
+    }
+    for (int64_t head = 0; head < group; ++head) {
+      lse[place + head] = softmax_scores(scores + head * capacity, seen, padded, scale);
+    }
+    if (d % TILE == 0) {
+      product<false>(group, d, seen, scores, capacity, 1, values, d, out + place * d, d);
+      continue;
+    }
+    for (int64_t head = 0; head < group; ++head) {
+      float* to = out + (place + head) * d;
+      std::fill(to, to + d, 0.0f);
+      for (int64_t other = 0; other < seen; ++other) {
+        for (int64_t feature = 0; feature < d; ++feature) {
+          to[feature] += scores[head * capacity + other] * values[other * d + feature];
+        }
+      }
     }
   }
 }
@@ -317,26 +330,7 @@ WIDEST void attend_sequence(
       for (int64_t row = 0; row < rows; ++row) {
         float* line = s.scores.data() + row * ld;
         const int64_t count = block + row + 1;
-        float most = -std::numeric_limits<float>::infinity();
-        for (int64_t at = 0; at < count; ++at) {
-          line[at] *= scale;
-          most = line[at] > most ? line[at] : most;
-        }
-        for (int64_t at = 0; at < count; ++at) {
-          line[at] = exp_of(line[at] - most);
-        }
-        for (int64_t at = count; at < padded; ++at) {
-          line[at] = 0;
-        }
-        Lanes sums = {};
-        for (int64_t at = 0; at < padded; at += LANES) {
-          sums += load(line + at);
-        }
-        const float total = sum_of(sums), inverse = 1.0f / total;
-        for (int64_t at = 0; at < count; ++at) {
-          line[at] *= inverse;
-        }
-        lse[static_cast<int64_t>(tokens[block + row]) * heads + head] = most + std::log(total);
+        lse[static_cast<int64_t>(tokens[block + row]) * heads + head] = softmax_scores(line, count, padded, scale);
       }
       product<false>(rows, width, keys, s.scores.data(), ld, 1, s.values.data(), width, s.dout.data(), width);
       for (int64_t row = 0; row < rows; ++row) {
@@ -377,8 +371,8 @@ WIDEST void attend_sequence_back(
       product<false>(rows, padded, d, s.queries.data(), width, 1, s.keys_td.data(), ld, s.scores.data(), ld);
       product<false>(rows, padded, d, s.dout.data(), width, 1, s.values_td.data(), ld, s.dscores.data(), ld);
       for (int64_t row = 0; row < rows; ++row) {
-        float* line = s.scores.data() + row * ld;
-        float* grad = s.dscores.data() + row * ld;
+        float* __restrict line = s.scores.data() + row * ld;
+        float* __restrict grad = s.dscores.data() + row * ld;
         const int64_t token = tokens[block + row], count = block + row + 1;
         const float log_sum = lse[token * heads + head];
         const float shared = dot(out + (token * heads + head) * d, s.dout.data() + row * width, d);
@@ -432,28 +426,29 @@ void for_each_sequence(const Group& group, std::vector<int32_t>& tokens, const B
 // --- Logits --------------------------------------------------------------------------------------------------------
 
 // The largest of a row, scaled; exponentials of the distances to it go to `powers`. Returns the largest and the sum.
-INLINE void softmax_row(const float* logits, int64_t v, float inverse, float* powers, float* most, double* total) {
+INLINE void softmax_row(
+    const float* __restrict logits, int64_t v, float inverse, float* __restrict powers, float* most, double* total) {
   float largest = -std::numeric_limits<float>::infinity();
-  bool number = true;
+  int strange = 0;
+#pragma omp simd reduction(max : largest) reduction(| : strange)
   for (int64_t at = 0; at < v; ++at) {
     largest = logits[at] > largest ? logits[at] : largest;
-    number &= logits[at] == logits[at];
+    strange |= logits[at] != logits[at];
   }
-  const float top = number ? largest * inverse : std::numeric_limits<float>::quiet_NaN();
+  const float top = strange == 0 ? largest * inverse : std::numeric_limits<float>::quiet_NaN();
   double sum = 0;
-  for (int64_t block = 0; block < v; block += 64) {
-    const int64_t end = std::min(v, block + 64);
+  for (int64_t block = 0; block < v; block += 256) {
+    const int64_t end = std::min(v, block + 256);
     float part = 0;
+#pragma omp simd reduction(+ : part)
     for (int64_t at = block; at < end; ++at) {
       powers[at] = exp_of(logits[at] * inverse - top);
-    }
-    for (int64_t at = block; at < end; ++at) {
       part += powers[at];
     }
     sum += part;
   }
   *most = top;
-  *total = number ? sum : std::numeric_limits<double>::quiet_NaN();
+  *total = strange == 0 ? sum : std::numeric_limits<double>::quiet_NaN();
 }
 
 WIDEST void draw_rows(
@@ -485,18 +480,19 @@ WIDEST void draw_rows(
 // Logprob of the target and entropy of each row; with `gradient`, the logits become the gradient of sum(gradient * logprob).
 WIDEST void target_rows(
     int64_t from, int64_t to, int64_t v, float inverse, float* logits, const int64_t* targets, const float* gradient,
-    float* powers, float* logprobs, float* entropies) {
+    float* __restrict powers, float* logprobs, float* entropies) {
   for (int64_t row = from; row < to; ++row) {
-    float* line = logits + row * v;
+    float* __restrict line = logits + row * v;
     float most;
     double total;
     softmax_row(line, v, inverse, powers, &most, &total);
     const float log_total = static_cast<float>(std::log(total));
     logprobs[row] = line[targets[row]] * inverse - most - log_total;
     double mean = 0;
-    for (int64_t block = 0; block < v; block += 64) {
-      const int64_t end = std::min(v, block + 64);
+    for (int64_t block = 0; block < v; block += 256) {
+      const int64_t end = std::min(v, block + 256);
       float part = 0;
+#pragma omp simd reduction(+ : part)
       for (int64_t at = block; at < end; ++at) {
         // A token without probability adds nothing, whatever its logit.
         part += powers[at] > 0 ? powers[at] * (line[at] * inverse - most) : 0.0f;
@@ -572,14 +568,14 @@ void tickets_rotate(
   });
 }
 
-// Rows of a cache: row r has slot[r], before[r] tokens in it, and the new tokens start[r] up to start[r + 1]. Keys lie as
-// [slots, kv_heads, d, capacity], values as [slots, kv_heads, capacity, d]; capacity is a multiple of 16.
+// Rows of a cache: row r has slot[r], before[r] tokens in it, and the new tokens start[r] up to start[r + 1]. Keys lie
+// in tiles of 16 tokens, [slots, kv_heads, capacity / 16, d, 16], values as [slots, kv_heads, capacity, d].
 void tickets_attend_cached(
     int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t capacity, float scale, const int64_t* slot,
     const int64_t* before, const int64_t* start, const float* q, const float* k, const float* v, float* keys,
     float* values, float* out, float* lse) noexcept {
   at::parallel_for(0, rows * kv_heads, 1, [=](int64_t from, int64_t to) {
-    std::vector<float> scores(capacity + LANES);
+    std::vector<float> scores(heads / kv_heads * capacity);
     for (int64_t task = from; task < to; ++task) {
       const int64_t row = task / kv_heads, kv = task % kv_heads;
       const int64_t place = (slot[row] * kv_heads + kv) * d * capacity;

@@ -35,7 +35,9 @@ fn numbers<T>(tensor: &Tensor, kind: Kind, count: i64) -> Result<*mut T, TorchEr
         return Ok(tensor.data_ptr().cast());
     }
     let (found, size) = (tensor.kind(), tensor.size());
-    Err(TorchError::Op { message: format!("a kernel takes {count} contiguous {kind:?}, got {found:?} {size:?}") })
+    Err(TorchError::Op {
+        message: format!("a kernel takes {count} contiguous {kind:?}, got {found:?} {size:?}"),
+    })
 }
 
 fn floats(tensor: &Tensor, count: i64) -> Result<*mut f32, TorchError> {
@@ -153,7 +155,7 @@ pub struct CachedRows<'a> {
     pub start: &'a [i64],
 }
 
-/// New tokens attend to their rows, to which they are added first. `keys [slots, k, d, capacity]`, `values [slots, k,
+/// New tokens attend to their rows, to which they are added first. `keys [slots, k, capacity / 16, d * 16]`, `values [slots, k,
 /// capacity, d]`; result `out [n, q * d]` and the logs of the softmax's sums `lse [n, q]`.
 pub fn attend_cached(
     heads: Heads,
@@ -162,7 +164,7 @@ pub fn attend_cached(
     (keys, values): (&Tensor, &Tensor),
     (out, lse): (&Tensor, &Tensor),
 ) -> Result<(), TorchError> {
-    let (slots, _, _, capacity) = keys.size4()?;
+    let (slots, _, capacity, _) = values.size4()?;
     let count = rows.slot.len();
     let n = rows.start.last().copied().unwrap_or(0);
     let fits = rows.before.len() == count
@@ -357,16 +359,7 @@ pub fn targets(
     let (logprobs, entropies) = (floats(logprobs, rows)?, floats(entropies, rows)?);
     // SAFETY: all are checked to hold what is read or written; targets are tokens of the vocabulary, which packing checks.
     unsafe {
-        tickets_targets(
-            rows,
-            v,
-            (1.0 / temperature) as f32,
-            logits,
-            targets,
-            gradient,
-            logprobs,
-            entropies,
-        );
+        tickets_targets(rows, v, (1.0 / temperature) as f32, logits, targets, gradient, logprobs, entropies);
     }
     Ok(())
 }

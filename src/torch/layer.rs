@@ -109,6 +109,9 @@ pub struct Turned<'a> {
     pub tables: (&'a Tensor, &'a Tensor),
 }
 
+/// Gradients by queries, keys and values from that by what attention gave.
+pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>;
+
 /// Gradients of a layer's parameters, float32, in the order of its slots.
 pub type Gradients = Vec<Tensor>;
 
@@ -169,13 +172,11 @@ impl Model {
     /// # Errors
     /// When memory runs out.
     pub(super) fn layer_zeros(&self, layer: usize) -> Result<Gradients, TorchError> {
-        let zeros =
-            |slot| Tensor::f_zeros(self.weight(layer, slot).size(), (Kind::Float, self.device()));
+        let zeros = |slot| Tensor::f_zeros(self.weight(layer, slot).size(), (Kind::Float, self.device()));
         Ok((0..self.slots.count).map(zeros).collect::<Result<_, _>>()?)
     }
 
     /// `dx [n, h]`, the gradient by the layer's output, becomes that by its input; those by its parameters are added to `sums`.
-    /// `attend_back` gives the gradients by queries, keys and values from that by what attention gave.
     ///
     /// # Errors
     /// When memory runs out.
@@ -186,7 +187,7 @@ impl Model {
         x: &Tensor,
         saved: &Saved,
         turned: Turned<'_>,
-        attend_back: &dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>,
+        attend_back: AttendBack<'_>,
         dx: &Tensor,
         sums: &mut Gradients,
     ) -> Result<(), TorchError> {
@@ -208,7 +209,15 @@ impl Model {
             add_product(&mut sums[slots.gate], &dgate, &normed)?;
             add_product(&mut sums[slots.up], &dup, &normed)?;
             let dnormed = dgate.f_mm(weight(slots.gate))?.f_addmm_(&dup, weight(slots.up))?;
-            ops.norm_back(&dnormed, &middle, weight(slots.mlp_norm), eps, &dx, true, &mut sums[slots.mlp_norm])?;
+            ops.norm_back(
+                &dnormed,
+                &middle,
+                weight(slots.mlp_norm),
+                eps,
+                &dx,
+                true,
+                &mut sums[slots.mlp_norm],
+            )?;
             let attended = part(&saved.attended)?;
             add_product(&mut sums[slots.output], &dx, &attended)?;
             if shape.output_bias() {

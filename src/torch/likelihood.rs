@@ -30,19 +30,11 @@ pub fn next_token_logprobs(model: &Model, tokens: &[u32]) -> Result<Vec<f64>, To
         return Err(TorchError::NoSuchToken { token, vocabulary: shape.vocab_size });
     }
     let Some(count) = tokens.len().checked_sub(1).filter(|&count| count > 0) else { return Ok(Vec::new()) };
-    let device = model.device();
     let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    let ids_t = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
+    let positions: Vec<i64> = (0..count as i64).collect();
+    let hidden_th = last_outputs(model, &[(&ids[..count], &positions)])?;
+    let target_t = Tensor::f_from_slice(&ids[1..])?.f_to_device(model.device())?;
     let count = count as i64;
-    let (context_t, target_t) = (ids_t.f_narrow(0, 0, count)?, ids_t.f_narrow(0, 1, count)?);
-    let positions = Tensor::f_arange(count, (Kind::Int64, device))?;
-    let tables = model.rotary.tables(count)?;
-    let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
-    let mut sequence = Sequences::new();
-    sequence.begin(0..count as i32);
-    sequence.push([]);
-    let mut among = Among::new(model, &sequence, count)?;
-    let hidden_th = model.run(&context_t, turned, &mut among, &Scratch::new(model, count)?)?;
     let mut logprobs = Vec::with_capacity(count as usize);
     for start in (0..count).step_by(CHUNK as usize) {
         let length = CHUNK.min(count - start);
@@ -55,6 +47,35 @@ pub fn next_token_logprobs(model: &Model, tokens: &[u32]) -> Result<Vec<f64>, To
         Some(at) => Err(TorchError::Overflow { what: format!("the logprob of token {}", at + 2) }),
         None => Ok(logprobs),
     }
+}
+
+/// Next-token logits after every token of some sequences, float32 `[t, v]` each. A sequence is tokens and their positions; a token
+/// attends to those that stand before it, whatever their positions.
+///
+/// # Errors
+/// When a position is beyond the model's, or memory runs out.
+pub fn sequence_logits(model: &Model, sequences: &[(&[i64], &[i64])]) -> Result<Vec<Tensor>, TorchError> {
+    let _guard = tch::no_grad_guard();
+    let logits = model.logits(&last_outputs(model, sequences)?)?;
+    let lengths: Vec<i64> = sequences.iter().map(|(tokens, _)| tokens.len() as i64).collect();
+    Ok(logits.f_split_with_sizes(&lengths, 0)?)
+}
+
+/// The last layer's output for the tokens of all sequences, one after the other: `[n, h]`.
+fn last_outputs(model: &Model, sequences: &[(&[i64], &[i64])]) -> Result<Tensor, TorchError> {
+    let (mut tokens, mut positions, mut list) = (Vec::new(), Vec::new(), Sequences::new());
+    for (ids, places) in sequences {
+        list.begin(tokens.len() as i32..(tokens.len() + ids.len()) as i32);
+        list.push([]);
+        tokens.extend_from_slice(ids);
+        positions.extend_from_slice(places);
+    }
+    let n = tokens.len() as i64;
+    let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(model.device());
+    let longest = positions.iter().max().map_or(0, |last| last + 1);
+    let (tokens, positions, tables) = (whole(&tokens)?, whole(&positions)?, model.rotary.tables(longest)?);
+    let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
+    model.run(&tokens, turned, &mut Among::new(model, &list, n)?, &Scratch::new(model, n)?)
 }
 
 /// [`next_token_logprobs`] of a model directory, which needs no tokenizer, computed in `dtype` on `device`.

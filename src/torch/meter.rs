@@ -75,9 +75,7 @@ pub struct Operator {
 ///
 /// # Errors
 /// When libtorch refuses, or as `body`.
-pub fn operators<T>(
-    body: impl FnOnce() -> Result<T, TorchError>,
-) -> Result<(T, Vec<Operator>), TorchError> {
+pub fn operators<T>(body: impl FnOnce() -> Result<T, TorchError>) -> Result<(T, Vec<Operator>), TorchError> {
     foreign::start_profile().map_err(|message| TorchError::Op { message })?;
     let result = body();
     let text = foreign::stop_profile();

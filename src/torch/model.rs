@@ -39,6 +39,7 @@ impl Model {
     }
 
     /// Leaves kernels.cpp out, as on a GPU: for comparing the two ways.
+    #[must_use]
     pub fn unfused(mut self) -> Self {
         self.ops.fused = false;
         self

@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::grpo::{GrpoSpec, Level, RatioRule};
 
-use super::rollout::Rollout;
 use super::TorchError;
+use super::rollout::Rollout;
 
 /// A rollout with its part in the loss.
 #[derive(Clone, Copy, Debug)]
@@ -161,11 +161,7 @@ pub fn objective(
     })
 }
 
-fn summed(
-    logprob_n: &Tensor,
-    packed: &Packed,
-    spec: &GrpoSpec,
-) -> Result<(Tensor, LossStats), TorchError> {
+fn summed(logprob_n: &Tensor, packed: &Packed, spec: &GrpoSpec) -> Result<(Tensor, LossStats), TorchError> {
     let ratio_n = packed.ratio(logprob_n, spec.level)?;
     let (mut loss_n, clipped_n) = packed.policy(logprob_n, &ratio_n, spec.ratio)?;
     let mut stats = LossStats {

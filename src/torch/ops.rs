@@ -53,7 +53,11 @@ impl Ops {
         let shared = weighted.f_mul(&unit)?.f_mean_dim([-1i64].as_slice(), true, Kind::Float)?;
         let value = weighted.f_sub(&unit.f_mul(&shared)?)?.f_mul(&scale)?.f_to_kind(x.kind())?;
         let mut dx = dx.shallow_clone();
-        if add { dx.f_add_(&value).map(drop)? } else { dx.f_copy_(&value)? }
+        if add {
+            dx.f_add_(&value).map(drop)?
+        } else {
+            dx.f_copy_(&value)?
+        }
         Ok(())
     }
 
@@ -80,7 +84,7 @@ impl Ops {
         let silu = gate.f_silu()?;
         let _ = silu.f_mul_out(out, up)?;
         let _ = dout.f_mul_out(dup, &silu)?;
-        dgate.shallow_clone().f_copy_(&dout.f_mul(up)?.f_silu_backward(gate)?)?;
+        dgate.shallow_clone().f_copy_(&gate.f_silu_backward(&dout.f_mul(up)?)?)?;
         Ok(())
     }
 

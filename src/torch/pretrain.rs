@@ -16,7 +16,7 @@ use crate::manifest::PretrainSpec;
 use crate::task::{Episode, Task, TaskError};
 
 use super::loss::{Collected, clip_scale, likelihood_gradient, norm};
-use super::rollout::{Rollout, Draws, demonstrate, play};
+use super::rollout::{Draws, Rollout, demonstrate, play};
 use super::sparse_adamw::SparseAdamW;
 use super::{Model, TorchError, Weights};
 

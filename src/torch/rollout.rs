@@ -143,8 +143,11 @@ pub(super) fn play_and_keep(
             })
             .collect()
     })?;
-    let said: Vec<Said<'_>> =
-        rollouts.iter().enumerate().map(|(row, rollout)| self::played(&episodes[row / group], rollout)).collect();
+    let said: Vec<Said<'_>> = rollouts
+        .iter()
+        .enumerate()
+        .map(|(row, rollout)| self::played(&episodes[row / group], rollout))
+        .collect();
     let rewards = task.rewards(&said)?;
     for (rollout, reward) in rollouts.iter_mut().zip(rewards) {
         (rollout.reward, rollout.turns, rollout.parts) = (reward.total, reward.turns, reward.parts);

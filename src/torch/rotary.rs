@@ -51,7 +51,10 @@ impl Rotary {
     /// When the model does not have so many, or memory runs out.
     pub fn tables(&self, count: i64) -> Result<(Tensor, Tensor), TorchError> {
         if count > self.max_positions {
-            return Err(TorchError::ContextTooLong { tokens: count as usize, limit: self.max_positions as usize });
+            return Err(TorchError::ContextTooLong {
+                tokens: count as usize,
+                limit: self.max_positions as usize,
+            });
         }
         let length = || self.tables.borrow().cos_pd.size()[0];
         while length() < count {

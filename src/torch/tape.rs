@@ -29,7 +29,7 @@ pub struct Targets {
 /// A list of tokens that went forward through the model.
 #[derive(Debug)]
 pub struct Tape {
-    pub feed: Feed,
+    pub(super) feed: Feed,
     /// The input of every layer and the output of the last, `[n, h]` each.
     pub x: Vec<Tensor>,
     /// What every layer kept; empty when it is computed again.
@@ -187,14 +187,13 @@ pub fn backward(
             let (feed, dx, (x, saved)) = (&feeds[at], &dxs[at], &mut stacks[at]);
             let (Some(input), kept) = (x.pop(), saved.pop()) else { continue };
             let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
-            let kept = match kept {
-                Some(kept) => kept,
-                None => {
-                    let again = Saved::new(model, feed.len())?;
-                    let output = input.f_empty_like()?;
-                    model.layer_forward(layer, &input, &again, turned, among, &output)?;
-                    again
-                }
+            let kept = if let Some(kept) = kept {
+                kept
+            } else {
+                let again = Saved::new(model, feed.len())?;
+                let output = input.f_empty_like()?;
+                model.layer_forward(layer, &input, &again, turned, among, &output)?;
+                again
             };
             let attend_back = |saved: &Saved, dout: &Tensor| among.back(model, saved, dout);
             model.layer_back(layer, &input, &kept, turned, &attend_back, dx, &mut sums)?;
@@ -226,11 +225,8 @@ fn head_back(
     let options = (Kind::Float, device);
     let (logprobs, entropies) = (Tensor::f_empty([m], options)?, Tensor::f_empty([m], options)?);
     // Several targets may have one source: a group's first tokens. Their gradients are added up in float32.
-    let mut wide = if kind == Kind::Float {
-        dx.shallow_clone()
-    } else {
-        Tensor::f_zeros(dx.size(), options)?
-    };
+    let mut wide =
+        if kind == Kind::Float { dx.shallow_clone() } else { Tensor::f_zeros(dx.size(), options)? };
     for (from, count) in chunks(model, targets) {
         let cut = |tensor: &Tensor| tensor.f_narrow(0, from, count);
         let source = cut(&targets.source_m)?;

@@ -1,12 +1,14 @@
 //! Every family against transformers 5.23.0: logits in rows and in padded batches, greedy generation, gradients; and the
 //! cache against the full forward.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use tickets::counter::Counter;
 use tickets::data::{Architecture, Family, ModelDir, Stored, places};
 use tickets::grpo::SamplingSpec;
-use tickets::torch::{Model, Rollout, Row, generate, score};
+use tickets::torch::{
+    Completion, Model, Reserve, Rollout, Row, converse_with as converse, generate, score, sequence_logits,
+};
 
 use super::oracle::{
     FAMILIES, MODELS, Off, TRANSFORMERS, conversation, gradients_differ, integers, json, model, path, tensors,
@@ -91,50 +93,28 @@ fn mean_logprobs_of_every_family_are_those_of_transformers() {
     row("mean per-token logprob of every family, float32", TRANSFORMERS, cases, worst, 1e-5);
 }
 
-/// Rows padded on the left: tokens, positions, padding.
-fn pad(rows: &[Vec<i64>]) -> (Tensor, Tensor, Tensor) {
-    let longest = rows.iter().map(Vec::len).max().unwrap();
-    let pads: Vec<i64> = rows.iter().map(|row| (longest - row.len()) as i64).collect();
-    let flat: Vec<i64> =
-        rows.iter().flat_map(|row| [vec![0; longest - row.len()], row.clone()].concat()).collect();
-    let shape = [rows.len() as i64, longest as i64];
-    let pad_b = Tensor::from_slice(&pads);
-    let positions =
-        Tensor::arange(longest as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0) - pad_b.unsqueeze(1);
-    (Tensor::from_slice(&flat).view(shape), positions.clamp_min(0), pad_b)
-}
-
 #[test]
-fn padded_batches_are_those_of_transformers() {
-    let _guard = tch::no_grad_guard();
-    let (mut cases, mut left, mut right) = (0, 0.0f64, 0.0f64);
+fn batches_without_padding_are_the_padded_ones_of_transformers() {
+    let (mut cases, mut worst) = (0, [0.0f64; 2]);
     for name in FAMILIES {
-        let model = model(name, Kind::Float);
         let expected = tensors(&format!("{name}/expected.safetensors"));
         let batch = rows(&inputs(name)["batch"]);
-        let longest = batch.iter().map(Vec::len).max().unwrap() as i64;
-        let (tokens, positions, pad_b) = pad(&batch);
-        let mask = model.causal_mask(longest, longest, Some(&pad_b)).unwrap();
-        let logits = model.logits(&model.hidden(&tokens, &positions, &mask, None).unwrap()).unwrap();
-        let own = |i: usize, from: i64| logits.get(i as i64).narrow(0, from, batch[i].len() as i64);
-        let parts: Vec<Tensor> = (0..batch.len()).map(|i| own(i, longest - batch[i].len() as i64)).collect();
-        left = larger(left, distance(&Tensor::cat(&parts, 0), &expected["left"]));
-
-        let flat: Vec<i64> = batch
-            .iter()
-            .flat_map(|row| [row.clone(), vec![0; longest as usize - row.len()]].concat())
-            .collect();
-        let tokens = Tensor::from_slice(&flat).view([batch.len() as i64, longest]);
-        let positions = Tensor::arange(longest, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-        let mask = model.causal_mask(longest, longest, None).unwrap();
-        let logits = model.logits(&model.hidden(&tokens, &positions, &mask, None).unwrap()).unwrap();
-        let own = |i: usize| logits.get(i as i64).narrow(0, 0, batch[i].len() as i64);
-        let parts: Vec<Tensor> = (0..batch.len()).map(own).collect();
-        right = larger(right, distance(&Tensor::cat(&parts, 0), &expected["right"]));
+        let positions: Vec<Vec<i64>> = batch.iter().map(|row| (0..row.len() as i64).collect()).collect();
+        let list: Vec<(&[i64], &[i64])> =
+            batch.iter().zip(&positions).map(|(row, at)| (row.as_slice(), at.as_slice())).collect();
+        // By the fused operators of the CPU, and by those that a GPU takes.
+        for (model, worst) in
+            [model(name, Kind::Float), model(name, Kind::Float).unfused()].iter().zip(&mut worst)
+        {
+            let logits = Tensor::cat(&sequence_logits(model, &list).unwrap(), 0);
+            for side in ["left", "right"] {
+                *worst = larger(*worst, distance(&logits, &expected[side]));
+            }
+        }
         cases += batch.len();
     }
-    row("logits of rows padded on the left, float32", TRANSFORMERS, cases, left, 1e-4);
-    row("logits of rows padded on the right, float32", TRANSFORMERS, cases, right, 1e-4);
+    row("logits of rows in one batch, float32", TRANSFORMERS, cases, worst[0], 1e-4);
+    row("logits of rows in one batch, without fused operators", TRANSFORMERS, cases, worst[1], 1e-4);
 }
 
 /// What transformers' `generate` is asked for.
@@ -196,50 +176,62 @@ fn gradients_of_the_other_families_are_those_of_autograd() {
 
 #[test]
 fn decoding_with_a_cache_equals_the_full_forward_in_every_family() {
-    let _guard = tch::no_grad_guard();
     let (mut cases, mut worst) = (0, 0.0f64);
     for name in FAMILIES.iter().chain(&MODELS) {
-        let model = model(name, Kind::Float);
-        let vocabulary = model.architecture().vocab_size as i64;
-        let lengths = [4usize, 9, 6];
-        let tokens: Vec<Vec<i64>> = lengths
-            .iter()
-            .map(|&length| (0..length as i64 + 12).map(|i| (i * 7919 + length as i64) % vocabulary).collect())
-            .collect();
-        let (prompts, longest) = (lengths.iter().zip(&tokens).map(|(&n, row)| row[..n].to_vec()), 9);
-        let (ids, positions, pad_b) = pad(&prompts.collect::<Vec<_>>());
-        let mask = model.causal_mask(longest, longest, Some(&pad_b)).unwrap();
-        let mut prefill = model.cache(3, longest).unwrap();
-        let _ = model.hidden(&ids, &positions, &mask, Some(&mut prefill)).unwrap();
-        // Rows change their order, one twice, and after half of the steps one leaves.
-        let mut order = vec![2usize, 0, 1, 0];
-        let chosen =
-            |order: &[usize]| Tensor::from_slice(&order.iter().map(|&i| i as i64).collect::<Vec<_>>());
-        let mut cache = prefill.select(&chosen(&order), longest + 12).unwrap();
-        for step in 0..12 {
-            if step == 6 {
-                cache = cache.select(&chosen(&[0, 2, 3]), longest + 12).unwrap();
-                order.remove(1);
-            }
-            let next: Vec<i64> = order.iter().map(|&i| tokens[i][lengths[i] + step]).collect();
-            let at: Vec<i64> = order.iter().map(|&i| (lengths[i] + step) as i64).collect();
-            let pads = pad_b.index_select(0, &chosen(&order));
-            let mask = model.causal_mask(1, longest + step as i64 + 1, Some(&pads)).unwrap();
-            let column = |list: &[i64]| Tensor::from_slice(list).unsqueeze(1);
-            let hidden = model.hidden(&column(&next), &column(&at), &mask, Some(&mut cache)).unwrap();
-            let logits = model.logits(&hidden).unwrap();
-            for (slot, &i) in order.iter().enumerate() {
-                let length = (lengths[i] + step + 1) as i64;
-                let row = Tensor::from_slice(&tokens[i][..length as usize]).unsqueeze(0);
-                let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-                let mask = model.causal_mask(length, length, None).unwrap();
-                let full = model.logits(&model.hidden(&row, &positions, &mask, None).unwrap()).unwrap();
-                let off = distance(&logits.get(slot as i64).get(0), &full.get(0).get(length - 1));
-                worst = larger(worst, off);
-                cases += 1;
+        for model in [model(name, Kind::Float), model(name, Kind::Float).unfused()] {
+            let vocabulary = model.architecture().vocab_size as u32;
+            let openings: Vec<Vec<u32>> = [4u32, 9, 1, 18]
+                .iter()
+                .map(|&length| (0..length).map(|i| (i * 7919 + length) % vocabulary).collect())
+                .collect();
+            let mut counters: Vec<Counter> =
+                (0..12).map(|row| Counter::new(5, "test/cache", &[row])).collect();
+            let mut rows: Vec<Row<'_>> = (0..12)
+                .zip(&mut counters)
+                .map(|(row, counter)| Row { context: row / 3, counter, first_draw: 0 })
+                .collect();
+            let mut conversations: Vec<Rollout> = (0..12)
+                .map(|row| Rollout {
+                    tokens: openings[row / 3].clone(),
+                    drawn: vec![false; openings[row / 3].len()],
+                    logprobs: vec![0.0; openings[row / 3].len()],
+                    ..Rollout::default()
+                })
+                .collect();
+            // One token in eight ends a turn; rows have one to three turns, and what is said between them differs in length.
+            let ends: Vec<u32> = (0..vocabulary).step_by(8).collect();
+            let mut turns = [0u32; 12];
+            converse(&model, &openings, &mut rows, &sampling(12), &ends, Reserve::default(), &mut |done| {
+                let answer = |(row, completion): (usize, Completion)| {
+                    let conversation = &mut conversations[row];
+                    conversation.tokens.extend(&completion.tokens);
+                    conversation.drawn.resize(conversation.tokens.len(), true);
+                    conversation.logprobs.extend(&completion.logprobs);
+                    turns[row] += 1;
+                    if turns[row] > row as u32 % 3 {
+                        return Ok(None);
+                    }
+                    let said: Vec<u32> = (0..1 + row as u32 % 5).map(|i| (i * 31 + 7) % vocabulary).collect();
+                    conversation.tokens.extend(&said);
+                    conversation.drawn.resize(conversation.tokens.len(), false);
+                    conversation.logprobs.resize(conversation.tokens.len(), 0.0);
+                    Ok(Some(said))
+                };
+                done.into_iter().map(answer).collect()
+            })
+            .unwrap();
+            for (conversation, scored) in
+                conversations.iter().zip(score(&model, &conversations, 1.0, 12).unwrap())
+            {
+                let drawn =
+                    conversation.logprobs.iter().zip(&conversation.drawn).filter(|(_, drawn)| **drawn);
+                for ((logprob, _), scored) in drawn.zip(scored) {
+                    worst = larger(worst, f64::from((logprob - scored).abs()));
+                    cases += 1;
+                }
             }
         }
     }
     // Products of other shapes sum in another order; with logits of size 10 that is a few 1e-6.
-    row("decoding with the cache, float32", "the full forward", cases, worst, 2e-5);
+    row("logprobs of tokens drawn with the cache, float32", "the full forward", cases, worst, 2e-5);
 }

@@ -11,18 +11,14 @@ use tickets::torch::{
     Draws, Halves, Model, Rollout, ScoreSource, Scored, TorchError, demonstrate, drawn, norm, play, scores,
 };
 
+use super::plain;
 use super::support::{chat, config, eager_model, grpo, model, relative, sampling, task};
 use super::table::{larger, row};
 
 /// The gradient of the summed logprob of a conversation's drawn tokens, computed the plain way: all logits of one row.
 fn slope(model: &Model, rollout: &Rollout) -> Vec<Tensor> {
-    let length = rollout.tokens.len() as i64;
     let ids: Vec<i64> = rollout.tokens.iter().map(|&id| i64::from(id)).collect();
-    let ids = Tensor::from_slice(&ids).unsqueeze(0);
-    let positions = Tensor::arange(length, (Kind::Int64, model.device())).unsqueeze(0);
-    let mask = model.causal_mask(length, length, None).unwrap();
-    let hidden = model.hidden(&ids, &positions, &mask, None).unwrap();
-    let logprobs = model.logits(&hidden).unwrap().log_softmax(-1, Kind::Float).squeeze_dim(0);
+    let logprobs = plain::logits(model, &ids).log_softmax(-1, Kind::Float);
     let mut total = Tensor::zeros([], (Kind::Float, model.device()));
     for t in (0..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
         total += logprobs.get(t as i64 - 1).get(i64::from(rollout.tokens[t]));

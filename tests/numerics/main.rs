@@ -11,6 +11,7 @@ mod loss;
 mod oracle;
 mod overlap;
 mod parity;
+mod plain;
 mod real_text;
 mod rollouts;
 mod rules;

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use tickets::data::ModelDir;
 use tickets::data::safetensors::parse;
 use tickets::grpo::{Normaliser, RatioRule};
-use tickets::torch::{Batch, Model, Rollout, Weights, gradients};
+use tickets::torch::{Batch, Model, Rollout, Weights, gradients, sequence_logits};
 
 use super::support::{distance, grpo, share};
 use super::table::{larger, row};
@@ -84,14 +84,10 @@ pub fn numbers(value: &Value) -> Vec<f64> {
 
 /// Our logits of a case's input, its last `keep` positions.
 pub fn logits(model: &Model, input: &Value) -> Tensor {
-    let _guard = tch::no_grad_guard();
-    let row = |key: &str| Tensor::from_slice(&integers(&input[key])).unsqueeze(0);
-    let (tokens, positions) = (row("tokens"), row("positions"));
-    let length = tokens.size()[1];
-    let mask = model.causal_mask(length, length, None).unwrap();
+    let (tokens, positions) = (integers(&input["tokens"]), integers(&input["positions"]));
     let keep = input["keep"].as_i64().unwrap();
-    let hidden = model.hidden(&tokens, &positions, &mask, None).unwrap();
-    model.logits(&hidden).unwrap().squeeze_dim(0).narrow(0, length - keep, keep)
+    let logits = sequence_logits(model, &[(&tokens, &positions)]).unwrap().remove(0);
+    logits.narrow(0, tokens.len() as i64 - keep, keep)
 }
 
 /// How far our logits of a case's inputs are from the fixture's, at most.

@@ -83,7 +83,7 @@ fn train(
         let reference = (grpo.kl_coef > 0.0).then_some(base.as_slice());
         let batch = Batch { rollouts, advantages, reference, temperature: 1.0 };
         let lr = optimizer.rate(step, grpo.steps);
-        let done = update(&model, &mut adam, batch, &grpo, &optimizer, lr).unwrap();
+        let done = update(&model, &mut adam, batch, &grpo, &optimizer, lr, None).unwrap();
         losses.push(done.loss);
         rates.push(lr);
         norms.push(match optimizer.clip_domain {

@@ -39,10 +39,7 @@ pub fn measure(kind: Kind, device: Device) -> Result<Ceilings, TorchError> {
     Ok(Ceilings { matmul, bandwidth })
 }
 
-fn fastest(
-    device: Device,
-    mut body: impl FnMut() -> Result<Tensor, TorchError>,
-) -> Result<f64, TorchError> {
+fn fastest(device: Device, mut body: impl FnMut() -> Result<Tensor, TorchError>) -> Result<f64, TorchError> {
     let _guard = tch::no_grad_guard();
     let (begun, mut best) = (Instant::now(), f64::INFINITY);
     // Not fewer than three, so that the first, which warms up, is never the only one.

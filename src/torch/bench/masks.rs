@@ -6,13 +6,13 @@ use serde_json::json;
 use tch::Device;
 
 use crate::data::ModelDir;
-use crate::sparsity::{MaskRng, random};
+use crate::sparsity::{MaskRng, TensorSize, random};
 
 use super::super::TorchError;
 use super::super::failure::RunError;
 use super::super::meter::Meter;
-use super::report::{BenchReport, median};
 use super::BenchSpec;
+use super::report::{BenchReport, median};
 
 /// Draws the mask as often as asked for.
 pub fn bench(spec: &BenchSpec, dir: &ModelDir) -> Result<BenchReport, RunError> {
@@ -28,7 +28,7 @@ pub fn bench(spec: &BenchSpec, dir: &ModelDir) -> Result<BenchReport, RunError> 
         seconds.push(begun.elapsed().as_secs_f64());
         (active, resident) = (mask.active(), resident.max(meter.peak().resident));
     }
-    let total: usize = sizes.iter().map(|size| size.elements()).sum();
+    let total: usize = sizes.iter().map(TensorSize::elements).sum();
     let each = median(&seconds);
     Ok(BenchReport {
         value: json!({

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sparsity::TensorSize;
+
 use super::super::meter::{Operator, Peak};
 use super::ceilings::Ceilings;
 use super::work::{Spent, Work};
@@ -80,7 +82,8 @@ pub fn report(
     let rate = |amount: f64, seconds: f64| if seconds > 0.0 { json!(amount / seconds) } else { Value::Null };
     let share = |amount: f64, seconds: f64, ceiling: f64| rate(amount / ceiling, seconds);
     let (prefill, decode) = (median(&times.prefill), median(&times.decode));
-    let peak = |peak: Peak| json!({ "tensor_peak_bytes": peak.tensors, "resident_peak_bytes": peak.resident });
+    let peak =
+        |peak: Peak| json!({ "tensor_peak_bytes": peak.tensors, "resident_peak_bytes": peak.resident });
     let updates = f64::from(spec.updates);
     let value = json!({
         "part": match spec.part {
@@ -153,7 +156,7 @@ impl Counted {
         let decoded = drawn - rows * turns;
         let attended = f64::midpoint(prompt, length);
         Self {
-            parameters: shape.sizes().iter().map(|size| size.elements()).sum(),
+            parameters: shape.sizes().iter().map(TensorSize::elements).sum(),
             drawn,
             prefilled,
             trained: rows * length,

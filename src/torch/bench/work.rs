@@ -2,8 +2,8 @@
 
 use crate::counter::Counter;
 use crate::grpo::{
-    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec, Schedule,
-    advantages,
+    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    Schedule, advantages,
 };
 use crate::sparsity::{MaskRng, random};
 
@@ -111,25 +111,26 @@ impl<'a> Work<'a> {
         let kept = activation_bytes(&self.model, most as i64) <= KEPT && self.spec.part == BenchPart::Step;
         let reserve = Reserve { tokens: further, tape: if kept { most } else { 0 } };
         let mut turn = vec![0; rollouts.len()];
-        let played = converse(&self.model, &contexts, &mut rows, &self.sampling, &[], reserve, &mut |done| {
-            done.into_iter()
-                .map(|(row, completion)| {
-                    let rollout = &mut rollouts[row];
-                    rollout.tokens.extend(&completion.tokens);
-                    rollout.drawn.resize(rollout.tokens.len(), true);
-                    rollout.logprobs.extend(&completion.logprobs);
-                    turn[row] += 1;
-                    if turn[row] == turns {
-                        return Ok(None);
-                    }
-                    let said = self.said(round, row, turn[row]);
-                    rollout.tokens.extend(&said);
-                    rollout.drawn.resize(rollout.tokens.len(), false);
-                    rollout.logprobs.resize(rollout.tokens.len(), 0.0);
-                    Ok(Some(said))
-                })
-                .collect()
-        })?;
+        let played =
+            converse(&self.model, &contexts, &mut rows, &self.sampling, &[], reserve, &mut |done| {
+                done.into_iter()
+                    .map(|(row, completion)| {
+                        let rollout = &mut rollouts[row];
+                        rollout.tokens.extend(&completion.tokens);
+                        rollout.drawn.resize(rollout.tokens.len(), true);
+                        rollout.logprobs.extend(&completion.logprobs);
+                        turn[row] += 1;
+                        if turn[row] == turns {
+                            return Ok(None);
+                        }
+                        let said = self.said(round, row, turn[row]);
+                        rollout.tokens.extend(&said);
+                        rollout.drawn.resize(rollout.tokens.len(), false);
+                        rollout.logprobs.resize(rollout.tokens.len(), 0.0);
+                        Ok(Some(said))
+                    })
+                    .collect()
+            })?;
         (self.rollouts, self.tape) = (rollouts, played.tape);
         Ok(Spent { prefill: played.prefill_seconds, decode: played.decode_seconds })
     }

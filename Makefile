@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape mask-scale torture lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape mask-scale bench bench-peer torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
@@ -89,6 +89,15 @@ study-shape: ## two steps of a study manifest at the shape of Qwen2.5-0.5B with 
 mask-scale: ## time and peak memory of masks at the size of a real model: SHAPE=qwen2.5-1.5b (writes 4 bytes per parameter, and removes them)
 	@scripts/env.sh cargo build --release --locked
 	@scripts/env.sh python3 scripts/mask_scale.py "$${CARGO_TARGET_DIR:-target}/release/tickets" $(SHAPE)
+
+bench: ## what a step costs on this machine: a small model of random weights, phase by phase (ARGS="--new-tokens 200 --profile")
+	@$(BUILD)
+	@scripts/bench.sh $(BINARY) $(ARGS)
+
+bench-peer: ## a step beside TRL's, on the same weights, in turns (TRL is installed once)
+	@$(BUILD)
+	@python="$$(scripts/oracles.sh -c 'import sys; print(sys.executable)')"; \
+	    scripts/env.sh python3 benches/peer.py $(BINARY) "$$python" $(ARGS)
 
 torture: ## kills, faults, power losses, damage: ROUNDS times as many as the tests do (the default takes an hour or two)
 	@TICKETS_TORTURE_ROUNDS=$(ROUNDS) scripts/env.sh cargo test --release --locked --lib store::faults

@@ -247,15 +247,15 @@ fn the_table_has_no_cycle() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file() {
+fn unsafe_code_is_in_two_files() {
     let lint = concat!("unsafe", "_code");
     let holders: Vec<PathBuf> =
         rust_files("src").into_iter().filter(|(_, text)| text.contains(lint)).map(|(file, _)| file).collect();
-    let expected = Path::new("src/torch/foreign.rs");
+    // Libraries and settings; operators on the numbers of tensors.
+    let expected = ["src/torch/foreign.rs", "src/torch/kernels.rs"].map(Path::new);
     assert!(
-        holders.iter().all(|file| file == expected),
-        "unsafe code belongs in {}: {holders:?}",
-        expected.display()
+        holders.iter().all(|file| expected.contains(&file.as_path())),
+        "unsafe code belongs in {expected:?}: {holders:?}"
     );
 }
 

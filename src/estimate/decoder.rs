@@ -9,21 +9,21 @@ use crate::grpo::SamplingSpec;
 
 use super::cost::Cost;
 
-/// Operations of a layer's forward pass: 12 in the norms, 4 in the products of attention, 8 in the rotations, 9 around
-/// the scores, 6 in the MLP, 2 copies to the cache; views are cheap and count as the rest.
-const CALLS_PER_LAYER: f64 = 45.0;
-/// Operations of a pass outside the layers: embedding, rotary tables, mask, last norm, logits.
+/// Operations of a layer's forward pass: two norms, seven products with their transposed views, two rotations, attention, the
+/// inner activation, and the views of what they are kept in.
+const CALLS_PER_LAYER: f64 = 30.0;
+/// Operations of a pass outside the layers: embedding, list, last norm, logits.
 const CALLS_PER_PASS: f64 = 20.0;
 /// Operations of drawing one token for every row.
-const CALLS_PER_DRAW: f64 = 15.0;
-/// Bytes per logit of a pass whose logprobs are wanted: product, log-softmax, and the entropy's exp, mul and sum.
-const LOGIT_FORWARD: f64 = 36.0;
-/// The same with the backward pass: zeros of the gather, the gradient of log-softmax, two products.
-const LOGIT_TRAINED: f64 = 64.0;
-/// Bytes per logit of a draw: product, log-softmax, exp, cumulative sum in float64.
-const LOGIT_DRAWN: f64 = 32.0;
+const CALLS_PER_DRAW: f64 = 10.0;
+/// Bytes per logit of a pass whose logprobs are wanted: product, exponentials, entropy.
+const LOGIT_FORWARD: f64 = 20.0;
+/// The same with the way back: the gradient, and two products of it.
+const LOGIT_TRAINED: f64 = 40.0;
+/// Bytes per logit of a draw: product, exponentials, the walk along them.
+const LOGIT_DRAWN: f64 = 16.0;
 /// In addition for top-k, top-p or min-p: a sort with its indices and up to three further passes.
-const LOGIT_SORTED: f64 = 80.0;
+const LOGIT_SORTED: f64 = 96.0;
 /// In addition for the repetition penalty.
 const LOGIT_PENALISED: f64 = 32.0;
 
@@ -43,6 +43,8 @@ pub(super) struct Decoder {
     pub parameters: f64,
     /// Bytes of a weight.
     pub width: f64,
+    /// Whether queries and keys have norms of their own.
+    pub head_norms: bool,
 }
 
 /// One or several passes of the same kind.
@@ -75,6 +77,7 @@ impl Decoder {
             head_dim: real(shape.head_dim),
             parameters: real(shape.parameters().iter().map(Parameter::elements).sum()),
             width,
+            head_norms: shape.head_norms(),
         }
     }
 
@@ -91,32 +94,33 @@ impl Decoder {
     /// Passes without gradients.
     ///
     /// - flops: `L (2 (2hq + 2hk + 3hi) + 4qs)` per token, `2hv` per token with logits;
-    /// - bytes: `weights_read` per pass; `L (56h + e (13h + 18q + 15k + 8i) + 24ns)` per token; `2eksL` per row;
-    /// - calls: `45L + 20` per pass.
+    /// - bytes: `weights_read` per pass; `eL (13h + 5q + 4k + 6i)` per token; `2eksL` per row;
+    /// - calls: `30L + 20` per pass.
     pub fn forward(&self, pass: Pass) -> Cost {
         let (h, q, k, s) = (self.hidden, self.queries, self.keys, pass.attended);
-        let around = 56.0 * h + self.width * (13.0 * h + 18.0 * q + 15.0 * k + 8.0 * self.inner);
+        let around = self.width * (13.0 * h + 5.0 * q + 4.0 * k + 6.0 * self.inner);
         Cost {
             flops: pass.tokens * self.layers * (2.0 * self.matrices() + 4.0 * q * s)
                 + pass.logits * 2.0 * h * self.vocabulary,
             bytes: pass.passes * self.weights_read()
-                + pass.tokens * self.layers * (around + 24.0 * self.heads * s)
+                + pass.tokens * self.layers * around
                 + pass.rows * self.layers * 2.0 * self.width * k * s,
             calls: pass.passes * (CALLS_PER_LAYER * self.layers + CALLS_PER_PASS),
         }
     }
 
-    /// Passes that give logprobs and entropies: a forward pass and `36v` bytes per token with logits.
+    /// Passes that give logprobs and entropies: a forward pass and `20v` bytes per token with logits.
     pub fn scored(&self, pass: Pass) -> Cost {
         self.forward(pass) + Cost::traffic(pass.logits * LOGIT_FORWARD * self.vocabulary)
     }
 
-    /// Passes with gradients: three times the forward pass, and `64v` bytes per token with logits.
-    pub fn trained(&self, pass: Pass) -> Cost {
-        self.forward(pass) * 3.0 + Cost::traffic(pass.logits * LOGIT_TRAINED * self.vocabulary)
+    /// The way back: twice the forward pass, the logits once more, and `40v` bytes per token with logits.
+    pub fn back(&self, pass: Pass) -> Cost {
+        let again = Cost { flops: pass.logits * 2.0 * self.hidden * self.vocabulary, ..Cost::default() };
+        self.forward(pass) * 2.0 + again + Cost::traffic(pass.logits * LOGIT_TRAINED * self.vocabulary)
     }
 
-    /// Drawing `tokens` in `steps` steps: 32 bytes per logit, more with filters.
+    /// Drawing `tokens` in `steps` steps: 16 bytes per logit, more with filters.
     pub fn drawn(&self, tokens: f64, steps: f64, sampling: &SamplingSpec) -> Cost {
         let mut logit = LOGIT_DRAWN;
         if filtered(sampling) {
@@ -133,29 +137,32 @@ impl Decoder {
         2.0 * self.width * self.layers * self.keys
     }
 
-    /// Bytes that autograd keeps for a token: per layer `(8 + 4e) h` for the two norms, `e (2q + 2k)` for attention's
-    /// factors, `4ei` for the MLP, and the attention weights, `4ns` in float32 and `ens` more where they are rounded to
-    /// bfloat16. A fused attention kernel would not keep those; none takes both a mask and grouped queries.
-    pub fn kept(&self, attended: f64) -> f64 {
-        let (e, rounded) = (self.width, if self.width < 4.0 { self.width } else { 0.0 });
-        let norms = (8.0 + 4.0 * e) * self.hidden;
-        let factors = e * (2.0 * self.queries + 2.0 * self.keys + 4.0 * self.inner);
-        self.layers * (norms + factors + (4.0 + rounded) * self.heads * attended)
+    /// Parameters of a layer's matrices and norms, biases left out.
+    pub fn layer(&self) -> f64 {
+        self.matrices() + 2.0 * self.hidden
     }
 
-    /// Bytes per token of the largest moment of a layer without gradients: the scores three times over (scores, masked
-    /// scores, softmax) or the MLP's three vectors, and the stream.
-    pub fn passing(&self, attended: f64) -> f64 {
-        let mlp = 3.0 * self.width * self.inner;
-        mlp.max(12.0 * self.heads * attended) + 3.0 * self.width * self.hidden
+    /// Bytes that a layer keeps of a token for the way back, its input included: `e (2h + 2q + 2k + 2i)`, and `4n` for the
+    /// sums of attention. The norms of heads, where there are such, keep `e (q + k)` more.
+    pub fn kept(&self) -> f64 {
+        let normed = if self.head_norms { self.queries + self.keys } else { 0.0 };
+        let width = 2.0 * (self.hidden + self.queries + self.keys + self.inner) + normed;
+        self.width * width + 4.0 * self.heads
     }
 
-    /// Bytes per row of a draw: logits twice, log-softmax, exp and a cumulative sum in float64; with filters a sorted
-    /// copy, its indices and the filters' own; a flag and two copies for the penalty.
+    /// Bytes per token of the fullest moment of a pass that keeps nothing: a layer's, two streams, a norm and an activation.
+    pub fn passing(&self) -> f64 {
+        self.kept() + self.width * (2.0 * self.hidden + self.inner)
+    }
+
+    /// Bytes per row of a draw: the logits; with filters log-softmax, a sorted copy, its indices and the filters' own; a flag
+    /// and two copies for the penalty.
     pub fn drawing(&self, sampling: &SamplingSpec) -> f64 {
-        let sorted = if filtered(sampling) { 32.0 } else { 0.0 };
+        let sorted = if filtered(sampling) { 52.0 } else { 0.0 };
         let penalised = if sampling.repetition_penalty == 1.0 { 0.0 } else { 9.0 };
-        self.vocabulary * (24.0 + sorted + penalised)
+        // Without fused operators the plain draw takes log-softmax, exponentials and a cumulative sum in float64.
+        let plain = if self.width == 4.0 || sorted > 0.0 { 0.0 } else { 20.0 };
+        self.vocabulary * (4.0 + sorted + penalised + plain)
     }
 }
 
@@ -196,22 +203,23 @@ mod tests {
         // Matrices of a layer: 4*4 + 2*(2*4) + 4*4 + 3*(4*6) = 120. Products: 5 tokens * 3 layers * (2*120 + 4*4*5) and
         // 2 tokens * 2*4*10.
         assert_eq!(cost.flops, 5.0 * 3.0 * 320.0 + 160.0);
-        // Weights 4*(3*120 + 40) = 1600; around 56*4 + 4*(52 + 72 + 30 + 48) = 1032 and scores 24*2*5 = 240 per token and
-        // layer; keys and values 3*2*4*2*5 = 240.
-        assert_eq!(cost.bytes, 1600.0 + 5.0 * 3.0 * 1272.0 + 240.0);
-        assert_eq!(cost.calls, 3.0 * 45.0 + 20.0);
-        let trained = decoder().trained(pass);
-        assert_eq!(trained.flops, 3.0 * cost.flops);
-        assert_eq!(trained.bytes, 3.0 * cost.bytes + 2.0 * 10.0 * 64.0);
+        // Weights 4*(3*120 + 40) = 1600; around 4*(52 + 20 + 8 + 36) = 464 per token and layer; keys and values
+        // 3*2*4*2*5 = 240.
+        assert_eq!(cost.bytes, 1600.0 + 5.0 * 3.0 * 464.0 + 240.0);
+        assert_eq!(cost.calls, 3.0 * 30.0 + 20.0);
+        let back = decoder().back(pass);
+        assert_eq!(back.flops, 2.0 * cost.flops + 160.0);
+        assert_eq!(back.bytes, 2.0 * cost.bytes + 2.0 * 10.0 * 40.0);
     }
 
     #[test]
     fn what_is_kept_is_counted_by_hand() {
         // Keys and values: 2 * 4 bytes * 3 layers * 2.
         assert_eq!(decoder().cached(), 48.0);
-        // Per layer: norms 24*4 = 96, factors 4*(8 + 4 + 24) = 144, weights 4*2*7 = 56.
-        assert_eq!(decoder().kept(7.0), 3.0 * 296.0);
-        // In bfloat16: 16*4 = 64, 2*36 = 72, (4 + 2)*2*7 = 84.
-        assert_eq!(Decoder { width: 2.0, ..decoder() }.kept(7.0), 3.0 * 220.0);
+        // Input and middle 8, queries and what attention gave 8, keys and values 4, MLP 12; two sums.
+        assert_eq!(decoder().kept(), 4.0 * 32.0 + 8.0);
+        assert_eq!(Decoder { width: 2.0, ..decoder() }.kept(), 2.0 * 32.0 + 8.0);
+        assert_eq!(Decoder { head_norms: true, ..decoder() }.kept(), 4.0 * 38.0 + 8.0);
+        assert_eq!(decoder().layer(), 128.0);
     }
 }

@@ -1,8 +1,7 @@
 //! The memory of a run at its fullest, counted from what `torch` holds at the same time.
 //!
-//! Lengths are the longest possible ones here, not typical ones: a micro-batch is padded to its longest sequence, a
-//! batch of rollouts to its longest context, and one answer that runs to the limit is enough. Logits are made for drawn
-//! tokens alone, so there the other answers of the micro-batch count with their own length.
+//! Lengths are the longest possible ones here, not typical ones: every answer may run to its limit. On a CPU what was set aside and
+//! never written takes no memory, so runs whose answers are shorter stay below.
 
 use crate::grpo::SamplingSpec;
 use crate::manifest::RunConfig;
@@ -13,10 +12,14 @@ use super::work::Asked;
 
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
-/// A cache that loses a quarter of its rows is copied, and both copies are held.
-const CACHE_AND_COPY: f64 = 1.75;
-/// Bytes per logit: the logits, their log-softmax, and two passing copies, all float32.
-const PER_LOGIT: f64 = 16.0;
+/// Bytes of activations that are kept rather than computed again, and of logits that exist at the same time: `torch::loss` and
+/// `torch::tape` have the same.
+const KEPT: f64 = (2u64 << 30) as f64;
+const LOGITS: f64 = (64u64 << 20) as f64;
+/// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer`.
+const BLOCK: f64 = 2048.0;
+/// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product.
+const LOGIT_COPIES: f64 = 4.0;
 
 /// Positions by which the rotary tables grow, see `torch::rotary`.
 const TABLED: f64 = 4096.0;
@@ -26,17 +29,19 @@ const TABLED: f64 = 4096.0;
 pub struct Memory {
     /// The model and its rotary tables.
     pub weights: u64,
-    /// Dense gradients: the float32 sum, and the gradient that is being added.
+    /// Gradients in float32: of the trained entries, and the dense ones of one layer and of the vocabulary.
     pub gradients: u64,
     /// Moments, masters, base values and indices of the active entries.
     pub optimizer: u64,
-    /// What autograd keeps of a micro-batch.
+    /// What is kept for the way back, all of it or the layers' inputs, and what passes by on the way.
     pub activations: u64,
-    /// Logits of a micro-batch's drawn tokens.
+    /// The part of it that is written while rollouts are played, for the first update.
+    pub tape: u64,
+    /// Logits of a chunk of drawn tokens.
     pub logits: u64,
     /// Keys and values of a batch of rollouts, all played at once.
     pub cache: u64,
-    /// What passes by while rollouts are played: the scores of a prefill, or the vocabulary's probabilities.
+    /// What passes by while rollouts are played: a layer of the prefill, or the vocabulary's probabilities.
     pub passing: u64,
     /// The process itself.
     pub overhead: u64,
@@ -45,21 +50,45 @@ pub struct Memory {
 impl Memory {
     /// The most that is held at one time. Rollouts and gradients take turns, so only the larger of the two counts.
     pub fn total(&self) -> u64 {
-        let training = self.gradients + self.activations + self.logits;
-        let playing = self.cache + self.passing;
-        self.weights + self.optimizer + self.overhead + training.max(playing)
+        self.weights + self.optimizer + self.overhead + self.training().max(self.playing())
+    }
+
+    /// What an update takes beside weights and optimizer.
+    pub fn training(&self) -> u64 {
+        self.gradients + self.activations + self.logits
+    }
+
+    /// What rollouts take beside weights and optimizer.
+    pub fn playing(&self) -> u64 {
+        self.tape + self.cache + self.passing
     }
 }
 
-/// Sequences that are differentiated together, at their longest.
+/// Sequences whose gradient is taken, at their longest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Together {
+    /// All of them.
     pub rows: f64,
+    /// Those that go through the model together.
+    pub micro_batch: f64,
+    /// Those that share a beginning, and its tokens.
+    pub group: f64,
+    pub shared: f64,
+    /// Tokens of a sequence, the shared ones included.
     pub length: f64,
-    /// Drawn tokens of all of them.
+    /// Drawn tokens of a micro-batch.
     pub drawn: f64,
-    /// Whether there is more than one micro-batch, so that gradients are summed.
-    pub summed: bool,
+    /// Whether the rollouts' own pass serves.
+    pub taped: bool,
+    /// Whether no gradient is kept once it was used: scores add it up.
+    pub passed_on: bool,
+}
+
+impl Together {
+    /// Tokens of so many sequences; one that predicts nothing is left out of each.
+    fn tokens(&self, rows: f64) -> f64 {
+        rows * (self.length - self.shared - 1.0).max(0.0) + rows / self.group.min(rows) * self.shared
+    }
 }
 
 /// Conversations that are played together, at their longest.
@@ -75,14 +104,14 @@ impl Playing<'_> {
     /// Cache, and what passes by.
     fn bytes(&self, decoder: &Decoder) -> (f64, f64) {
         let limit = f64::from(self.sampling.max_tokens);
-        let turns = self.lengths.turns.len();
         let whole = self.lengths.longest(limit).min(decoder.positions);
-        let cache = CACHE_AND_COPY * self.rows * whole * decoder.cached();
-        // The last turn's prefill is the largest; with one turn there is one context per group.
-        let context = (whole - limit).max(1.0);
-        let contexts = if turns == 1 { self.rows / self.group } else { self.rows };
-        let prefill = contexts * context * decoder.passing(context);
-        (cache, prefill.max(self.rows * decoder.drawing(self.sampling)))
+        let opening =
+            self.lengths.turns.first().map_or(1.0, |turn| turn.longest_prompt).min(decoder.positions);
+        let openings = self.rows / self.group;
+        // The openings' own cache is copied to their rows.
+        let cache = (self.rows * whole + openings * opening) * decoder.cached();
+        let prefill = openings * opening * decoder.passing();
+        (cache, prefill.max(self.rows * (decoder.passing() + decoder.drawing(self.sampling))))
     }
 }
 
@@ -91,11 +120,25 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let all = active == decoder.parameters;
     let own = decoder.width == 4.0;
     // Moments and base values; a master where the weight itself is not one; an index where not all entries are active.
-    let entry = 12.0 + if all && own { 0.0 } else { 4.0 } + if all { 0.0 } else { 8.0 };
-    let gradient = 4.0 + if together.summed || !own { decoder.width } else { 0.0 };
+    let entry = 8.0 + decoder.width + if all && own { 0.0 } else { 4.0 } + if all { 0.0 } else { 4.0 };
+    let dense = decoder.layer() + decoder.hidden * decoder.vocabulary;
+    let gradients = if all { decoder.parameters } else { active + dense };
     let length = together.length.min(decoder.positions);
+    let together = Together { length, shared: together.shared.min(length), ..together };
+    let (tokens, part) = (together.tokens(together.rows), together.tokens(together.micro_batch));
+    let stream = decoder.width * decoder.hidden;
+    let everything = tokens * (decoder.kept() * decoder.layers + stream);
+    let (kept, again) = if everything <= KEPT {
+        (everything, 0.0)
+    } else {
+        (tokens * stream * (decoder.layers + 1.0), part * decoder.kept())
+    };
+    // The stream's gradient of all parts; of one part those of attention; of a block those of the MLP.
+    let back = tokens * stream
+        + part * decoder.width * 2.0 * (decoder.queries + decoder.keys)
+        + BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden);
+    let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary) * if own { 1.0 } else { LOGIT_COPIES };
     let tabled = (length / TABLED).ceil() * TABLED;
-    let tokens = together.rows * length;
     let played = playing.iter().map(|playing| playing.bytes(decoder));
     let (cache, passing) = played.fold(
         (0.0, 0.0),
@@ -106,11 +149,11 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     Memory {
         weights: (decoder.parameters * decoder.width
             + 2.0 * decoder.positions.min(tabled) * decoder.head_dim * decoder.width) as u64,
-        gradients: (gradient * decoder.parameters) as u64,
+        gradients: (4.0 * if together.passed_on { dense } else { gradients }) as u64,
         optimizer: (entry * active) as u64,
-        activations: (tokens * decoder.kept(length) + together.rows * length * 8.0 * decoder.heads * length)
-            as u64,
-        logits: (together.drawn.min(tokens) * PER_LOGIT * decoder.vocabulary) as u64,
+        activations: (kept + again + back) as u64,
+        tape: if together.taped && again == 0.0 { kept as u64 } else { 0 },
+        logits: logits as u64,
         cache: cache as u64,
         passing: passing as u64,
         overhead: OVERHEAD as u64,
@@ -122,13 +165,17 @@ pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64, asked: 
     let grpo = &config.grpo;
     let lengths = &asked.training;
     let limit = f64::from(config.sampling.max_tokens);
-    let size = f64::from(grpo.rollouts_per_step) / f64::from(grpo.minibatches);
-    let micro_batch = f64::from(grpo.micro_batch).min(size);
+    let rows = f64::from(grpo.rollouts_per_step) / f64::from(grpo.minibatches);
+    let micro_batch = f64::from(grpo.micro_batch).min(rows);
     let together = Together {
-        rows: micro_batch,
+        rows,
+        micro_batch,
+        group: f64::from(grpo.group_size),
+        shared: lengths.turns.first().map_or(0.0, |turn| turn.longest_prompt),
         length: lengths.longest(limit),
         drawn: lengths.drawn_at_most(micro_batch, limit),
-        summed: size > micro_batch,
+        taped: grpo.minibatches == 1,
+        passed_on: false,
     };
     let training = Playing {
         lengths,

@@ -28,10 +28,16 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
     let lengths = Lengths::of(&config.task, &config.model.source);
     let unlimited = f64::INFINITY;
     let (steps, batch) = (f64::from(spec.steps), f64::from(spec.batch));
-    // A batch is one micro-batch, padded to its longest demonstration.
+    // A batch is one micro-batch; no two demonstrations share their beginning.
     let longest = lengths.longest_right();
-    let demonstrations =
-        Sequences { rows: batch, length: longest, drawn: lengths.drawn(unlimited), micro_batch: batch };
+    let demonstrations = Sequences {
+        rows: batch,
+        length: lengths.whole(unlimited),
+        shared: 0.0,
+        group: 1.0,
+        drawn: lengths.drawn(unlimited),
+        micro_batch: batch,
+    };
     let step = demonstrations.gradients(&decoder) + optimizer_step(&decoder, decoder.parameters);
     let sampling = SamplingSpec {
         temperature: 1.0,
@@ -54,8 +60,16 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
         train_tokens: steps * batch * lengths.whole(unlimited),
         ..Work::default()
     };
-    let together =
-        Together { rows: batch, length: longest, drawn: batch * lengths.drawn(unlimited), summed: false };
+    let together = Together {
+        rows: batch,
+        micro_batch: batch,
+        group: 1.0,
+        shared: 0.0,
+        length: longest,
+        drawn: batch * lengths.drawn(unlimited),
+        taped: false,
+        passed_on: false,
+    };
     let playing = Playing { lengths: &lengths, rows: LOOK_ROWS, group: 1.0, sampling: &sampling };
     let memory = memory(&decoder, decoder.parameters, together, &[playing]);
     let parameters = decoder.parameters as u64;
@@ -78,8 +92,15 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
     };
     let micro_batch = if batch { f64::from(config.grpo.micro_batch).min(rows) } else { 1.0 };
     let limit = if played { limit } else { f64::INFINITY };
-    let sequences =
-        Sequences { rows, length: lengths.whole(limit), drawn: lengths.drawn(limit), micro_batch };
+    let shared = if batch { lengths.turns.first().map_or(0.0, |turn| turn.prompt) } else { 0.0 };
+    let sequences = Sequences {
+        rows,
+        length: lengths.whole(limit),
+        shared,
+        group,
+        drawn: lengths.drawn(limit),
+        micro_batch,
+    };
     let mut work = Work {
         train: sequences.gradients(&decoder),
         // The base is read, four bytes per parameter are written.
@@ -108,11 +129,22 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
     } else {
         (lengths.longest_right(), lengths.longest_right_answer() * turns)
     };
-    let together = Together { rows: micro_batch, length, drawn, summed: true };
+    let together = Together {
+        rows: if batch { rows } else { 1.0 },
+        micro_batch,
+        group,
+        shared: if batch { lengths.turns.first().map_or(0.0, |turn| turn.longest_prompt) } else { 0.0 },
+        length,
+        drawn,
+        taped: false,
+        passed_on: true,
+    };
     let playing = Playing { lengths: &lengths, rows: at_once, group, sampling: &config.sampling };
     // Nothing is trained, so there is no optimizer.
     let mut memory =
         memory(&decoder, 0.0, together, if played { std::slice::from_ref(&playing) } else { &[] });
+    // The sums, in the second half those of the first; of the batch's gradient the dense one is the sum.
+    memory.gradients = if batch { 0 } else { memory.gradients } + 4 * decoder.parameters as u64;
     if halves {
         memory.gradients += 4 * decoder.parameters as u64;
     }

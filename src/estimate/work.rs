@@ -8,8 +8,6 @@ use super::cost::Cost;
 use super::decoder::{Decoder, Pass};
 use super::lengths::Lengths;
 
-/// Finished rows are computed until a quarter of the batch has finished: an eighth of the tokens on average.
-const FINISHED_ROWS: f64 = 1.125;
 /// Tensors of a layer.
 const TENSORS_PER_LAYER: f64 = 12.0;
 
@@ -65,7 +63,7 @@ pub(super) struct Play<'a> {
 impl Play<'_> {
     /// The cost, and the bytes of weights that decode steps read.
     ///
-    /// Per turn: a prefill of the whole context, once per group in the first turn and once per row in later ones; then as
+    /// Per turn: its prompt, once per group in the first turn and once per row in later ones, over what the cache has; then as
     /// many decode steps as the longest answer has tokens, each one pass over the rows that are not done.
     pub fn cost(&self, decoder: &Decoder) -> (Cost, f64) {
         let limit = f64::from(self.sampling.max_tokens);
@@ -75,7 +73,7 @@ impl Play<'_> {
             let contexts = if at == 0 { rows / self.group } else { rows };
             let context = self.lengths.context(at, limit);
             cost += decoder.forward(Pass {
-                tokens: contexts * context,
+                tokens: contexts * turn.prompt,
                 rows: contexts,
                 attended: context,
                 logits: contexts,
@@ -83,7 +81,7 @@ impl Play<'_> {
             });
             let answer = turn.answer.min(limit);
             let steps = turn.longest_answer.min(limit).max(answer);
-            let tokens = rows * answer * FINISHED_ROWS;
+            let tokens = rows * answer;
             cost += decoder.forward(Pass {
                 tokens,
                 rows: tokens,
@@ -104,6 +102,9 @@ pub(super) struct Sequences {
     pub rows: f64,
     /// Tokens of a sequence.
     pub length: f64,
+    /// Those that a group shares, and how many sequences that is.
+    pub shared: f64,
+    pub group: f64,
     /// Drawn tokens of a sequence.
     pub drawn: f64,
     /// Sequences that go together.
@@ -112,10 +113,12 @@ pub(super) struct Sequences {
 
 impl Sequences {
     fn pass(&self) -> Pass {
+        let group = self.group.min(self.micro_batch);
         Pass {
-            tokens: self.rows * self.length,
+            tokens: self.rows * (self.length - self.shared + self.shared / group),
             rows: self.rows,
-            attended: self.length,
+            // Later tokens are not looked at.
+            attended: self.length / 2.0,
             logits: self.rows * self.drawn,
             passes: (self.rows / self.micro_batch).ceil(),
         }
@@ -126,17 +129,22 @@ impl Sequences {
         decoder.scored(self.pass())
     }
 
-    /// Dense gradients, summed over micro-batches: 12 bytes per parameter and micro-batch for the sums.
+    /// Dense gradients of what went forward: 12 bytes per parameter and micro-batch for the sums.
     ///
     /// Rollouts of groups with equal rewards are not differentiated; here all are, which is at most what is done.
-    pub fn gradients(&self, decoder: &Decoder) -> Cost {
+    pub fn back(&self, decoder: &Decoder) -> Cost {
         let passes = self.pass().passes;
         let sums = Cost {
             flops: 0.0,
             bytes: passes * 12.0 * decoder.parameters,
             calls: passes * TENSORS_PER_LAYER * decoder.layers,
         };
-        decoder.trained(self.pass()) + sums
+        decoder.back(self.pass()) + sums
+    }
+
+    /// Forward and back.
+    pub fn gradients(&self, decoder: &Decoder) -> Cost {
+        decoder.scored(self.pass()) + self.back(decoder)
     }
 }
 
@@ -169,7 +177,11 @@ pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64, asked: &A
     let minibatches = f64::from(grpo.minibatches);
     let updates = f64::from(grpo.updates_per_batch);
     let one_minibatch = Sequences { rows: sequences.rows / minibatches, ..sequences };
-    let update = (one_minibatch.gradients(decoder) + optimizer_step(decoder, active)) * minibatches * updates;
+    let one = one_minibatch.gradients(decoder) + optimizer_step(decoder, active);
+    // The first update of the whole batch needs no pass of its own: it has that of the rollouts.
+    let forward = one_minibatch.scored(decoder);
+    let spared = if minibatches == 1.0 { forward } else { Cost::default() };
+    let update = one * minibatches * updates + spared * -1.0;
     let measured = if grpo.kl_coef > 0.0 { steps } else { after(grpo.steps, config.eval.every) };
     // The base's values are put in and taken out again: 16 bytes per active entry and way, and a copy.
     let reference = sequences.scored(decoder) + Cost::traffic(48.0 * active);
@@ -196,6 +208,8 @@ pub(super) fn batch(grpo: &GrpoSpec, lengths: &Lengths, limit: f64) -> Sequences
     Sequences {
         rows: f64::from(grpo.rollouts_per_step),
         length: lengths.whole(limit),
+        shared: lengths.turns.first().map_or(0.0, |turn| turn.prompt),
+        group: f64::from(grpo.group_size),
         drawn: lengths.drawn(limit),
         micro_batch: f64::from(grpo.micro_batch),
     }

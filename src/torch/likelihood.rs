@@ -8,7 +8,7 @@ use crate::manifest::{DeviceChoice, Dtype};
 use super::attention::Among;
 use super::failure::RunError;
 use super::layer::Turned;
-use super::model::Scratch;
+use super::model::{Room, Scratch};
 use super::packing::Sequences;
 use super::{Model, TorchError, setup};
 
@@ -75,7 +75,7 @@ fn last_outputs(model: &Model, sequences: &[(&[i64], &[i64])]) -> Result<Tensor,
     let longest = positions.iter().max().map_or(0, |last| last + 1);
     let (tokens, positions, tables) = (whole(&tokens)?, whole(&positions)?, model.rotary.tables(longest)?);
     let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
-    model.run(&tokens, turned, &mut Among::new(model, &list, n)?, &Scratch::new(model, n)?)
+    model.run(&tokens, turned, &mut Among::new(model, &list, n)?, Room::Passing(&Scratch::new(model, n)?), 0)
 }
 
 /// [`next_token_logprobs`] of a model directory, which needs no tokenizer, computed in `dtype` on `device`.

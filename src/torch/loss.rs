@@ -10,7 +10,7 @@ use crate::grpo::{GrpoSpec, token_weight};
 
 use super::attention::Among;
 use super::layer::Turned;
-use super::model::Scratch;
+use super::model::{Room, Scratch};
 use super::objective::{Item, LossStats, objective, pack};
 use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
@@ -183,7 +183,8 @@ fn scored(model: &Model, rollouts: &[&Rollout], temperature: f64) -> Result<(Ten
     let tables = model.rotary.tables(feed.sequences.longest() as i64)?;
     let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
     let mut among = Among::new(model, &feed.sequences, feed.len())?;
-    let x = model.run(&feed.tokens_n, turned, &mut among, &Scratch::new(model, feed.len())?)?;
+    let x =
+        model.run(&feed.tokens_n, turned, &mut among, Room::Passing(&Scratch::new(model, feed.len())?), 0)?;
     drop(among);
     let places: Vec<usize> = (0..rollouts.len()).collect();
     let targets = targets_of(&feed.sequences, &places, &|i| rollouts[i], temperature, model.device())?;

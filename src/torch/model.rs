@@ -105,23 +105,51 @@ impl Model {
         Ok(normed)
     }
 
-    /// The last layer's output for a list of tokens, of which nothing is kept, `[n, h]`. `scratch` has room for them.
+    /// The last layer's output for a list of tokens, `[n, h]`: they have the rows from `from` on of the room.
     pub(super) fn run(
         &self,
         tokens: &Tensor,
         turned: Turned<'_>,
         attend: &mut dyn Attend,
-        scratch: &Scratch,
+        room: Room<'_>,
+        from: i64,
     ) -> Result<Tensor, TorchError> {
         let n = tokens.size()[0];
-        let saved = scratch.saved.part(0, n)?;
-        let [mut x, mut out] = [scratch.x[0].f_narrow(0, 0, n)?, scratch.x[1].f_narrow(0, 0, n)?];
+        let mut x = room.x(0, from, n)?;
         self.embed(tokens, &x)?;
         for layer in 0..self.architecture().layers {
-            self.layer_forward(layer, &x, &saved, turned, attend, &out)?;
-            std::mem::swap(&mut x, &mut out);
+            let out = room.x(layer + 1, from, n)?;
+            self.layer_forward(layer, &x, &room.saved(layer, from, n)?, turned, attend, &out)?;
+            x = out;
         }
         Ok(x)
+    }
+}
+
+/// Where a pass puts what it computes.
+#[derive(Clone, Copy, Debug)]
+pub enum Room<'a> {
+    /// Inputs of all layers, and what each keeps.
+    Kept(&'a [Tensor], &'a [Saved]),
+    /// For a while.
+    Passing(&'a Scratch),
+}
+
+impl Room<'_> {
+    /// The input of a layer.
+    fn x(self, layer: usize, from: i64, count: i64) -> Result<Tensor, TorchError> {
+        let all = match self {
+            Self::Kept(x, _) => &x[layer],
+            Self::Passing(scratch) => &scratch.x[layer % 2],
+        };
+        Ok(all.f_narrow(0, from, count)?)
+    }
+
+    fn saved(self, layer: usize, from: i64, count: i64) -> Result<Saved, TorchError> {
+        match self {
+            Self::Kept(_, saved) => saved[layer].part(from, count),
+            Self::Passing(scratch) => scratch.saved.part(from, count),
+        }
     }
 }
 

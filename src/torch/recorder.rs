@@ -5,7 +5,8 @@
 
 use tch::Tensor;
 
-use super::layer::{Attend, Saved, Turned};
+use super::layer::Saved;
+use super::model::Room;
 use super::packing::{Feed, Sequences, rows};
 use super::tape::Tape;
 use super::{Model, TorchError};
@@ -57,19 +58,9 @@ impl Recorder {
         (self.tokens.len() + count) as i64 <= self.capacity
     }
 
-    /// Passes new tokens through the model; the output of the last layer, `[n, h]`.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn run(
-        &mut self,
-        model: &Model,
-        (tokens, positions): (&[i64], &[i64]),
-        owners: &[(Owner, usize)],
-        tensors: (&Tensor, Turned<'_>),
-        attend: &mut dyn Attend,
-    ) -> Result<Tensor, TorchError> {
-        let (from, count) = (self.tokens.len() as i64, tokens.len() as i64);
+    /// Notes new tokens; the row of the first of them.
+    pub fn note(&mut self, tokens: &[i64], positions: &[i64], owners: &[(Owner, usize)]) -> i64 {
+        let from = self.tokens.len();
         self.tokens.extend(tokens);
         self.positions.extend(positions);
         let mut place = from as i32;
@@ -81,15 +72,12 @@ impl Recorder {
             list.extend(place..place + count as i32);
             place += count as i32;
         }
-        let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-        let mut x = part(&self.x[0])?;
-        model.embed(tensors.0, &x)?;
-        for (layer, saved) in self.saved.iter().enumerate() {
-            let out = part(&self.x[layer + 1])?;
-            model.layer_forward(layer, &x, &saved.part(from, count)?, tensors.1, attend, &out)?;
-            x = out;
-        }
-        Ok(x)
+        from as i64
+    }
+
+    /// Where a pass over noted tokens puts what it computes.
+    pub fn room(&self) -> Room<'_> {
+        Room::Kept(&self.x, &self.saved)
     }
 
     /// The tape; `owner[row]` is the opening of each row, and rows of one opening stand together.

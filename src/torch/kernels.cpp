@@ -647,15 +647,6 @@ void tickets_targets(
   });
 }
 
-// Calls body(context, part) for every part, in threads of libtorch's pool; what a part calls of libtorch has that thread alone.
-void tickets_in_parallel(int64_t parts, void (*body)(const void*, int64_t), const void* context) noexcept {
-  at::parallel_for(0, parts, 1, [=](int64_t from, int64_t to) {
-    for (int64_t part = from; part < to; ++part) {
-      body(context, part);
-    }
-  });
-}
-
 // sums[ids[n]] += rows[n], in the order of n; threads share the columns.
 void tickets_embedding_back(int64_t n, int64_t h, const int64_t* ids, const float* rows, float* sums) noexcept {
   at::parallel_for(0, h, 32, [=](int64_t from, int64_t to) {

@@ -6,14 +6,9 @@
 //! Shape legend: n tokens, h hidden, q query heads, k key heads, d head width, v vocabulary.
 #![expect(unsafe_code, reason = "hands pointers of checked tensors to the C functions of kernels.cpp")]
 
-use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-
 use tch::{Kind, Tensor};
 
 use super::TorchError;
-use super::pass::Shared;
 
 #[rustfmt::skip]
 unsafe extern "C" {
@@ -27,7 +22,6 @@ unsafe extern "C" {
     fn tickets_attend_back(groups: i64, heads: i64, kv_heads: i64, d: i64, scale: f32, shared: *const i32, shared_start: *const i32, sequence_start: *const i32, own: *const i32, own_start: *const i32, q: *const f32, k: *const f32, v: *const f32, out: *const f32, lse: *const f32, dout: *const f32, dq: *mut f32, dk: *mut f32, dv: *mut f32);
     fn tickets_draw(rows: i64, v: i64, inverse: f32, logits: *const f32, uniforms: *const f64, tokens: *mut i64, logprobs: *mut f32);
     fn tickets_targets(rows: i64, v: i64, inverse: f32, logits: *mut f32, targets: *const i64, gradient: *const f32, logprobs: *mut f32, entropies: *mut f32);
-    fn tickets_in_parallel(parts: i64, body: unsafe extern "C" fn(*const c_void, i64), context: *const c_void);
     fn tickets_embedding_back(n: i64, h: i64, ids: *const i64, rows: *const f32, sums: *mut f32);
 }
 
@@ -378,51 +372,4 @@ pub fn add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<(), TorchE
     // SAFETY: all are checked to hold what is read or written.
     unsafe { tickets_embedding_back(n, h, ids, rows, sums) };
     Ok(())
-}
-
-/// What several threads may look at together although tensors are in it.
-///
-/// # Safety
-/// What the threads do to it must not race: tensors are read, or their rows are written by one thread each, and nothing in it has a
-/// state of its own (a `RefCell`) that is touched.
-unsafe trait Together {}
-
-// SAFETY: parts of a list read weights, tables and uniform inputs, and write the rows of their own tokens and slots.
-unsafe impl Together for Shared<'_> {}
-
-/// One call of [`in_parallel`], as the C side hands it on.
-struct Call<'s, 'a> {
-    shared: &'s Shared<'a>,
-    body: fn(&Shared<'a>, usize) -> Result<(), TorchError>,
-    failed: Mutex<Option<TorchError>>,
-}
-
-unsafe extern "C" fn call(context: *const c_void, part: i64) {
-    // SAFETY: `in_parallel` passes a live `Call`, and what it shares may be looked at by several threads.
-    let call = unsafe { &*context.cast::<Call<'_, '_>>() };
-    let _guard = tch::no_grad_guard();
-    let result = catch_unwind(AssertUnwindSafe(|| (call.body)(call.shared, part as usize)));
-    let result =
-        result.unwrap_or_else(|_| Err(TorchError::Op { message: "a part of a pass panicked".into() }));
-    if let (Err(error), Ok(mut failed)) = (result, call.failed.lock()) {
-        failed.get_or_insert(error);
-    }
-}
-
-/// Runs the parts of a pass beside each other, each in one of libtorch's threads.
-pub fn in_parallel<'a>(
-    shared: &Shared<'a>,
-    parts: usize,
-    body: fn(&Shared<'a>, usize) -> Result<(), TorchError>,
-) -> Result<(), TorchError> {
-    fn may_be_shared<T: Together>(_: &T) {}
-    may_be_shared(shared);
-    let call_ = Call { shared, body, failed: Mutex::new(None) };
-    // SAFETY: the call outlives the parallel region, which ends before the function returns.
-    unsafe { tickets_in_parallel(parts as i64, call, (&raw const call_).cast()) };
-    match call_.failed.into_inner() {
-        Ok(None) => Ok(()),
-        Ok(Some(error)) => Err(error),
-        Err(_) => Err(TorchError::Op { message: "a part of a pass panicked".into() }),
-    }
 }

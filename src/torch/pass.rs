@@ -6,8 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::grpo::SamplingSpec;
 
-use super::attention::{Cache, FusedRows, OverCache};
-use super::kernels::{CachedRows, in_parallel};
+use super::attention::{Cache, OverCache};
 use super::layer::Turned;
 use super::model::{Room, Scratch};
 use super::recorder::{Owner, Recorder};
@@ -16,9 +15,6 @@ use super::{Model, TorchError};
 
 /// Tokens that a GPU draws between two looks of the host.
 const AHEAD: usize = 16;
-
-/// Rows that are worth a thread.
-const ROWS_OF_A_PART: usize = 8;
 
 /// New tokens of some rows, one row after the other.
 #[derive(Debug, Default)]
@@ -47,16 +43,6 @@ impl List {
         self.owners.push((owner, count));
     }
 
-    /// Logits after the last new token of every row, from the last layer's output for all of them.
-    fn last_logits(&self, model: &Model, x: &Tensor) -> Result<Tensor, TorchError> {
-        if self.slot.len() == self.tokens.len() {
-            return model.logits(x);
-        }
-        let ends: Vec<i64> = self.start.iter().skip(1).map(|end| end - 1).collect();
-        let ends = Tensor::f_from_slice(&ends)?.f_to_device(model.device())?;
-        model.logits(&x.f_index_select(0, &ends)?)
-    }
-
     /// Marks every row's new tokens in `seen`, bool `[b, v]`.
     pub fn mark(&self, seen: &Tensor) -> Result<(), TorchError> {
         let vocabulary = seen.size()[1];
@@ -70,44 +56,6 @@ impl List {
             .collect();
         let places = Tensor::f_from_slice(&places)?.f_to_device(seen.device())?;
         let _ = seen.f_view([-1])?.f_index_fill_(0, &places, 1)?;
-        Ok(())
-    }
-}
-
-/// A list that several threads pass through the model, some rows each.
-#[derive(Debug)]
-pub struct Shared<'a> {
-    model: &'a Model,
-    cache: &'a Cache,
-    list: &'a List,
-    /// Where the rows of each part begin, and the end.
-    parts: &'a [usize],
-    room: Room<'a>,
-    /// The row of the room that the list's first token has.
-    from: i64,
-    tokens: &'a Tensor,
-    turned: Turned<'a>,
-    logits_bv: &'a Tensor,
-}
-
-impl Shared<'_> {
-    fn run(&self, part: usize) -> Result<(), TorchError> {
-        let (list, rows) = (self.list, self.parts[part]..self.parts[part + 1]);
-        let (first, end) = (list.start[rows.start], list.start[rows.end]);
-        let start: Vec<i64> = list.start[rows.start..=rows.end].iter().map(|at| at - first).collect();
-        let (slot, before) = (&list.slot[rows.clone()], &list.before[rows.clone()]);
-        let mut over = FusedRows { cache: self.cache, rows: CachedRows { slot, before, start: &start } };
-        let cut = |tensor: &Tensor| tensor.f_narrow(0, first, end - first);
-        let positions = cut(self.turned.positions)?;
-        let turned = Turned { positions: &positions, ..self.turned };
-        let x = self.model.run(&cut(self.tokens)?, turned, &mut over, self.room, self.from + first)?;
-        let logits = if rows.len() as i64 == end - first {
-            self.model.logits(&x)?
-        } else {
-            let ends: Vec<i64> = start.iter().skip(1).map(|end| end - 1).collect();
-            self.model.logits(&x.f_index_select(0, &Tensor::f_from_slice(&ends)?)?)?
-        };
-        self.logits_bv.f_narrow(0, rows.start as i64, rows.len() as i64)?.f_copy_(&logits)?;
         Ok(())
     }
 }
@@ -140,7 +88,7 @@ impl<'a> Pass<'a> {
         let (tokens, positions) = (whole(&list.tokens)?, whole(&list.positions)?);
         let longest = list.positions.iter().max().map_or(0, |last| last + 1);
         let (slot, before, start) = (list.slot.clone(), list.before.clone(), list.start.clone());
-        let mut over = OverCache::new(self.model, &mut *cache, slot, before, start, 0)?;
+        let mut over = OverCache::new(self.model, cache, slot, before, start, 0)?;
         let tables = self.model.rotary.tables(longest)?;
         let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.has_room(list.tokens.len())) {
@@ -150,19 +98,12 @@ impl<'a> Pass<'a> {
             Some(recorder) => recorder.note(&list.tokens, &list.positions, &list.owners),
             None => 0,
         };
-        let parts = self.parts(list);
-        if parts.len() > 2 {
-            drop(over);
-            let (rows, vocabulary) = (list.slot.len() as i64, self.model.architecture().vocab_size as i64);
-            let logits = Tensor::f_empty([rows, vocabulary], (Kind::Float, device))?;
-            let (model, room) = (self.model, self.room(list.tokens.len() as i64)?);
-            let (tokens, logits_bv) = (&tokens, &logits);
-            let shared = Shared { model, cache, list, parts: &parts, room, from, tokens, turned, logits_bv };
-            in_parallel(&shared, parts.len() - 1, Shared::run)?;
-            return Ok(logits);
-        }
         let x = self.model.run(&tokens, turned, &mut over, self.room(list.tokens.len() as i64)?, from)?;
-        list.last_logits(self.model, &x)
+        if list.slot.len() == list.tokens.len() {
+            return self.model.logits(&x);
+        }
+        let ends: Vec<i64> = list.start.iter().skip(1).map(|end| end - 1).collect();
+        self.model.logits(&x.f_index_select(0, &whole(&ends)?)?)
     }
 
     /// Where a pass over `n` tokens puts what it computes.
@@ -175,20 +116,6 @@ impl<'a> Pass<'a> {
             None => Scratch::new(self.model, n)?,
         };
         Ok(Room::Passing(self.scratch.insert(scratch)))
-    }
-
-    /// Where parts of the rows begin, and the end: one part for each of libtorch's threads, of about as many tokens, if there are
-    /// enough for each. A thread then goes through all layers and waits for nobody.
-    fn parts(&self, list: &List) -> Vec<usize> {
-        let (rows, tokens) = (list.slot.len(), list.tokens.len());
-        let threads = if self.model.ops.fused { tch::get_num_threads().max(1) as usize } else { 1 };
-        let threads = threads.min(rows / ROWS_OF_A_PART).max(1);
-        let begins =
-            |part: usize| list.start.partition_point(|&start| start as usize * threads < tokens * part);
-        let mut parts: Vec<usize> = (0..threads).map(begins).collect();
-        parts.push(rows);
-        parts.dedup();
-        parts
     }
 
     /// Draws from `logits` at the uniforms `[t, b]`, t times in a row, with nothing asked of the device in between; tokens and

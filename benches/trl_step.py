@@ -61,7 +61,7 @@ def train(a):
 
     torch.set_num_threads(a.threads)
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     ends = []
@@ -82,7 +82,7 @@ def train(a):
         )
         trainer = GRPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32),
-            processing_class=AutoTokenizer.from_pretrained(a.model),
+            processing_class=PreTrainedTokenizerFast.from_pretrained(a.model),
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             reward_funcs=lambda completions, **_: [float(len(set(text.split()))) for text in completions],
             args=settings, callbacks=[Clock()],

@@ -6,9 +6,9 @@
 //! prompt x_n, or a conversation that the model itself draws at temperature 1. `m` is the square or the absolute value
 //! ([`Measure`]). Sums are in float32, whatever type the model has. docs/scores.md says what to take them for.
 //!
-//! Held at once, in bytes per parameter of a float32 model, beside what one backward pass needs: 16. For `sample` and `model` these
-//! are the weights, the sums, a gradient and, in the second half, the sums of the first one. For `batch` they are the weights, the
-//! gradient of the first half, the sum of the second and what is added to it; the scores themselves were handed on before.
+//! Held at once, in bytes per parameter of a float32 model, beside what one backward pass needs: 12. For `sample` and `model` these
+//! are the weights, the sums, and in the second half the sums of the first one; a gradient is there for one layer at a time. For
+//! `batch` they are the weights and the gradients of the two halves; the scores themselves were handed on before.
 
 mod artifact;
 mod batch;

@@ -1,6 +1,6 @@
 //! `tickets bench` through the real program: one line of JSON with everything that is promised, on a model of random weights.
 #![cfg(feature = "torch")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up should stop")]
+#![expect(clippy::disallowed_methods, reason = "tests make files on purpose")]
 
 mod common;
 

@@ -26,8 +26,9 @@ pub struct Speed {
 impl Speed {
     /// A device of ordinary speed.
     ///
-    /// - CPU, per thread: 90 GFLOP/s, 16 GB/s, 3 microseconds per operation; threads count by their power of 0.85 for
-    ///   products and of 0.6 for traffic. Chosen on the runs of `manifests/quickstart.toml`, one thread each.
+    /// - CPU, per thread: 50 GFLOP/s, 8 GB/s, 3 microseconds per operation; threads count by their power of 0.85 for
+    ///   products and of 0.6 for traffic. Chosen on the runs of `manifests/quickstart.toml`, one thread
+    ///   each, between a processor of 2017 and one with AVX-512.
     /// - CUDA: of an H100 at about a third of its peak, 20 TFLOP/s in float32 (TF32 is off), 250 in bfloat16, 1.5 TB/s, 10
     ///   microseconds per operation. Not measured yet.
     pub fn nominal(cuda: bool, threads: u32) -> Self {
@@ -43,12 +44,12 @@ impl Speed {
             };
         }
         let threads = f64::from(threads.max(1));
-        let flops = 9e10 * threads.powf(0.85);
+        let flops = 5e10 * threads.powf(0.85);
         Self {
             cuda,
             flops,
             flops_bfloat16: flops,
-            bytes: 1.6e10 * threads.powf(0.6),
+            bytes: 8e9 * threads.powf(0.6),
             call: 3e-6,
             disk: 5e8,
             startup: 0.5,

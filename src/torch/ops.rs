@@ -54,9 +54,9 @@ impl Ops {
         let value = weighted.f_sub(&unit.f_mul(&shared)?)?.f_mul(&scale)?.f_to_kind(x.kind())?;
         let mut dx = dx.shallow_clone();
         if add {
-            dx.f_add_(&value).map(drop)?
+            let _ = dx.f_add_(&value)?;
         } else {
-            dx.f_copy_(&value)?
+            dx.f_copy_(&value)?;
         }
         Ok(())
     }
@@ -137,7 +137,9 @@ impl Ops {
         let Some(gradient) = gradient else { return Ok((logprobs, entropies, None)) };
         let slope = gradient.f_div_scalar(temperature)?.f_unsqueeze(1)?;
         let mut dlogits = shares.f_mul_(&slope.f_neg()?)?;
-        let _ = dlogits.f_scatter_add_(1, &column, &slope)?;
+        // One target a row: written, not added, which has an order everywhere.
+        let own = dlogits.f_gather(1, &column, false)?.f_add(&slope)?;
+        let _ = dlogits.f_scatter_(1, &column, &own)?;
         Ok((logprobs, entropies, Some(dlogits)))
     }
 

@@ -72,7 +72,7 @@ fn played(model: &Model) -> (Vec<Rollout>, Tape) {
             if turns[row] > row % 3 {
                 return Ok(None);
             }
-            let said: Vec<u32> = (0..1 + row as u32 % 5).collect();
+            let said: Vec<u32> = (0..=row as u32 % 5).collect();
             rollout.tokens.extend(&said);
             rollout.drawn.resize(rollout.tokens.len(), false);
             rollout.logprobs.resize(rollout.tokens.len(), 0.0);
@@ -224,6 +224,11 @@ fn sequences_are_cut_and_named_anew() {
     assert_eq!((part.place(0, 2), part.place(1, 0), part.place(1, 3)), (Some(4), Some(2), Some(6)));
 }
 
+/// Two rows of one token each.
+fn rows<'c>(model: &Model, cache: &'c mut Cache, t: i64, ahead: i64) -> OverCache<'c> {
+    OverCache::new(model, cache, vec![0, 1], vec![t, t], vec![0, 1, 2], ahead).unwrap()
+}
+
 #[test]
 fn going_ahead_over_a_cache_is_going_step_by_step() {
     // What a GPU does between two looks of the host, on the CPU.
@@ -236,9 +241,6 @@ fn going_ahead_over_a_cache_is_going_step_by_step() {
         let tokens = Tensor::from_slice(&[3 + t, 20 - t]);
         tch::no_grad(|| model.run(&tokens, turned, over, Room::Passing(&scratch), 0)).unwrap().copy()
     };
-    fn rows<'c>(model: &Model, cache: &'c mut Cache, t: i64, ahead: i64) -> OverCache<'c> {
-        OverCache::new(model, cache, vec![0, 1], vec![t, t], vec![0, 1, 2], ahead).unwrap()
-    }
     let mut cache = Cache::new(&model, 2, 32).unwrap();
     let single: Vec<Tensor> = (0..4).map(|t| step(&mut rows(&model, &mut cache, t, 0), t)).collect();
     let mut cache = Cache::new(&model, 2, 32).unwrap();

@@ -211,7 +211,7 @@ fn decoding_with_a_cache_equals_the_full_forward_in_every_family() {
                     if turns[row] > row as u32 % 3 {
                         return Ok(None);
                     }
-                    let said: Vec<u32> = (0..1 + row as u32 % 5).map(|i| (i * 31 + 7) % vocabulary).collect();
+                    let said: Vec<u32> = (0..=row as u32 % 5).map(|i| (i * 31 + 7) % vocabulary).collect();
                     conversation.tokens.extend(&said);
                     conversation.drawn.resize(conversation.tokens.len(), false);
                     conversation.logprobs.resize(conversation.tokens.len(), 0.0);

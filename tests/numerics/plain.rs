@@ -48,10 +48,10 @@ pub fn logits(model: &Model, tokens: &[i64]) -> Tensor {
         let scores = query.matmul(&key.transpose(1, 2)) / (d as f64).sqrt();
         let shares = scores.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float);
         let mixed = shares.matmul(&value).transpose(0, 1).reshape([t, shape.heads as i64 * d]);
-        x = x + linear(&mixed, &name("self_attn.o_proj"));
+        x = &x + linear(&mixed, &name("self_attn.o_proj"));
         let normed = norm(&x, &name("post_attention_layernorm.weight"));
         let inner = linear(&normed, &name("mlp.gate_proj")).silu() * linear(&normed, &name("mlp.up_proj"));
-        x = x + linear(&inner, &name("mlp.down_proj"));
+        x = &x + linear(&inner, &name("mlp.down_proj"));
     }
     let head = weight("lm_head.weight").or_else(|| weight("model.embed_tokens.weight")).unwrap();
     norm(&x, "model.norm.weight").matmul(&head.tr())

@@ -75,6 +75,11 @@ fn parts_are_timed_alone_and_settings_are_taken() {
     let rollout = timed(&bench, "rollout", &["--turns", "2"]);
     assert_eq!((&rollout["train_tokens_per_second"], &rollout["turns"]), (&Value::Null, &2.into()));
     positive(&rollout, &["rollout_tokens_per_second"]);
+    // What was not timed has no number.
+    assert_eq!(
+        (&rollout["train_seconds"], &rollout["memory"]["train"]["tensor_peak_bytes"]),
+        (&Value::Null, &Value::Null)
+    );
     let train = timed(&bench, "train", &["--updates", "2", "--micro-batch", "3", "--dtype", "bfloat16"]);
     positive(&train, &["train_tokens_per_second"]);
     assert_eq!(train["dtype"], "bfloat16");

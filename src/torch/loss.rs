@@ -82,15 +82,13 @@ pub fn each_gradient(
         stats.kl += part.kl;
         if part.loss.is_finite() { Ok(()) } else { Err(TorchError::NonFinite { what: "the loss".into() }) }
     };
-    let mut slopes = |list: &[usize], logprob_n: &Tensor| -> Result<Tensor, TorchError> {
+    let mut slopes = |list: &[usize], logprob_n: Option<&Tensor>| -> Result<Tensor, TorchError> {
         let packed = pack(&list.iter().map(|&i| item(i)).collect::<Vec<_>>(), model.device())?;
         // What was drawn under these weights has the logprob that it was drawn with.
-        let logprob_n = if logprob_n.numel() == 0 { &packed.behavior_n } else { logprob_n };
-        let (slope_n, part) = objective(logprob_n, &packed, spec)?;
+        let (slope_n, part) = objective(logprob_n.unwrap_or(&packed.behavior_n), &packed, spec)?;
         add(part)?;
         Ok(slope_n)
     };
-    let unknown = Tensor::f_zeros([0], (Kind::Float, model.device()))?;
     let (mut entropies, mut parts) = (Vec::new(), Vec::new());
     if let Some(tape) = tape {
         if !still.is_empty() {
@@ -98,18 +96,18 @@ pub fn each_gradient(
             let sequences = &tape.feed.sequences;
             let targets = targets_of(sequences, &still, &of, batch.temperature, model.device())?;
             entropies.push(tape.logprobs(model, &targets)?.1);
-            let _ = slopes(&still, &unknown)?;
+            let _ = slopes(&still, None)?;
         }
-        let tape = if still.is_empty() { tape } else { tape.part(model, &moving)?.0 };
+        let tape = if still.is_empty() { tape } else { tape.part(model, &moving)? };
         if !moving.is_empty() {
-            let slope_m = slopes(&moving, &unknown)?;
+            let slope_m = slopes(&moving, None)?;
             parts.push(part(model, tape, &moving, rollouts, batch.temperature, slope_m)?);
         }
     } else {
         for list in still.chunks(micro_batch) {
             let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
             let (logprob_n, entropy_n) = scored(model, &chosen, batch.temperature)?;
-            let _ = slopes(list, &logprob_n)?;
+            let _ = slopes(list, Some(&logprob_n))?;
             entropies.push(entropy_n);
         }
         for list in moving.chunks(micro_batch) {
@@ -118,8 +116,8 @@ pub fn each_gradient(
             let kept = activation_bytes(model, feed.len()) * (moving.len().div_ceil(micro_batch)) as i64;
             let keep = if kept <= KEPT { Keep::Everything } else { Keep::Inputs };
             let tape = Tape::forward(model, feed, keep)?;
-            let mut part = part(model, tape, list, rollouts, batch.temperature, unknown.shallow_clone())?;
-            part.slope_m = slopes(list, &part.tape.logprobs(model, &part.targets)?.0)?;
+            let mut part = part(model, tape, list, rollouts, batch.temperature, Tensor::new())?;
+            part.slope_m = slopes(list, Some(&part.tape.logprobs(model, &part.targets)?.0))?;
             parts.push(part);
         }
     }

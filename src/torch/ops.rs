@@ -1,7 +1,7 @@
 //! The operators of a decoder that are not products of matrices: fused on the CPU in float32, libtorch's elsewhere.
 //!
 //! Results go where the caller says, so that what is kept for a backward pass is written once. Both ways give the same numbers
-//! within rounding (`tests/numerics/kernels.rs`).
+//! within rounding (`tape_tests.rs`, `tests/numerics/families.rs`).
 //!
 //! Shape legend: n tokens, h hidden, i inner, d head width, v vocabulary.
 

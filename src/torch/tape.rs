@@ -105,15 +105,15 @@ impl Tape {
         &self.x[self.x.len() - 1]
     }
 
-    /// The same for some sequences alone; copied. Their targets are counted anew by `places`, the old place of each token.
+    /// The same for some sequences alone, copied; their tokens have places of their own.
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn part(&self, model: &Model, sequences: &[usize]) -> Result<(Self, Vec<i64>), TorchError> {
+    pub fn part(&self, model: &Model, sequences: &[usize]) -> Result<Self, TorchError> {
         let (sequences, places) = self.feed.sequences.part(sequences);
         let index = Tensor::f_from_slice(&places)?.f_to_device(model.device())?;
         let pick = |tensor: &Tensor| tensor.f_index_select(0, &index);
-        let tape = Self {
+        Ok(Self {
             feed: Feed {
                 tokens_n: pick(&self.feed.tokens_n)?,
                 positions_n: pick(&self.feed.positions_n)?,
@@ -121,8 +121,7 @@ impl Tape {
             },
             x: self.x.iter().map(pick).collect::<Result<_, _>>()?,
             saved: self.saved.iter().map(|saved| saved.select(&index)).collect::<Result<_, _>>()?,
-        };
-        Ok((tape, places))
+        })
     }
 }
 

@@ -92,7 +92,7 @@ pub fn bench(spec: &BenchSpec) -> Result<BenchReport, RunError> {
             let spent = work.roll_out(round)?;
             wait(device);
             let seconds = begun.elapsed().as_secs_f64();
-            times.rolled(seconds, &spent, meter.peak(), counted || spec.part == BenchPart::Train);
+            times.rolled(seconds, &spent, meter.peak(), counted);
         }
         if spec.part != BenchPart::Rollout {
             meter.reset();

@@ -80,6 +80,8 @@ pub fn report(
         BenchPart::Step | BenchPart::Masks => median(&times.step),
     };
     let rate = |amount: f64, seconds: f64| if seconds > 0.0 { json!(amount / seconds) } else { Value::Null };
+    // A phase that was not timed has no number.
+    let measured = |list: &[f64]| if list.is_empty() { Value::Null } else { json!(median(list)) };
     let share = |amount: f64, seconds: f64, ceiling: f64| rate(amount / ceiling, seconds);
     let (prefill, decode) = (median(&times.prefill), median(&times.decode));
     let peak =
@@ -103,8 +105,8 @@ pub fn report(
         "sparsity": spec.sparsity,
         "steps": spec.steps,
         "seconds_per_step": seconds,
-        "rollout_seconds": rollout,
-        "train_seconds": train,
+        "rollout_seconds": measured(&times.rollout),
+        "train_seconds": measured(&times.train),
         "rollout_tokens_per_second": rate(count.drawn, if spec.part == BenchPart::Step { seconds } else { rollout }),
         "prefill_tokens_per_second": rate(count.prefilled, prefill),
         "decode_tokens_per_second": rate(count.drawn, decode),

@@ -85,6 +85,7 @@ fn gradients_agree(cuda: Device, level: Level) {
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch: 8,
+        activations_mib: 2048,
     };
     let advantages = [0.5, -0.5, 0.25, -0.25, 1.0, -1.0, 0.0, 0.75];
     let rollouts = rollouts();

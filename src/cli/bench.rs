@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::logprobs::{DeviceArg, DtypeArg};
 use crate::exit::{Code, Failure};
+use crate::grpo::ACTIVATIONS_MIB;
 use crate::torch::{BenchPart, BenchReport, BenchSpec, bench as run_bench};
 
 /// Operators of a profile that are shown.
@@ -49,6 +50,9 @@ pub struct BenchArgs {
     /// Rollouts per backward pass; 0 takes all at once
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub micro_batch: usize,
+    /// MiB of activations that are kept for the way back; what is beyond is computed again
+    #[arg(long, value_name = "MIB", default_value_t = ACTIVATIONS_MIB)]
+    pub activations_mib: u32,
     /// Repetitions after one that is not counted; the median is told
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = positive)]
     pub steps: usize,
@@ -125,6 +129,7 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         sparsity: random.then_some(args.sparsity),
         updates: args.updates,
         micro_batch: args.micro_batch,
+        activations_mib: args.activations_mib,
         steps: args.steps,
         threads: args.threads,
         dtype: args.dtype.into(),

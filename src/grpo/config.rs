@@ -29,7 +29,12 @@ pub struct GrpoSpec {
     pub updates_per_batch: u32,
     /// Rollouts per backward pass; changes float rounding only.
     pub micro_batch: u32,
+    /// MiB of activations that are kept for the way back; what is beyond is computed again. Changes float rounding only.
+    pub activations_mib: u32,
 }
+
+/// The `activations_mib` of a manifest that does not say.
+pub const ACTIVATIONS_MIB: u32 = 2048;
 
 /// Rewards to advantages, within a group.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -292,6 +292,7 @@ pub static KEYS: &[Key] = &[
     count("grpo.minibatches", "mb", 1, 1, "optimizer steps of one pass over a batch; divides the number of groups"),
     count("grpo.updates_per_batch", "updates", 1, 1, "passes over a batch of rollouts"),
     count("grpo.micro_batch", "micro", 1, 128, "rollouts per backward pass; changes float rounding only"),
+    count("grpo.activations_mib", "activations", 0, 2048, "MiB of activations that are kept for the way back; what is beyond is computed again; changes float rounding only"),
 
     num("optimizer.lr", "lr", above(0.0, 1.0), 1e-6, "learning rate; the largest of the schedule"),
     word("optimizer.schedule", "", &["constant", "linear", "cosine"], "constant", "course of the learning rate after its warm-up"),

@@ -205,6 +205,7 @@ pub struct RawGrpo {
     pub minibatches: u32,
     pub updates_per_batch: u32,
     pub micro_batch: u32,
+    pub activations_mib: u32,
 }
 
 #[derive(Clone, Copy, Deserialize)]

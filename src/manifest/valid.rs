@@ -290,6 +290,7 @@ fn grpo(raw: &RawGrpo, longest: u32, rules: &mut Rules<'_>) -> GrpoSpec {
         minibatches: raw.minibatches,
         updates_per_batch: raw.updates_per_batch,
         micro_batch: raw.micro_batch,
+        activations_mib: raw.activations_mib,
     }
 }
 

@@ -187,6 +187,8 @@ fn put_gradient(canon: &mut Canon<'_>, grpo: &GrpoSpec, optimizer: &OptimizerSpe
         minibatches: _,
         updates_per_batch: _,
         micro_batch,
+        // What is kept and what is computed again are the same bits.
+        activations_mib: _,
     } = grpo;
     canon.whole("grpo.group_size", *group_size);
     canon.text("grpo.advantage", advantage_word(*advantage));

@@ -5,7 +5,7 @@
 
 use super::canon::Canon;
 use crate::grpo::{
-    Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
+    ACTIVATIONS_MIB, Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
     Schedule, Shape,
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
@@ -205,6 +205,7 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
         minibatches,
         updates_per_batch,
         micro_batch,
+        activations_mib,
     } = grpo;
     canon.whole("grpo.rollouts_per_step", *rollouts_per_step);
     canon.whole("grpo.group_size", *group_size);
@@ -215,6 +216,9 @@ pub(super) fn put_loop(canon: &mut Canon<'_>, grpo: &GrpoSpec) {
     canon.whole("grpo.minibatches", *minibatches);
     canon.whole("grpo.updates_per_batch", *updates_per_batch);
     canon.whole("grpo.micro_batch", *micro_batch);
+    if *activations_mib != ACTIVATIONS_MIB {
+        canon.whole("grpo.activations_mib", *activations_mib);
+    }
 }
 
 pub(super) fn put_ratio(canon: &mut Canon<'_>, ratio: RatioRule, level: Level) {

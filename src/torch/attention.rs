@@ -1,6 +1,7 @@
 //! Attention of a list of tokens: over a cache while rollouts are played, among its own sequences in training.
 //!
-//! On the CPU in float32 by kernels.cpp; elsewhere by libtorch's scaled dot product, over rows of equal length.
+//! On the CPU in float32 by kernels.cpp, among sequences in other types too, which are widened for it; elsewhere by libtorch's
+//! scaled dot product, over rows of equal length.
 //!
 //! Shape legend: n tokens of a list, r rows of a cache, t new tokens of a row, s positions, q and k heads, d head width.
 
@@ -262,7 +263,7 @@ impl<'a> Among<'a> {
     /// # Errors
     /// When memory runs out.
     pub fn new(model: &Model, sequences: &'a Sequences, n: i64) -> Result<Self, TorchError> {
-        let padded = if model.ops.fused { None } else { Some(sequences.padded(n, model.device())?) };
+        let padded = if model.ops.cpu { None } else { Some(sequences.padded(n, model.device())?) };
         Ok(Self { sequences, padded })
     }
 
@@ -274,12 +275,22 @@ impl<'a> Among<'a> {
         let heads = model.heads();
         let new = Qkv { q: &saved.q, k: &saved.k, v: &saved.v };
         let Some(padded) = &self.padded else {
-            let [q, k, v] =
-                [Tensor::f_zeros_like(new.q)?, Tensor::f_zeros_like(new.k)?, Tensor::f_zeros_like(new.v)?];
-            let grads = Qkv { q: &q, k: &k, v: &v };
-            let result = (&saved.attended, &saved.lse);
-            kernels::attend_back(heads, self.sequences.lists(), new, result, dout, grads)?;
-            return Ok([q, k, v]);
+            let wide = |tensor: &Tensor| tensor.f_to_kind(Kind::Float);
+            let (q, k, v, dout) = (wide(new.q)?, wide(new.k)?, wide(new.v)?, wide(dout)?);
+            let [dq, dk, dv] =
+                [Tensor::f_zeros_like(&q)?, Tensor::f_zeros_like(&k)?, Tensor::f_zeros_like(&v)?];
+            let (new, grads) = (Qkv { q: &q, k: &k, v: &v }, Qkv { q: &dq, k: &dk, v: &dv });
+            if model.ops.fused {
+                let result = (&saved.attended, &saved.lse);
+                kernels::attend_back(heads, self.sequences.lists(), new, result, &dout, grads)?;
+                return Ok([dq, dk, dv]);
+            }
+            // Over a cache of another type nothing but the result was kept.
+            let (out, lse) = (q.f_empty_like()?, saved.lse.f_empty_like()?);
+            kernels::attend(heads, self.sequences.lists(), new, (&out, &lse))?;
+            kernels::attend_back(heads, self.sequences.lists(), new, (&out, &lse), &dout, grads)?;
+            let narrow = |tensor: &Tensor| tensor.f_to_kind(model.kind());
+            return Ok([narrow(&dq)?, narrow(&dk)?, narrow(&dv)?]);
         };
         let leaf = |list: &Tensor, asked| -> Result<Tensor, TorchError> {
             Ok(padded.spread(list, asked)?.f_detach()?.set_requires_grad(true))
@@ -309,7 +320,15 @@ impl Attend for Among<'_> {
     ) -> Result<(), TorchError> {
         let heads = model.heads();
         let Some(padded) = &self.padded else {
-            return kernels::attend(heads, self.sequences.lists(), new, (out, lse));
+            if model.ops.fused {
+                return kernels::attend(heads, self.sequences.lists(), new, (out, lse));
+            }
+            let wide = |tensor: &Tensor| tensor.f_to_kind(Kind::Float);
+            let (q, k, v) = (wide(new.q)?, wide(new.k)?, wide(new.v)?);
+            let wide = q.f_empty_like()?;
+            kernels::attend(heads, self.sequences.lists(), Qkv { q: &q, k: &k, v: &v }, (&wide, lse))?;
+            out.shallow_clone().f_copy_(&wide)?;
+            return Ok(());
         };
         let [query, key, value] =
             [padded.spread(new.q, true)?, padded.spread(new.k, false)?, padded.spread(new.v, false)?];

@@ -32,15 +32,16 @@ pub fn state(weights: &Weights, adam: &SparseAdamW) -> Result<Vec<u8>, TorchErro
         ("optimizer_steps".to_owned(), adam.steps.to_string()),
     ]);
     let described: Vec<_> = vectors(weights, adam, &PARTS)
-        .map(|(name, tensor)| (name, [tensor.numel()], 4 * tensor.numel()))
-        .collect();
+        .map(|one| one.map(|(name, tensor)| (name, [tensor.numel()], 4 * tensor.numel())))
+        .collect::<Result<_, _>>()?;
     let rows =
         described.iter().map(|(name, shape, length)| (name.as_str(), "F32", shape.as_slice(), *length));
     let mut bytes = header(rows, &metadata);
     bytes.reserve_exact(described.iter().map(|(_, _, length)| length).sum());
     // One tensor at a time: of a full run this is three times the model.
-    for (name, tensor) in vectors(weights, adam, &PARTS) {
-        bytes.extend_from_slice(&raw(&name, &[], tensor)?.bytes);
+    for one in vectors(weights, adam, &PARTS) {
+        let (name, tensor) = one?;
+        bytes.extend_from_slice(&raw(&name, &[], &tensor)?.bytes);
     }
     Ok(bytes)
 }
@@ -51,8 +52,9 @@ pub fn state(weights: &Weights, adam: &SparseAdamW) -> Result<Vec<u8>, TorchErro
 /// As [`state`].
 pub fn moments_digest(weights: &Weights, adam: &SparseAdamW) -> Result<String, TorchError> {
     let mut hasher = blake3::Hasher::new();
-    for (name, tensor) in vectors(weights, adam, &PARTS[1..]) {
-        hasher.update(&raw(&name, &[], tensor)?.bytes);
+    for one in vectors(weights, adam, &PARTS[1..]) {
+        let (name, tensor) = one?;
+        hasher.update(&raw(&name, &[], &tensor)?.bytes);
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
@@ -62,10 +64,12 @@ fn vectors<'a>(
     weights: &'a Weights,
     adam: &'a SparseAdamW,
     parts: &'a [&'static str],
-) -> impl Iterator<Item = (String, &'a Tensor)> {
-    weights.parameters.iter().enumerate().flat_map(move |(i, parameter)| {
-        let all = PARTS.iter().zip(adam.state(i)).filter(|(part, _)| parts.contains(part));
-        all.map(|(part, tensor)| (format!("{part}/{}", parameter.name), tensor))
+) -> impl Iterator<Item = Result<(String, Tensor), TorchError>> + 'a {
+    let places = (0..weights.parameters.len()).flat_map(|i| (0..PARTS.len()).map(move |part| (i, part)));
+    places.filter(|&(_, part)| parts.contains(&PARTS[part])).map(|(i, part)| {
+        let [value, first, second] = adam.state(i)?;
+        let tensor = [value, first, second].into_iter().nth(part).unwrap_or_default();
+        Ok((format!("{}/{}", PARTS[part], weights.parameters[i].name), tensor))
     })
 }
 

@@ -9,6 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::kernels::Qkv;
 use super::packing::rows;
+use super::products::blocks;
 use super::{Model, TorchError};
 
 /// Tokens of a backward pass whose inner vectors exist at the same time.
@@ -116,7 +117,7 @@ pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], Tor
 pub type Gradients = Vec<Tensor>;
 
 impl Model {
-    /// `x [n, h]` to `out [n, h]`.
+    /// `x [n, h]` to `out [n, h]`; without it no more than what is kept.
     ///
     /// # Errors
     /// When memory runs out.
@@ -127,21 +128,17 @@ impl Model {
         saved: &Saved,
         turned: Turned<'_>,
         attend: &mut dyn Attend,
-        out: &Tensor,
+        out: Option<&Tensor>,
     ) -> Result<(), TorchError> {
         let (shape, slots, ops) = (self.architecture(), self.slots, self.ops);
         let (eps, d) = (shape.rms_eps, shape.head_dim as i64);
         let weight = |slot: usize| self.weight(layer, slot);
         let normed = Tensor::f_empty_like(x)?;
         ops.norm(x, weight(slots.attention_norm), eps, &normed)?;
-        let project = |slot: usize, biased: bool, out: &Tensor| -> Result<(), TorchError> {
-            let matrix = weight(slot).f_tr()?;
-            if biased {
-                let _ = weight(slot + 1).f_addmm_out(out, &normed, &matrix)?;
-            } else {
-                let _ = normed.f_mm_out(out, &matrix)?;
-            }
-            Ok(())
+        let products = ops.products;
+        let project = |slot: usize, biased: bool, out: &Tensor| {
+            let bias = biased.then(|| weight(slot + 1));
+            products.forward(&normed, weight(slot), bias, out)
         };
         let (q, k) = saved.raw.as_ref().map_or((&saved.q, &saved.k), |(q, k)| (q, k));
         project(slots.query, shape.attention_bias, q)?;
@@ -154,17 +151,17 @@ impl Model {
         ops.rotate(&saved.q, d, turned.positions, turned.tables, 1.0)?;
         ops.rotate(&saved.k, d, turned.positions, turned.tables, 1.0)?;
         attend.attend(self, layer, saved.qkv(), (&saved.attended, &saved.lse))?;
-        let _ = x.f_addmm_out(&saved.middle, &saved.attended, &weight(slots.output).f_tr()?)?;
+        products.forward(&saved.attended, weight(slots.output), Some(x), &saved.middle)?;
         if shape.output_bias() {
             let _ = saved.middle.shallow_clone().f_add_(weight(slots.output + 1))?;
         }
         ops.norm(&saved.middle, weight(slots.mlp_norm), eps, &normed)?;
-        let _ = normed.f_mm_out(&saved.gate, &weight(slots.gate).f_tr()?)?;
-        let _ = normed.f_mm_out(&saved.up, &weight(slots.up).f_tr()?)?;
+        products.forward(&normed, weight(slots.gate), None, &saved.gate)?;
+        products.forward(&normed, weight(slots.up), None, &saved.up)?;
+        let Some(out) = out else { return Ok(()) };
         let inner = Tensor::f_empty_like(&saved.gate)?;
         ops.swiglu(&saved.gate, &saved.up, &inner)?;
-        let _ = saved.middle.f_addmm_out(out, &inner, &weight(slots.down).f_tr()?)?;
-        Ok(())
+        products.forward(&inner, weight(slots.down), Some(&saved.middle), out)
     }
 
     /// Zeros for the gradients of a layer's parameters.
@@ -191,24 +188,27 @@ impl Model {
         dx: &Tensor,
         sums: &mut Gradients,
     ) -> Result<(), TorchError> {
-        let (shape, slots, ops) = (self.architecture(), self.slots, self.ops);
+        let (shape, slots, ops, products) = (self.architecture(), self.slots, self.ops, self.ops.products);
         let (eps, d) = (shape.rms_eps, shape.head_dim as i64);
         let weight = |slot: usize| self.weight(layer, slot);
         let n = x.size()[0];
         let dattended = Tensor::f_empty_like(&saved.attended)?;
-        for (from, count) in blocks(n) {
+        for (from, count) in blocks(n, BLOCK) {
             let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
             let (dx, middle) = (part(dx)?, part(&saved.middle)?);
             let (gate, up) = (part(&saved.gate)?, part(&saved.up)?);
-            let dinner = dx.f_mm(weight(slots.down))?;
+            let dinner = gate.f_empty_like()?;
+            products.back(&dx, weight(slots.down), false, &dinner)?;
             let (inner, dgate, dup) = (gate.f_empty_like()?, gate.f_empty_like()?, gate.f_empty_like()?);
             ops.swiglu_back(&dinner, (&gate, &up), &inner, (&dgate, &dup))?;
-            add_product(&mut sums[slots.down], &dx, &inner)?;
+            products.add_outer(&mut sums[slots.down], &dx, &inner)?;
             let normed = Tensor::f_empty_like(&middle)?;
             ops.norm(&middle, weight(slots.mlp_norm), eps, &normed)?;
-            add_product(&mut sums[slots.gate], &dgate, &normed)?;
-            add_product(&mut sums[slots.up], &dup, &normed)?;
-            let dnormed = dgate.f_mm(weight(slots.gate))?.f_addmm_(&dup, weight(slots.up))?;
+            products.add_outer(&mut sums[slots.gate], &dgate, &normed)?;
+            products.add_outer(&mut sums[slots.up], &dup, &normed)?;
+            let dnormed = normed;
+            products.back(&dgate, weight(slots.gate), false, &dnormed)?;
+            products.back(&dup, weight(slots.up), true, &dnormed)?;
             ops.norm_back(
                 &dnormed,
                 &middle,
@@ -219,11 +219,11 @@ impl Model {
                 &mut sums[slots.mlp_norm],
             )?;
             let attended = part(&saved.attended)?;
-            add_product(&mut sums[slots.output], &dx, &attended)?;
+            products.add_outer(&mut sums[slots.output], &dx, &attended)?;
             if shape.output_bias() {
                 add_columns(&mut sums[slots.output + 1], &dx)?;
             }
-            let _ = dx.f_mm_out(&part(&dattended)?, weight(slots.output))?;
+            products.back(&dx, weight(slots.output), false, &part(&dattended)?)?;
         }
         let [dq, dk, dv] = attend_back(saved, &dattended)?;
         drop(dattended);
@@ -237,50 +237,31 @@ impl Model {
                 ops.norm_back(&kept, &raw, weight(slot), eps, &gradient, false, sum)?;
             }
         }
-        for (from, count) in blocks(n) {
+        for (from, count) in blocks(n, BLOCK) {
             let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
             let (dx, x) = (part(dx)?, part(x)?);
             let normed = Tensor::f_empty_like(&x)?;
             ops.norm(&x, weight(slots.attention_norm), eps, &normed)?;
-            let mut dnormed: Option<Tensor> = None;
+            let (dnormed, mut add) = (Tensor::f_empty_like(&x)?, false);
             for (slot, gradient) in [(slots.query, &dq), (slots.key, &dk), (slots.value, &dv)] {
                 let gradient = part(gradient)?;
-                add_product(&mut sums[slot], &gradient, &normed)?;
+                products.add_outer(&mut sums[slot], &gradient, &normed)?;
                 if shape.attention_bias {
                     add_columns(&mut sums[slot + 1], &gradient)?;
                 }
-                dnormed = Some(match dnormed {
-                    None => gradient.f_mm(weight(slot))?,
-                    Some(mut sum) => sum.f_addmm_(&gradient, weight(slot))?,
-                });
+                products.back(&gradient, weight(slot), add, &dnormed)?;
+                add = true;
             }
-            if let Some(dnormed) = dnormed {
-                let sum = &mut sums[slots.attention_norm];
-                ops.norm_back(&dnormed, &x, weight(slots.attention_norm), eps, &dx, true, sum)?;
-            }
+            let sum = &mut sums[slots.attention_norm];
+            ops.norm_back(&dnormed, &x, weight(slots.attention_norm), eps, &dx, true, sum)?;
         }
         Ok(())
     }
 }
 
-/// Blocks of a list: where they begin, how long they are.
-pub(super) fn blocks(n: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..n).step_by(BLOCK as usize).map(move |from| (from, BLOCK.min(n - from)))
-}
-
 /// Heads as rows: `[n, heads * d]` to `[n * heads, d]`, the same numbers.
 fn by_head(x: &Tensor, d: i64) -> Result<Tensor, TorchError> {
     Ok(x.f_view([-1, d])?)
-}
-
-/// `sum += left^T right`, in float32; `left [n, a]`, `right [n, b]`, `sum [a, b]`.
-pub(super) fn add_product(sum: &mut Tensor, left: &Tensor, right: &Tensor) -> Result<(), TorchError> {
-    let _ = if left.kind() == Kind::Float {
-        sum.f_addmm_(&left.f_tr()?, right)?
-    } else {
-        sum.f_add_(&left.f_tr()?.f_mm(right)?)?
-    };
-    Ok(())
 }
 
 fn add_columns(sum: &mut Tensor, rows: &Tensor) -> Result<(), TorchError> {

@@ -6,19 +6,23 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::grpo::{GrpoSpec, token_weight};
+use crate::grpo::{ACTIVATIONS_MIB, GrpoSpec, token_weight};
 
 use super::attention::Among;
 use super::layer::Turned;
 use super::model::{Room, Scratch};
 use super::objective::{Item, LossStats, objective, pack};
 use super::packing::{Feed, Sequences};
+use super::products::blocks;
 use super::rollout::Rollout;
-use super::tape::{Keep, Part, Tape, Targets, backward};
+use super::head::{Scored, Targets};
+use super::tape::{Keep, Part, Sink, Tape, backward};
 use super::{Model, TorchError};
 
-/// Bytes of activations that are kept rather than computed again.
-pub(super) const KEPT: i64 = 2 << 30;
+/// Bytes that the inputs of layers may take, however little else is to be kept.
+const INPUTS: i64 = 256 << 20;
+/// Entries of a tensor that are summed at a time.
+const PIECE: i64 = 1 << 22;
 
 /// A batch of rollouts with what the loss needs to know of it.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +50,6 @@ impl Batch<'_> {
     }
 }
 
-/// Where a tensor's gradient goes: its place among the tensors, the gradient in float32.
-pub type Sink<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<(), TorchError>;
-
 /// The gradient of the GRPO loss of a batch, handed on tensor by tensor: no two layers' exist at the same time.
 ///
 /// `tape` is how the rollouts came about, all of them and under these very weights: what it has is not computed again. Rollouts
@@ -61,7 +62,7 @@ pub fn each_gradient(
     batch: Batch<'_>,
     spec: &GrpoSpec,
     tape: Option<Tape>,
-    sink: Sink<'_>,
+    sink: &mut dyn Sink,
 ) -> Result<LossStats, TorchError> {
     let (rollouts, advantages) = (batch.rollouts, batch.advantages);
     let tokens: usize = rollouts.iter().map(Rollout::length).sum();
@@ -95,7 +96,7 @@ pub fn each_gradient(
             let of = |i: usize| &rollouts[i];
             let sequences = &tape.feed.sequences;
             let targets = targets_of(sequences, &still, &of, batch.temperature, model.device())?;
-            entropies.push(tape.logprobs(model, &targets)?.1);
+            entropies.push(tape.scored(model, &targets)?.entropy_m);
             let _ = slopes(&still, None)?;
         }
         let tape = if still.is_empty() { tape } else { tape.part(model, &moving)? };
@@ -106,18 +107,24 @@ pub fn each_gradient(
     } else {
         for list in still.chunks(micro_batch) {
             let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
-            let (logprob_n, entropy_n) = scored(model, &chosen, batch.temperature)?;
-            let _ = slopes(list, Some(&logprob_n))?;
-            entropies.push(entropy_n);
+            let found = scored(model, &chosen, batch.temperature)?;
+            let _ = slopes(list, Some(&found.logprob_m))?;
+            entropies.push(found.entropy_m);
         }
-        for list in moving.chunks(micro_batch) {
-            let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
-            let feed = Feed::of(&chosen, model.architecture().vocab_size, model.device())?;
-            let kept = activation_bytes(model, feed.len()) * (moving.len().div_ceil(micro_batch)) as i64;
-            let keep = if kept <= KEPT { Keep::Everything } else { Keep::Inputs };
+        let feeds = moving
+            .chunks(micro_batch)
+            .map(|list| {
+                let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
+                Feed::of(&chosen, model.architecture().vocab_size, model.device())
+            })
+            .collect::<Result<Vec<_>, TorchError>>()?;
+        let keep = keep(model, feeds.iter().map(Feed::len).sum(), spec.activations_mib);
+        for (list, feed) in moving.chunks(micro_batch).zip(feeds) {
             let tape = Tape::forward(model, feed, keep)?;
             let mut part = part(model, tape, list, rollouts, batch.temperature, Tensor::new())?;
-            part.slope_m = slopes(list, Some(&part.tape.logprobs(model, &part.targets)?.0))?;
+            let found = part.tape.scored(model, &part.targets)?;
+            part.slope_m = slopes(list, Some(&found.logprob_m))?;
+            part.scored = Some(found);
             parts.push(part);
         }
     }
@@ -126,6 +133,22 @@ pub fn each_gradient(
         stats.entropy += f64::try_from(entropy_n.f_sum(Kind::Double)?)?;
     }
     Ok(stats)
+}
+
+/// What is kept of a batch of `n` tokens: everything, if it takes no more than `mib`. Otherwise inputs of layers: no more of them than
+/// what the keys and values of the rollouts took, which are gone by now, or [`INPUTS`]; yet so many that at most the square root of
+/// all layers are computed again for one.
+fn keep(model: &Model, n: i64, mib: u32) -> Keep {
+    if activation_bytes(model, n) <= i64::from(mib) << 20 {
+        return Keep::Everything;
+    }
+    let shape = model.architecture();
+    let (layers, width) = (shape.layers, model.kind().elt_size_in_bytes() as i64);
+    let cache = 2 * n * width * (layers * shape.kv_heads * shape.head_dim) as i64;
+    let input = (n * width * shape.hidden_size as i64).max(1);
+    let room = (cache.max(INPUTS) / input).max(1) as usize;
+    let most = (layers as f64).sqrt().ceil() as usize;
+    Keep::Inputs(layers.div_ceil(room).min(most).max(1))
 }
 
 /// What a pass keeps of `n` tokens when everything is kept, in bytes.
@@ -150,7 +173,7 @@ fn part(
     let places: Vec<usize> = (0..list.len()).collect();
     let of = |at: usize| &rollouts[list[at]];
     let targets = targets_of(&tape.feed.sequences, &places, &of, temperature, model.device())?;
-    Ok(Part { tape, targets, slope_m })
+    Ok(Part { tape, targets, slope_m, scored: None })
 }
 
 /// The drawn tokens of some rollouts: sequence i is that of `rollout(i)`.
@@ -174,8 +197,8 @@ fn targets_of<'r>(
     Ok(Targets { source_m: whole(&source)?, target_m: whole(&target)?, temperature })
 }
 
-/// Logprobs of the drawn tokens of some rollouts and the entropies of their distributions, in one list each, without gradients.
-fn scored(model: &Model, rollouts: &[&Rollout], temperature: f64) -> Result<(Tensor, Tensor), TorchError> {
+/// What the model says of the drawn tokens of some rollouts, in one list, without gradients.
+fn scored(model: &Model, rollouts: &[&Rollout], temperature: f64) -> Result<Scored, TorchError> {
     let _guard = tch::no_grad_guard();
     let feed = Feed::of(rollouts, model.architecture().vocab_size, model.device())?;
     let tables = model.rotary.tables(feed.sequences.longest() as i64)?;
@@ -186,7 +209,7 @@ fn scored(model: &Model, rollouts: &[&Rollout], temperature: f64) -> Result<(Ten
     drop(among);
     let places: Vec<usize> = (0..rollouts.len()).collect();
     let targets = targets_of(&feed.sequences, &places, &|i| rollouts[i], temperature, model.device())?;
-    Tape { feed, x: vec![x], saved: Vec::new() }.logprobs(model, &targets)
+    Tape { feed, inputs: Vec::new(), every: 1, output: x, saved: Vec::new() }.scored(model, &targets)
 }
 
 /// Dense gradients of the GRPO loss of a batch, in float32, and statistics: [`each_gradient`] with all of them held.
@@ -199,7 +222,7 @@ pub fn gradients(
     spec: &GrpoSpec,
 ) -> Result<(Vec<Tensor>, LossStats), TorchError> {
     let mut all = Collected::new(model);
-    let stats = each_gradient(model, batch, spec, None, &mut |i, gradient| all.put(i, gradient))?;
+    let stats = each_gradient(model, batch, spec, None, &mut all)?;
     Ok((all.0, stats))
 }
 
@@ -212,9 +235,11 @@ impl Collected {
         Self(model.weights.tensors.iter().map(|_| Tensor::new()).collect())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "it is a sink")]
-    pub fn put(&mut self, i: usize, gradient: Tensor) -> Result<(), TorchError> {
-        self.0[i] = gradient;
+}
+
+impl Sink for Collected {
+    fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError> {
+        self.0[index] = gradient;
         Ok(())
     }
 }
@@ -231,8 +256,8 @@ pub fn score(
 ) -> Result<Vec<Vec<f32>>, TorchError> {
     let mut lists = Vec::with_capacity(rollouts.len());
     for part in rollouts.chunks(micro_batch) {
-        let (logprob_n, _) = scored(model, &part.iter().collect::<Vec<_>>(), temperature)?;
-        let mut flat = Vec::<f32>::try_from(&logprob_n)?.into_iter();
+        let found = scored(model, &part.iter().collect::<Vec<_>>(), temperature)?;
+        let mut flat = Vec::<f32>::try_from(&found.logprob_m)?.into_iter();
         lists.extend(part.iter().map(|rollout| flat.by_ref().take(rollout.length()).collect()));
     }
     Ok(lists)
@@ -247,12 +272,12 @@ pub fn likelihood_gradient(
     model: &Model,
     rollouts: &[Rollout],
     weight: f64,
-    sink: Sink<'_>,
+    sink: &mut dyn Sink,
 ) -> Result<f64, TorchError> {
     let list: Vec<usize> = (0..rollouts.len()).collect();
     let chosen: Vec<&Rollout> = rollouts.iter().collect();
     let feed = Feed::of(&chosen, model.architecture().vocab_size, model.device())?;
-    let keep = if activation_bytes(model, feed.len()) <= KEPT { Keep::Everything } else { Keep::Inputs };
+    let keep = keep(model, feed.len(), ACTIVATIONS_MIB);
     let tape = Tape::forward(model, feed, keep)?;
     let drawn: usize = rollouts.iter().map(Rollout::length).sum();
     let slope_m = Tensor::f_full([drawn as i64], -weight, (Kind::Float, model.device()))?;
@@ -275,13 +300,28 @@ pub fn norm(gradients: &[Tensor]) -> Result<f64, TorchError> {
 
 /// Sum of squares of a gradient, float64, where the gradient is.
 pub(super) fn square_sum(gradient: &Tensor) -> Result<Tensor, TorchError> {
-    let wide = gradient.f_to_kind(Kind::Float)?;
-    Ok(wide.f_mul(&wide)?.f_sum(Kind::Double)?)
+    summed(gradient, |piece| piece.f_mul(piece))
 }
 
 /// Sum of the absolute values of a gradient, float64, where the gradient is.
 pub(super) fn absolute_sum(gradient: &Tensor) -> Result<Tensor, TorchError> {
-    Ok(gradient.f_abs()?.f_sum(Kind::Double)?)
+    summed(gradient, Tensor::f_abs)
+}
+
+/// Sum of a function of a tensor's entries, float64; of a large one in pieces, so that no second one exists.
+fn summed(
+    tensor: &Tensor,
+    of: impl Fn(&Tensor) -> Result<Tensor, tch::TchError>,
+) -> Result<Tensor, TorchError> {
+    let flat = tensor.f_reshape([-1])?;
+    let parts = blocks(flat.numel() as i64, PIECE).map(|(from, count)| {
+        Ok(of(&flat.f_narrow(0, from, count)?.f_to_kind(Kind::Float)?)?.f_sum(Kind::Double)?)
+    });
+    match parts.collect::<Result<Vec<_>, TorchError>>()?.as_slice() {
+        [one] => Ok(one.shallow_clone()),
+        [] => Ok(Tensor::f_zeros([], (Kind::Double, tensor.device()))?),
+        parts => Ok(Tensor::f_stack(parts, 0)?.f_sum(Kind::Double)?),
+    }
 }
 
 /// The norm from the sums of squares of its parts.

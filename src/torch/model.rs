@@ -34,14 +34,14 @@ impl Model {
     pub fn new(weights: Weights) -> Result<Self, TorchError> {
         let (kind, device) = (weights.tensors[0].kind(), weights.tensors[0].device());
         let rotary = Rotary::new(&weights.architecture, kind, device)?;
-        let ops = Ops { fused: kind == Kind::Float && device == Device::Cpu };
+        let ops = Ops::of(kind, device);
         Ok(Self { slots: Slots::new(&weights.architecture), weights, ops, rotary })
     }
 
     /// Leaves kernels.cpp out, as on a GPU: for comparing the two ways.
     #[must_use]
     pub fn unfused(mut self) -> Self {
-        self.ops.fused = false;
+        self.ops = Ops::plain();
         self
     }
 
@@ -96,7 +96,7 @@ impl Model {
     /// When memory runs out.
     pub(super) fn logits(&self, x: &Tensor) -> Result<Tensor, TorchError> {
         let normed = self.last_normed(x)?;
-        Ok(normed.f_mm(&self.weights.tensors[self.head()].f_tr()?)?.f_to_kind(Kind::Float)?)
+        self.ops.products.forward_wide(&normed, &self.weights.tensors[self.head()])
     }
 
     pub(super) fn last_normed(&self, x: &Tensor) -> Result<Tensor, TorchError> {
@@ -119,7 +119,7 @@ impl Model {
         self.embed(tokens, &x)?;
         for layer in 0..self.architecture().layers {
             let out = room.x(layer + 1, from, n)?;
-            self.layer_forward(layer, &x, &room.saved(layer, from, n)?, turned, attend, &out)?;
+            self.layer_forward(layer, &x, &room.saved(layer, from, n)?, turned, attend, Some(&out))?;
             x = out;
         }
         Ok(x)

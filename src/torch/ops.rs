@@ -1,12 +1,13 @@
-//! The operators of a decoder that are not products of matrices: fused on the CPU in float32, libtorch's elsewhere.
+//! The operators of a decoder: fused on the CPU in float32, libtorch's elsewhere; products of matrices are in `products.rs`.
 //!
 //! Results go where the caller says, so that what is kept for a backward pass is written once. Both ways give the same numbers
 //! within rounding (`tape_tests.rs`, `tests/numerics/families.rs`).
 //!
 //! Shape legend: n tokens, h hidden, i inner, d head width, v vocabulary.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::products::Products;
 use super::{TorchError, kernels};
 
 /// Elements of a table of sums up to which a dense gradient of a few rows is made and added; beyond it rows are added one by one.
@@ -17,9 +18,25 @@ const DENSE_ROWS: usize = 1 << 24;
 pub struct Ops {
     /// Whether kernels.cpp is used: float32 on the CPU.
     pub fused: bool,
+    /// Whether kernels.cpp takes what is float32 in every model, and attention among sequences, for which other types are widened: on
+    /// the CPU.
+    pub cpu: bool,
+    /// How matrices are multiplied.
+    pub products: Products,
 }
 
 impl Ops {
+    /// For tensors of `kind` on `device`.
+    pub fn of(kind: Kind, device: Device) -> Self {
+        let cpu = device == Device::Cpu;
+        Self { fused: cpu && kind == Kind::Float, cpu, products: Products::of(kind, device) }
+    }
+
+    /// libtorch's operators alone.
+    pub fn plain() -> Self {
+        Self { fused: false, cpu: false, products: Products { widened: false } }
+    }
+
     /// `y = x / sqrt(mean(x^2) + eps) * weight`, the quotient in float32; `x`, `y` `[n, h]`.
     pub fn norm(self, x: &Tensor, weight: &Tensor, eps: f64, y: &Tensor) -> Result<(), TorchError> {
         if self.fused {
@@ -119,7 +136,7 @@ impl Ops {
         targets: &Tensor,
         gradient: Option<&Tensor>,
     ) -> Result<(Tensor, Tensor, Option<Tensor>), TorchError> {
-        if self.fused {
+        if self.cpu {
             let found = Tensor::f_empty([2, targets.numel() as i64], (Kind::Float, logits.device()))?;
             let (logprobs, entropies) = (found.f_get(0)?, found.f_get(1)?);
             kernels::targets(&logits, temperature, targets, gradient, (&logprobs, &entropies))?;
@@ -146,7 +163,7 @@ impl Ops {
     /// `sums[ids[n]] += rows[n]`, in an order that does not depend on threads; `sums` float32 `[v, h]`.
     pub fn add_rows(self, sums: &mut Tensor, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
         let wide = rows.f_to_kind(Kind::Float)?;
-        if self.fused {
+        if self.cpu {
             return kernels::add_rows(sums, ids, &wide);
         }
         if sums.numel() <= DENSE_ROWS {

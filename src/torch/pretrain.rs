@@ -92,7 +92,7 @@ pub fn warm_start(
         let drawn: usize = demonstrations.iter().map(Rollout::length).sum();
         let mut dense = Collected::new(&model);
         let weight = 1.0 / drawn as f64;
-        loss = likelihood_gradient(&model, &demonstrations, weight, &mut |i, sum| dense.put(i, sum))?;
+        loss = likelihood_gradient(&model, &demonstrations, weight, &mut dense)?;
         if !loss.is_finite() {
             return Err(TorchError::NonFinite { what: format!("the warm-start loss at step {step}") });
         }

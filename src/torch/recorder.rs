@@ -94,9 +94,13 @@ impl Recorder {
             sequences.push(own);
         }
         let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(model.device());
+        let written = |x: &Tensor| x.f_narrow(0, 0, n);
+        let layers = self.saved.len();
         Ok(Tape {
             feed: Feed { tokens_n: whole(&self.tokens)?, positions_n: whole(&self.positions)?, sequences },
-            x: self.x.iter().map(|x| x.f_narrow(0, 0, n)).collect::<Result<_, _>>()?,
+            inputs: self.x[..layers].iter().map(written).collect::<Result<_, _>>()?,
+            every: 1,
+            output: written(&self.x[layers])?,
             saved: self.saved.iter().map(|saved| saved.part(0, n)).collect::<Result<_, _>>()?,
         })
     }

@@ -32,7 +32,7 @@ pub fn draw(
     sampling: &SamplingSpec,
 ) -> Result<(Tensor, Tensor), TorchError> {
     let uniform_b = Tensor::f_from_slice(uniforms)?.f_to_device(logits_bv.device())?;
-    draw_at(Ops { fused: false }, logits_bv, &uniform_b, seen_bv, sampling)
+    draw_at(Ops::plain(), logits_bv, &uniform_b, seen_bv, sampling)
 }
 
 /// [`draw`] with the uniforms, float64 `[b]`, where the logits are. Where nothing but the temperature changes the distribution,
@@ -50,7 +50,7 @@ pub(super) fn draw_at(
     let uniform_b = uniform_b.f_clamp_max(LARGEST_UNIFORM)?;
     let truncated = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
     let plain = !truncated && sampling.temperature > 0.0 && sampling.repetition_penalty == 1.0;
-    if ops.fused && plain {
+    if ops.cpu && plain {
         let (rows, device) = (logits_bv.size()[0], logits_bv.device());
         let tokens_b = Tensor::f_empty([rows], (Kind::Int64, device))?;
         let logprobs_b = Tensor::f_empty([rows], (Kind::Float, device))?;

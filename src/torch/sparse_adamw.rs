@@ -11,14 +11,16 @@ use tch::{Kind, Tensor};
 use crate::grpo::{Decay, OptimizerSpec};
 use crate::sparsity::{Mask, same_model};
 
+use super::products::blocks;
 use super::{TorchError, Weights};
 
-/// The active entries of one tensor.
+/// Entries that are computed on at a time, so that what passes by is small.
+const PIECE: i64 = 1 << 22;
+
+/// Values and moments of active entries, flat.
 #[derive(Debug)]
-struct Active {
-    /// Flat indices, int32; `None` when every entry is active.
-    index: Option<Tensor>,
-    /// Float32 values of the active entries. Shares storage with the weight when all are active and it is float32.
+struct State {
+    /// Float32 values. Shares storage with the weight when all entries of it are active and it is float32.
     master: Tensor,
     first: Tensor,
     second: Tensor,
@@ -26,10 +28,24 @@ struct Active {
     base: Tensor,
 }
 
+/// The active entries of one tensor.
+#[derive(Debug)]
+struct Span {
+    /// Flat indices in the tensor, int32, rising; `None` when every entry is active.
+    index: Option<Tensor>,
+    /// Which state they are in, and where.
+    state: usize,
+    from: i64,
+    count: i64,
+}
+
 /// The optimizer of a run.
 #[derive(Debug)]
 pub struct SparseAdamW {
-    active: Vec<Active>,
+    /// By tensor.
+    spans: Vec<Span>,
+    /// With a mask one for all tensors, so that a step is a few operations; otherwise one per tensor.
+    states: Vec<State>,
     spec: OptimizerSpec,
     /// Optimizer steps taken.
     pub steps: u64,
@@ -60,26 +76,36 @@ impl SparseAdamW {
             same_model(mask.tensors(), &weights.sizes())?;
         }
         let _guard = tch::no_grad_guard();
-        let mut active = Vec::with_capacity(weights.tensors.len());
+        let (mut spans, mut states, mut bases) = (Vec::new(), Vec::new(), Vec::new());
+        let mut from = 0;
         for (i, tensor) in weights.tensors.iter().enumerate() {
             let flat = tensor.f_detach()?.f_view([-1])?;
-            let index = mask
-                .map(|mask| -> Result<Tensor, TorchError> {
-                    Ok(indices(&mask.indices()[i])?.f_to_device(tensor.device())?)
-                })
-                .transpose()?;
-            let base = match &index {
-                Some(index) => flat.f_index_select(0, index)?,
-                None => flat.copy(),
-            };
-            let master = match &index {
-                Some(_) => base.f_to_kind(Kind::Float)?.f_detach_copy()?,
-                None => flat.f_to_kind(Kind::Float)?,
-            };
-            let (first, second) = (master.f_zeros_like()?, master.f_zeros_like()?);
-            active.push(Active { index, master, first, second, base });
+            if let Some(mask) = mask {
+                let index = indices(&mask.indices()[i])?.f_to_device(tensor.device())?;
+                let count = index.numel() as i64;
+                bases.push(flat.f_index_select(0, &index)?);
+                spans.push(Span { index: Some(index), state: 0, from, count });
+                from += count;
+            } else {
+                spans.push(Span { index: None, state: i, from: 0, count: flat.numel() as i64 });
+                states.push(State::new(flat.f_to_kind(Kind::Float)?, flat.copy())?);
+            }
         }
-        Ok(Self { active, spec: spec.clone(), steps: 0 })
+        if mask.is_some() {
+            let base = Tensor::f_cat(&bases, 0)?;
+            states.push(State::new(base.f_to_kind(Kind::Float)?.f_detach_copy()?, base)?);
+        }
+        Ok(Self { spans, states, spec: spec.clone(), steps: 0 })
+    }
+
+    /// Whether some entries are not trained.
+    pub(super) fn masked(&self) -> bool {
+        self.spans.iter().any(|span| span.index.is_some())
+    }
+
+    /// How many entries of tensor `i` are trained.
+    pub(super) fn count(&self, i: usize) -> i64 {
+        self.spans[i].count
     }
 
     /// The active entries of dense gradients, float32.
@@ -96,11 +122,65 @@ impl SparseAdamW {
     /// When memory runs out.
     pub fn gather_one(&self, i: usize, gradient: &Tensor) -> Result<Tensor, TorchError> {
         let flat = gradient.f_reshape([-1])?;
-        let chosen = match &self.active[i].index {
+        let chosen = match &self.spans[i].index {
             Some(index) => flat.f_index_select(0, index)?,
             None => flat,
         };
         Ok(chosen.f_to_kind(Kind::Float)?)
+    }
+
+    /// The active entries of the rows from `row` on of the gradient of tensor `i`, a matrix, put where they belong among `all` of them.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn gather_rows(
+        &self,
+        i: usize,
+        row: i64,
+        rows: &Tensor,
+        all: &mut Tensor,
+    ) -> Result<(), TorchError> {
+        let (from, length) = (row * rows.size()[1], rows.numel() as i64);
+        let Some(index) = &self.spans[i].index else {
+            all.f_narrow(0, from, length)?.f_copy_(&rows.f_reshape([-1])?)?;
+            return Ok(());
+        };
+        let bounds = Tensor::f_from_slice(&[from, from + length])?.f_to_device(index.device())?;
+        let bounds = bounds.f_searchsorted(&index.f_to_kind(Kind::Int64)?, false, false, "left", None::<Tensor>)?;
+        let bounds = Vec::<i64>::try_from(&bounds)?;
+        let (at, count) = (bounds[0], bounds[1] - bounds[0]);
+        let own = index.f_narrow(0, at, count)?.f_sub_scalar(from)?;
+        all.f_narrow(0, at, count)?.f_copy_(&rows.f_reshape([-1])?.f_index_select(0, &own)?)?;
+        Ok(())
+    }
+
+    /// The same of the rows that `ids`, int64, name.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn gather_listed(
+        &self,
+        i: usize,
+        shape: &[i64],
+        ids: &Tensor,
+        rows: &Tensor,
+        all: &mut Tensor,
+    ) -> Result<(), TorchError> {
+        let width = shape[1];
+        let Some(index) = &self.spans[i].index else {
+            let _ = all.f_view(shape)?.f_index_copy_(0, ids, rows)?;
+            return Ok(());
+        };
+        // Which of the rows each row of the tensor is: none, but for those of `ids`.
+        let options = (Kind::Int64, index.device());
+        let mut which = Tensor::f_full([shape[0]], -1, options)?;
+        let _ = which.f_index_copy_(0, ids, &Tensor::f_arange(ids.numel() as i64, options)?)?;
+        let of_entry = which.f_index_select(0, &index.f_divide_scalar_mode(width, "floor")?)?;
+        let places = of_entry.f_ge(0)?.f_nonzero()?.f_view([-1])?;
+        let column = index.f_index_select(0, &places)?.f_remainder(width)?;
+        let own = of_entry.f_index_select(0, &places)?.f_mul_scalar(width)?.f_add(&column)?;
+        let _ = all.f_index_copy_(0, &places, &rows.f_reshape([-1])?.f_index_select(0, &own)?)?;
+        Ok(())
     }
 
     /// One step on gathered gradients, scaled by `scale` (the clip coefficient), at learning rate `lr`.
@@ -125,24 +205,31 @@ impl SparseAdamW {
                 Decay::Decoupled => lr,
                 Decay::Study => step_size,
             };
-        for ((active, gradient), tensor) in self.active.iter_mut().zip(gathered).zip(&weights.tensors) {
-            if active.master.numel() == 0 {
-                continue;
+        for (at, state) in self.states.iter_mut().enumerate() {
+            let own: Vec<&Tensor> =
+                self.spans.iter().zip(gathered).filter(|(span, _)| span.state == at).map(|(_, own)| own).collect();
+            let gradient = match own.as_slice() {
+                [one] => one.shallow_clone(),
+                several => Tensor::f_cat(several, 0)?,
+            };
+            for (from, count) in blocks(gradient.numel() as i64, PIECE) {
+                let piece = |tensor: &Tensor| tensor.f_narrow(0, from, count);
+                let (mut master, mut first, mut second) =
+                    (piece(&state.master)?, piece(&state.first)?, piece(&state.second)?);
+                // A coefficient of exactly one is the unclipped step; the product would be the same bits.
+                let scaled = piece(&gradient)?.f_mul_scalar(scale)?;
+                let _ = master.f_mul_scalar_(1.0 - decay)?;
+                let _ = first.f_lerp_(&scaled, 1.0 - beta1)?;
+                // torch's `addcmul` and `addcdiv` take the factor on their first operand, so it may be put there.
+                let weighted = scaled.f_mul_scalar(1.0 - beta2)?;
+                let _ = second.f_mul_scalar_(beta2)?.f_addcmul_(&weighted, &scaled)?;
+                let mut denominator = second.f_sqrt()?;
+                let _ = denominator.f_div_scalar_(second_root)?.f_add_scalar_(self.spec.eps)?;
+                let update = first.f_mul_scalar(-step_size)?;
+                let _ = master.f_addcdiv_(&update, &denominator)?;
             }
-            // A coefficient of exactly one is the unclipped step; the product would be the same bits.
-            let scaled = gradient.f_mul_scalar(scale)?;
-            let _ = active.master.f_mul_scalar_(1.0 - decay)?;
-            let _ = active.first.f_lerp_(&scaled, 1.0 - beta1)?;
-            // torch's `addcmul` and `addcdiv` take the factor on their first operand, so it may be put there.
-            let weighted = scaled.f_mul_scalar(1.0 - beta2)?;
-            let _ = active.second.f_mul_scalar_(beta2)?.f_addcmul_(&weighted, &scaled)?;
-            let mut denominator = active.second.f_sqrt()?;
-            let _ = denominator.f_div_scalar_(second_root)?.f_add_scalar_(self.spec.eps)?;
-            let update = active.first.f_mul_scalar(-step_size)?;
-            let _ = active.master.f_addcdiv_(&update, &denominator)?;
-            active.write(tensor)?;
         }
-        Ok(())
+        self.write(weights)
     }
 
     /// Distance of the active entries from the base, against `total` parameters.
@@ -151,13 +238,15 @@ impl SparseAdamW {
     /// When memory runs out.
     pub fn movement(&self, total: usize) -> Result<Movement, TorchError> {
         let _guard = tch::no_grad_guard();
-        let mut rows = Vec::with_capacity(self.active.len());
-        for active in self.active.iter().filter(|active| active.master.numel() > 0) {
-            let moved = active.master.f_sub(&active.base.f_to_kind(Kind::Float)?)?.f_abs_()?;
-            let rounded = active
-                .master
-                .f_to_kind(Kind::BFloat16)?
-                .f_ne_tensor(&active.base.f_to_kind(Kind::BFloat16)?)?;
+        let mut rows = Vec::new();
+        let pieces = self.states.iter().flat_map(|state| {
+            blocks(state.master.numel() as i64, PIECE).map(move |(from, count)| (state, from, count))
+        });
+        for (state, from, count) in pieces {
+            let (master, base) = (state.master.f_narrow(0, from, count)?, state.base.f_narrow(0, from, count)?);
+            let moved = master.f_sub(&base.f_to_kind(Kind::Float)?)?.f_abs_()?;
+            let rounded =
+                master.f_to_kind(Kind::BFloat16)?.f_ne_tensor(&base.f_to_kind(Kind::BFloat16)?)?;
             let count = |flags: &Tensor| flags.f_sum(Kind::Double);
             rows.push(Tensor::f_stack(
                 &[
@@ -171,7 +260,7 @@ impl SparseAdamW {
             )?);
         }
         let (mut sums, mut linf) = ([0.0f64; 4], 0.0f64);
-        // All tensors' numbers in one transfer.
+        // All numbers in one transfer.
         let numbers =
             if rows.is_empty() { Vec::new() } else { Vec::<f64>::try_from(&Tensor::f_cat(&rows, 0)?)? };
         for row in numbers.chunks_exact(5) {
@@ -198,22 +287,35 @@ impl SparseAdamW {
         body: impl FnOnce() -> Result<T, TorchError>,
     ) -> Result<T, TorchError> {
         let _guard = tch::no_grad_guard();
-        // In full float32 training the master is the weight itself, so it is kept aside.
-        let kept: Vec<Tensor> = self.active.iter().map(|active| active.master.copy()).collect();
-        for (active, tensor) in self.active.iter().zip(&weights.tensors) {
-            active.place(&active.base, tensor)?;
+        // Where the master is the weight itself it is kept aside.
+        let kept: Vec<Option<Tensor>> = self
+            .spans
+            .iter()
+            .zip(&weights.tensors)
+            .map(|(span, tensor)| self.is_weight(span, tensor).then(|| self.of(span).master.copy()))
+            .collect();
+        for (span, tensor) in self.spans.iter().zip(&weights.tensors) {
+            span.place(&span.part(&self.of(span).base)?, tensor)?;
         }
         let result = body();
-        for ((active, kept), tensor) in self.active.iter().zip(&kept).zip(&weights.tensors) {
-            active.place(kept, tensor)?;
+        for ((span, kept), tensor) in self.spans.iter().zip(&kept).zip(&weights.tensors) {
+            let values = match kept {
+                Some(kept) => kept.shallow_clone(),
+                None => span.part(&self.of(span).master)?,
+            };
+            span.place(&values, tensor)?;
         }
         result
     }
 
-    /// Values, first and second moments of tensor `i`, as float32 vectors.
-    pub fn state(&self, i: usize) -> [&Tensor; 3] {
-        let active = &self.active[i];
-        [&active.master, &active.first, &active.second]
+    /// Values, first and second moments of tensor `i`, as float32 vectors that share storage with the optimizer's own.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn state(&self, i: usize) -> Result<[Tensor; 3], TorchError> {
+        let span = &self.spans[i];
+        let State { master, first, second, .. } = self.of(span);
+        Ok([span.part(master)?, span.part(first)?, span.part(second)?])
     }
 
     /// Puts saved state back, values written through to `weights`.
@@ -222,9 +324,7 @@ impl SparseAdamW {
     /// When a length differs from the mask's.
     pub fn restore(&mut self, weights: &Weights, i: usize, state: &[Tensor; 3]) -> Result<(), TorchError> {
         let _guard = tch::no_grad_guard();
-        let active = &mut self.active[i];
-        for (own, saved) in [&mut active.master, &mut active.first, &mut active.second].into_iter().zip(state)
-        {
+        for (own, saved) in self.state(i)?.iter_mut().zip(state) {
             if own.size() != saved.size() {
                 let (name, expected, got) = (&weights.parameters[i].name, own.numel(), saved.numel());
                 return Err(TorchError::Restore {
@@ -233,31 +333,54 @@ impl SparseAdamW {
             }
             own.f_copy_(saved)?;
         }
-        active.write(&weights.tensors[i])
+        self.write_one(&self.spans[i], &weights.tensors[i])
+    }
+
+    fn of(&self, span: &Span) -> &State {
+        &self.states[span.state]
+    }
+
+    /// Whether the master's storage is the weight's: in full float32 training.
+    fn is_weight(&self, span: &Span, tensor: &Tensor) -> bool {
+        span.index.is_none() && self.of(span).master.data_ptr() == tensor.data_ptr()
+    }
+
+    /// Writes the masters to the weights.
+    fn write(&self, weights: &Weights) -> Result<(), TorchError> {
+        self.spans.iter().zip(&weights.tensors).try_for_each(|(span, tensor)| self.write_one(span, tensor))
+    }
+
+    fn write_one(&self, span: &Span, tensor: &Tensor) -> Result<(), TorchError> {
+        if self.is_weight(span, tensor) {
+            return Ok(());
+        }
+        span.place(&span.part(&self.of(span).master)?, tensor)
     }
 }
 
-impl Active {
-    /// Writes the masters to the weight.
-    fn write(&self, tensor: &Tensor) -> Result<(), TorchError> {
-        // Full float32: the master's storage is the weight's, nothing to copy.
-        if self.index.is_none() && self.master.data_ptr() == tensor.data_ptr() {
-            return Ok(());
-        }
-        self.place(&self.master, tensor)
+impl State {
+    fn new(master: Tensor, base: Tensor) -> Result<Self, TorchError> {
+        Ok(Self { first: master.f_zeros_like()?, second: master.f_zeros_like()?, master, base })
+    }
+}
+
+impl Span {
+    /// Its part of a state's tensor.
+    fn part(&self, whole: &Tensor) -> Result<Tensor, TorchError> {
+        Ok(whole.f_narrow(0, self.from, self.count)?)
     }
 
     /// Writes `values` to the active entries of the weight.
     fn place(&self, values: &Tensor, tensor: &Tensor) -> Result<(), TorchError> {
         let mut flat = tensor.f_detach()?.f_view([-1])?;
-        let values = values.f_to_kind(tensor.kind())?;
         match &self.index {
             Some(index) if index.numel() > 0 => {
                 // It takes no narrower index; this one is gone at once.
+                let values = values.f_to_kind(tensor.kind())?;
                 let _ = flat.f_index_copy_(0, &index.f_to_kind(Kind::Int64)?, &values)?;
             }
             Some(_) => {}
-            None => flat.f_copy_(&values)?,
+            None => flat.f_copy_(values)?,
         }
         Ok(())
     }
@@ -370,7 +493,7 @@ mod tests {
             let again = Weights::fresh(&tiny(true), 1).unwrap();
             let mut copy = SparseAdamW::new(&again, mask.as_ref(), &spec()).unwrap();
             for i in 0..again.tensors.len() {
-                let state = optimizer.state(i).map(Tensor::copy);
+                let state = optimizer.state(i).unwrap().map(|tensor| tensor.copy());
                 copy.restore(&again, i, &state).unwrap();
             }
             copy.steps = optimizer.steps;

@@ -1,37 +1,69 @@
 //! Passes over sequences forward with what the way back needs, and back: gradients of any loss of the logprobs of their tokens.
 //!
 //! The way back goes layer by layer over all parts of a batch, so that a layer's gradients are complete, can be used and dropped
-//! before the next layer's exist. What a part does not keep of a layer is computed again from the layer's input: to the same bits.
+//! before the next layer's exist. What a part does not keep of a layer is computed again from the last layer's input that is kept: to
+//! the same bits.
 //!
-//! Shape legend: n tokens of a list, m loss tokens, h hidden, v vocabulary.
+//! Shape legend: n tokens of a list, m loss tokens, h hidden.
 
 use tch::{Kind, Tensor};
 
 use super::attention::Among;
-use super::layer::{Saved, Turned, add_product, place};
+use super::head::{Scored, Targets, head_back};
+use super::layer::{Saved, Turned, place};
 use super::packing::{Feed, rows};
 use super::{Model, TorchError};
 
-/// Bytes of logits that exist at the same time.
-const LOGITS: i64 = 64 << 20;
+/// Where gradients go, each once, in float32, complete, with the parameter's place among the tensors. Last layers come first.
+pub trait Sink {
+    /// A tensor's whole gradient.
+    ///
+    /// # Errors
+    /// The sink's own.
+    fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError>;
 
-/// Whose logprobs a loss is made of.
-#[derive(Debug)]
-pub struct Targets {
-    /// Place in the list of the token that predicts each target, int64 `[m]`.
-    pub source_m: Tensor,
-    /// int64 `[m]`.
-    pub target_m: Tensor,
-    /// Divides the logits.
-    pub temperature: f64,
+    /// Whether a matrix of the vocabulary of so many entries shall come in rows, by the two below: each row once, what does not come is
+    /// zero.
+    fn takes_rows(&self, entries: usize) -> bool {
+        let _ = entries;
+        false
+    }
+
+    /// The rows from `from` on.
+    ///
+    /// # Errors
+    /// The sink's own.
+    fn put_rows(&mut self, index: usize, from: i64, rows: &Tensor) -> Result<(), TorchError> {
+        let _ = (index, from, rows);
+        Err(TorchError::Op { message: "gradients in rows are not taken here".into() })
+    }
+
+    /// The rows that `ids`, int64 and rising, name.
+    ///
+    /// # Errors
+    /// The sink's own.
+    fn put_listed(&mut self, index: usize, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
+        let _ = (index, ids, rows);
+        Err(TorchError::Op { message: "gradients in rows are not taken here".into() })
+    }
+}
+
+impl<F: FnMut(usize, Tensor) -> Result<(), TorchError>> Sink for F {
+    fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError> {
+        self(index, gradient)
+    }
 }
 
 /// A list of tokens that went forward through the model.
 #[derive(Debug)]
 pub struct Tape {
     pub(super) feed: Feed,
-    /// The input of every layer and the output of the last, `[n, h]` each.
-    pub x: Vec<Tensor>,
+    /// The input of every `every`-th layer from the first on, `[n, h]` each.
+    pub inputs: Vec<Tensor>,
+    /// How many layers lie between two of them.
+    pub every: usize,
+    /// The output of the last layer, `[n, h]`.
+    pub output: Tensor,
     /// What every layer kept; empty when it is computed again.
     pub saved: Vec<Saved>,
 }
@@ -41,8 +73,8 @@ pub struct Tape {
 pub enum Keep {
     /// All that the way back needs.
     Everything,
-    /// The inputs of the layers: the rest is computed again.
-    Inputs,
+    /// The input of every so-many-th layer: the rest is computed again.
+    Inputs(usize),
 }
 
 impl Tape {
@@ -53,56 +85,34 @@ impl Tape {
     pub fn forward(model: &Model, feed: Feed, keep: Keep) -> Result<Self, TorchError> {
         let _guard = tch::no_grad_guard();
         let n = feed.len();
-        let layers = model.architecture().layers;
         let h = model.architecture().hidden_size as i64;
         let make = || rows(n, h, model.kind(), model.device());
-        let x: Vec<Tensor> = (0..=layers).map(|_| make()).collect::<Result<_, _>>()?;
-        let mut saved = Vec::new();
+        let (mut inputs, mut saved) = (Vec::new(), Vec::new());
+        let every = if let Keep::Inputs(every) = keep { every } else { 1 };
         let tables = model.rotary.tables(feed.sequences.longest() as i64)?;
         let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
         let mut among = Among::new(model, &feed.sequences, n)?;
-        model.embed(&feed.tokens_n, &x[0])?;
+        let mut x = make()?;
+        model.embed(&feed.tokens_n, &x)?;
         let mut room = None;
-        for layer in 0..layers {
+        for layer in 0..model.architecture().layers {
             let of_layer = match room.take() {
                 Some(room) => room,
                 None => Saved::new(model, n)?,
             };
-            model.layer_forward(layer, &x[layer], &of_layer, turned, &mut among, &x[layer + 1])?;
+            let out = make()?;
+            model.layer_forward(layer, &x, &of_layer, turned, &mut among, Some(&out))?;
+            let input = std::mem::replace(&mut x, out);
+            if layer % every == 0 {
+                inputs.push(input);
+            }
             match keep {
                 Keep::Everything => saved.push(of_layer),
-                Keep::Inputs => room = Some(of_layer),
+                Keep::Inputs(_) => room = Some(of_layer),
             }
         }
         drop(among);
-        Ok(Self { feed, x, saved })
-    }
-
-    /// Logprobs of targets and entropies of their distributions, `[m]` each, in nats.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn logprobs(&self, model: &Model, targets: &Targets) -> Result<(Tensor, Tensor), TorchError> {
-        let _guard = tch::no_grad_guard();
-        let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
-        for (from, count) in chunks(model, targets) {
-            let source = targets.source_m.f_narrow(0, from, count)?;
-            let logits = model.logits(&self.last().f_index_select(0, &source)?)?;
-            let target = targets.target_m.f_narrow(0, from, count)?;
-            let (logprob, entropy, _) = model.ops.targets(logits, targets.temperature, &target, None)?;
-            logprobs.push(logprob);
-            entropies.push(entropy);
-        }
-        if logprobs.is_empty() {
-            let none = Tensor::f_zeros([0], (Kind::Float, model.device()))?;
-            return Ok((none.shallow_clone(), none));
-        }
-        Ok((Tensor::f_cat(&logprobs, 0)?, Tensor::f_cat(&entropies, 0)?))
-    }
-
-    /// The output of the last layer, `[n, h]`.
-    fn last(&self) -> &Tensor {
-        &self.x[self.x.len() - 1]
+        Ok(Self { feed, inputs, every, output: x, saved })
     }
 
     /// The same for some sequences alone, copied; their tokens have places of their own.
@@ -119,17 +129,12 @@ impl Tape {
                 positions_n: pick(&self.feed.positions_n)?,
                 sequences,
             },
-            x: self.x.iter().map(pick).collect::<Result<_, _>>()?,
+            inputs: self.inputs.iter().map(pick).collect::<Result<_, _>>()?,
+            every: self.every,
+            output: pick(&self.output)?,
             saved: self.saved.iter().map(|saved| saved.select(&index)).collect::<Result<_, _>>()?,
         })
     }
-}
-
-/// Chunks of targets whose logits are [`LOGITS`] bytes at most.
-fn chunks(model: &Model, targets: &Targets) -> impl Iterator<Item = (i64, i64)> + use<> {
-    let v = model.architecture().vocab_size as i64;
-    let (m, step) = (targets.target_m.numel() as i64, (LOGITS / (4 * v)).max(1));
-    (0..m).step_by(step as usize).map(move |from| (from, step.min(m - from)))
 }
 
 /// A part of a batch on its way back.
@@ -139,40 +144,30 @@ pub struct Part {
     pub targets: Targets,
     /// Derivative of the loss by each target's logprob, float32 `[m]`.
     pub slope_m: Tensor,
+    /// What is known of the targets already.
+    pub scored: Option<Scored>,
 }
 
-/// What the way back measured of the targets, `[m]` each, by part.
+/// What the way back measured of the targets: logprobs and entropies, `[m]` each, by part.
 pub type Measured = Vec<(Tensor, Tensor)>;
 
-/// The gradient of the loss by every parameter, float32, each handed to `sink` once, complete, with the parameter's place among
-/// the tensors; the last layer's come first. Returns logprobs and entropies of the targets.
+/// The gradient of the loss by every parameter, handed to `sink`. Returns logprobs and entropies of the targets.
 ///
 /// # Errors
 /// When memory runs out, and those of `sink`.
-pub fn backward(
-    model: &Model,
-    mut parts: Vec<Part>,
-    sink: &mut dyn FnMut(usize, Tensor) -> Result<(), TorchError>,
-) -> Result<Measured, TorchError> {
+pub fn backward(model: &Model, parts: Vec<Part>, sink: &mut dyn Sink) -> Result<Measured, TorchError> {
     let _guard = tch::no_grad_guard();
-    let (kind, device) = place(model);
-    let zeros = |index: usize| Tensor::f_zeros(model.weights.tensors[index].size(), (Kind::Float, device));
-    let mut head = zeros(model.head())?;
-    let mut norm = zeros(model.last_norm())?;
-    let (mut measured, mut dxs) = (Vec::new(), Vec::new());
-    for part in &mut parts {
-        let dx = Tensor::f_zeros(part.tape.last().size(), (kind, device))?;
-        measured.push(head_back(model, part, &dx, &mut head, &mut norm)?);
-        // The last output is not needed again.
-        part.tape.x.pop();
-        dxs.push(dx);
-    }
-    if !model.architecture().tied {
-        sink(model.head(), std::mem::replace(&mut head, Tensor::new()))?;
-    }
-    sink(model.last_norm(), norm)?;
-    let (feeds, mut stacks): (Vec<Feed>, Vec<_>) =
-        parts.into_iter().map(|part| (part.tape.feed, (part.tape.x, part.tape.saved))).unzip();
+    let (_, device) = place(model);
+    let mut norm = Tensor::f_zeros(model.weights.tensors[model.last_norm()].size(), (Kind::Float, device))?;
+    let (measured, dxs, vocabulary) = head_back(model, &parts, &mut norm, sink)?;
+    sink.put(model.last_norm(), norm)?;
+    // The last outputs are not needed again.
+    let (feeds, mut stacks): (Vec<Feed>, Vec<Stack>) = parts
+        .into_iter()
+        .map(|Part { tape, .. }| {
+            (tape.feed, Stack { inputs: tape.inputs, every: tape.every, saved: tape.saved })
+        })
+        .unzip();
     let mut ways = feeds
         .iter()
         .map(|feed| {
@@ -183,74 +178,52 @@ pub fn backward(
     for layer in (0..model.architecture().layers).rev() {
         let mut sums = model.layer_zeros(layer)?;
         for (at, (among, tables)) in ways.iter_mut().enumerate() {
-            let (feed, dx, (x, saved)) = (&feeds[at], &dxs[at], &mut stacks[at]);
-            let (Some(input), kept) = (x.pop(), saved.pop()) else { continue };
+            let (feed, dx) = (&feeds[at], &dxs[at]);
             let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
-            let kept = if let Some(kept) = kept {
-                kept
-            } else {
-                let again = Saved::new(model, feed.len())?;
-                let output = input.f_empty_like()?;
-                model.layer_forward(layer, &input, &again, turned, among, &output)?;
-                again
-            };
+            let Some((input, kept)) = stacks[at].layer(model, layer, turned, among)? else { continue };
             let attend_back = |saved: &Saved, dout: &Tensor| among.back(model, saved, dout);
             model.layer_back(layer, &input, &kept, turned, &attend_back, dx, &mut sums)?;
         }
         for (slot, sum) in sums.into_iter().enumerate() {
-            sink(model.index(layer, slot), sum)?;
+            sink.put(model.index(layer, slot), sum)?;
         }
     }
-    let mut embedding = if model.architecture().tied { head } else { zeros(0)? };
-    for (feed, dx) in feeds.iter().zip(&dxs) {
-        model.ops.add_rows(&mut embedding, &feed.tokens_n, dx)?;
-    }
-    sink(0, embedding)?;
+    let tokens: Vec<&Tensor> = feeds.iter().map(|feed| &feed.tokens_n).collect();
+    vocabulary.finish(model, &tokens, &dxs, sink)?;
     Ok(measured)
 }
 
-/// From slopes to the gradient by the last layer's output, `dx [n, h]`, in chunks of targets.
-fn head_back(
-    model: &Model,
-    part: &Part,
-    dx: &Tensor,
-    head: &mut Tensor,
-    norm: &mut Tensor,
-) -> Result<(Tensor, Tensor), TorchError> {
-    let (kind, device) = place(model);
-    let (matrix, weight) = (&model.weights.tensors[model.head()], &model.weights.tensors[model.last_norm()]);
-    let targets = &part.targets;
-    let m = targets.target_m.numel() as i64;
-    let options = (Kind::Float, device);
-    let (logprobs, entropies) = (Tensor::f_empty([m], options)?, Tensor::f_empty([m], options)?);
-    // Several targets may have one source: a group's first tokens. Their gradients are added up in float32.
-    let mut wide =
-        if kind == Kind::Float { dx.shallow_clone() } else { Tensor::f_zeros(dx.size(), options)? };
-    for (from, count) in chunks(model, targets) {
-        let cut = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-        let source = cut(&targets.source_m)?;
-        let x = part.tape.last().f_index_select(0, &source)?;
-        let normed = model.last_normed(&x)?;
-        let logits = normed.f_mm(&matrix.f_tr()?)?.f_to_kind(Kind::Float)?;
-        let (logprob, entropy, dlogits) = model.ops.targets(
-            logits,
-            targets.temperature,
-            &cut(&targets.target_m)?,
-            Some(&cut(&part.slope_m)?),
-        )?;
-        cut(&logprobs)?.f_copy_(&logprob)?;
-        cut(&entropies)?.f_copy_(&entropy)?;
-        let Some(dlogits) = dlogits else { continue };
-        let dlogits = dlogits.f_to_kind(kind)?;
-        add_product(head, &dlogits, &normed)?;
-        let dnormed = dlogits.f_mm(matrix)?;
-        drop(dlogits);
-        let dx = x.f_empty_like()?;
-        model.ops.norm_back(&dnormed, &x, weight, model.architecture().rms_eps, &dx, false, norm)?;
-        model.ops.add_rows(&mut wide, &source, &dx)?;
+/// What a part has of the layers that the way back has not passed yet.
+struct Stack {
+    inputs: Vec<Tensor>,
+    every: usize,
+    saved: Vec<Saved>,
+}
+
+impl Stack {
+    /// A layer's input and what it keeps, taken off or computed again; `None` when there is nothing left.
+    fn layer(
+        &mut self,
+        model: &Model,
+        layer: usize,
+        turned: Turned<'_>,
+        among: &mut Among<'_>,
+    ) -> Result<Option<(Tensor, Saved)>, TorchError> {
+        let Some(mut input) = self.inputs.last().map(Tensor::shallow_clone) else { return Ok(None) };
+        let first = layer - layer % self.every;
+        if first == layer {
+            self.inputs.pop();
+        }
+        if let Some(saved) = self.saved.pop() {
+            return Ok(Some((input, saved)));
+        }
+        let again = Saved::new(model, input.size()[0])?;
+        for before in first..layer {
+            let out = input.f_empty_like()?;
+            model.layer_forward(before, &input, &again, turned, among, Some(&out))?;
+            input = out;
+        }
+        model.layer_forward(layer, &input, &again, turned, among, None)?;
+        Ok(Some((input, again)))
     }
-    if kind != Kind::Float {
-        dx.shallow_clone().f_copy_(&wide)?;
-    }
-    Ok((logprobs, entropies))
 }

@@ -9,17 +9,27 @@ use super::loss::{Batch, Collected, each_gradient, gradients};
 use super::model::{Room, Scratch};
 use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
-use super::tape::{Keep, Part, Tape, Targets, backward};
+use super::head::Targets;
+use super::tape::{Keep, Part, Sink, Tape, backward};
 use super::weights::tests::tiny;
-use super::{Model, Weights};
+use super::{Model, TorchError, Weights};
 use crate::counter::Counter;
 use crate::data::{Architecture, Family};
 use crate::grpo::{Advantage, GrpoSpec, Level, Normaliser, RatioRule, SamplingSpec};
 
 /// A model of a family with weights that matter.
 fn model(family: Family) -> Model {
-    let attention_bias = family != Family::Qwen3;
-    let shape = Architecture { family, attention_bias, max_positions: 256, ..tiny(family == Family::Qwen2) };
+    of(Architecture { family, ..tiny(family == Family::Qwen2) })
+}
+
+/// One of four layers.
+fn deep(family: Family, tied: bool) -> Model {
+    of(Architecture { family, layers: 4, ..tiny(tied) })
+}
+
+fn of(shape: Architecture) -> Model {
+    let attention_bias = shape.family != Family::Qwen3;
+    let shape = Architecture { attention_bias, max_positions: 256, ..shape };
     let mut weights = Weights::fresh(&shape, 1).unwrap();
     for (i, tensor) in weights.tensors.iter_mut().enumerate() {
         let mut counter = Counter::new(11, "test/weights", &[i as u64]);
@@ -97,6 +107,7 @@ fn spec(micro_batch: u32) -> GrpoSpec {
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch,
+        activations_mib: 2048,
     }
 }
 
@@ -143,8 +154,7 @@ fn the_tape_of_the_rollouts_gives_the_gradients_of_a_pass_of_its_own() {
         assert_eq!(tape.feed.len() as usize, fed - shared);
         let mut taped = Collected::new(&model);
         let stats =
-            each_gradient(&model, batch(&rollouts), &spec(12), Some(tape), &mut |i, g| taped.put(i, g))
-                .unwrap();
+            each_gradient(&model, batch(&rollouts), &spec(12), Some(tape), &mut taped).unwrap();
         let (own, other) = gradients(&model, batch(&rollouts), &spec(12)).unwrap();
         let off = apart(&taped.0, &own);
         assert!(off < 2e-5, "{family:?}: {off:e}");
@@ -157,42 +167,100 @@ fn opening(rollout: &Rollout) -> usize {
     rollout.drawn.iter().position(|drawn| *drawn).unwrap()
 }
 
+/// All of it goes forward in so many parts, each kept so far.
+fn parts(model: &Model, rollouts: &[Rollout], keep: Keep, parts: usize) -> Vec<Part> {
+    let one = |list: &[Rollout]| {
+        let feed = Feed::of(&list.iter().collect::<Vec<_>>(), 40, model.device()).unwrap();
+        let tape = Tape::forward(model, feed, keep).unwrap();
+        let (mut source, mut target) = (Vec::new(), Vec::new());
+        for (at, rollout) in list.iter().enumerate() {
+            for t in (1..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
+                source.push(i64::from(tape.feed.sequences.place(at, t - 1).unwrap()));
+                target.push(i64::from(rollout.tokens[t]));
+            }
+        }
+        let slope_m = Tensor::arange(target.len() as i64, (Kind::Float, model.device())).sin();
+        let (source_m, target_m) = (Tensor::from_slice(&source), Tensor::from_slice(&target));
+        let targets = Targets { source_m, target_m, temperature: 1.3 };
+        Part { tape, targets, slope_m, scored: None }
+    };
+    rollouts.chunks(12 / parts).map(one).collect()
+}
+
 #[test]
 fn what_is_computed_again_has_the_same_bits_and_parts_sum_to_the_whole() {
-    let model = model(Family::Qwen3);
+    // Four layers, so that some lie between two inputs that are kept.
+    let model = deep(Family::Qwen3, true);
     let (rollouts, _) = played(&model);
-    let run = |keep: Keep, parts: usize| {
-        let parts = rollouts
-            .chunks(12 / parts)
-            .map(|list| {
-                let feed = Feed::of(&list.iter().collect::<Vec<_>>(), 40, model.device()).unwrap();
-                let tape = Tape::forward(&model, feed, keep).unwrap();
-                let (mut source, mut target) = (Vec::new(), Vec::new());
-                for (at, rollout) in list.iter().enumerate() {
-                    for t in (1..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
-                        source.push(i64::from(tape.feed.sequences.place(at, t - 1).unwrap()));
-                        target.push(i64::from(rollout.tokens[t]));
-                    }
-                }
-                let slope_m = Tensor::arange(target.len() as i64, (Kind::Float, model.device())).sin();
-                let (source_m, target_m) = (Tensor::from_slice(&source), Tensor::from_slice(&target));
-                Part { tape, targets: Targets { source_m, target_m, temperature: 1.0 }, slope_m }
-            })
-            .collect();
+    let run = |keep: Keep, count: usize| {
         let mut all = Collected::new(&model);
-        backward(&model, parts, &mut |i, gradient| all.put(i, gradient)).unwrap();
+        backward(&model, parts(&model, &rollouts, keep, count), &mut all).unwrap();
         all.0
     };
-    for parts in [1, 3] {
-        let (kept, again) = (run(Keep::Everything, parts), run(Keep::Inputs, parts));
-        assert!(kept.iter().zip(&again).all(|(a, b)| a.equal(b)));
+    for count in [1, 3] {
+        let kept = run(Keep::Everything, count);
+        for every in [1, 2, 3, 4] {
+            let again = run(Keep::Inputs(every), count);
+            assert!(kept.iter().zip(&again).all(|(a, b)| a.equal(b)), "every {every}");
+        }
     }
-    let (rollouts, _) = played(&model);
     let (whole, _) = gradients(&model, batch(&rollouts), &spec(12)).unwrap();
     for micro_batch in [1, 4, 5] {
         let (parts, _) = gradients(&model, batch(&rollouts), &spec(micro_batch)).unwrap();
         let off = apart(&parts, &whole);
         assert!(off < 2e-5, "micro-batches of {micro_batch}: {off:e}");
+    }
+    let least = GrpoSpec { activations_mib: 0, ..spec(5) };
+    let (again, _) = gradients(&model, batch(&rollouts), &least).unwrap();
+    let (kept, _) = gradients(&model, batch(&rollouts), &spec(5)).unwrap();
+    assert!(kept.iter().zip(&again).all(|(a, b)| a.equal(b)));
+}
+
+/// Puts gradients together that come in rows.
+struct Rows(Collected, Vec<Tensor>, usize);
+
+impl Sink for Rows {
+    fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError> {
+        self.0.put(index, gradient)
+    }
+
+    fn takes_rows(&self, _: usize) -> bool {
+        true
+    }
+
+    fn put_rows(&mut self, index: usize, from: i64, rows: &Tensor) -> Result<(), TorchError> {
+        self.2 += 1;
+        let all = &mut self.1[index];
+        *all = all.index_add(0, &(Tensor::arange(rows.size()[0], (Kind::Int64, all.device())) + from), rows);
+        Ok(())
+    }
+
+    fn put_listed(&mut self, index: usize, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
+        self.1[index] = self.1[index].index_add(0, ids, rows);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_vocabulary_in_rows_has_the_gradients_of_a_whole_one() {
+    for (tied, count) in [(true, 1), (true, 3), (false, 1), (false, 3)] {
+        let model = deep(Family::Llama, tied);
+        let (rollouts, _) = played(&model);
+        let made = |count| parts(&model, &rollouts, Keep::Everything, count);
+        let mut whole = Collected::new(&model);
+        let measured = backward(&model, made(count), &mut whole).unwrap();
+        let zeros = model.weights.tensors.iter().map(Tensor::zeros_like).collect();
+        let mut rows = Rows(Collected::new(&model), zeros, 0);
+        let again = backward(&model, made(count), &mut rows).unwrap();
+        // 40 rows, 16 at a time.
+        assert_eq!(rows.2, 3);
+        for (a, b) in measured.iter().zip(&again) {
+            assert!(a.0.allclose(&b.0, 1e-5, 1e-5, false) && a.1.allclose(&b.1, 1e-5, 1e-5, false));
+        }
+        let merged: Vec<Tensor> =
+            rows.0.0.into_iter().zip(rows.1).map(|(own, rows)| if own.defined() { own } else { rows }).collect();
+        let off = apart(&merged, &whole.0);
+        assert!(off < 2e-5, "tied {tied}, {count} parts: {off:e}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::task::Task;
 use super::checkpoint;
 use super::evaluate::{Evaluation, evaluations, mean_and_error, means_of_parts};
 use super::failure::RunError;
-use super::loss::{Batch, KEPT, score};
+use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play_and_keep};
 use super::take_over::{self, TakenOver};
 use super::update::update;
@@ -191,7 +191,7 @@ impl Run<'_> {
             group,
             &config.sampling,
             draws,
-            if grpo.minibatches == 1 { KEPT } else { 0 },
+            if grpo.minibatches == 1 { i64::from(grpo.activations_mib) << 20 } else { 0 },
         )?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 

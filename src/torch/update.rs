@@ -1,14 +1,17 @@
 //! What a batch of rollouts does to the weights: passes over it, each cut into minibatches of whole groups, one optimizer step per
 //! minibatch. In: rollouts with advantages, a learning rate. Out: the weights moved, and what was measured on the way.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::grpo::{ClipDomain, GrpoSpec, OptimizerSpec};
 
 use super::loss::{Batch, absolute_sum, clip_scale, each_gradient, root, square_sum, total_of};
 use super::objective::LossStats;
-use super::tape::Tape;
+use super::tape::{Sink, Tape};
 use super::{Model, SparseAdamW, TorchError};
+
+/// Entries of a gradient that may be whole where few of them are trained.
+const WHOLE: usize = 1 << 24;
 
 /// What the optimizer steps of one batch did: sums over them in `stats`, averages in all else.
 #[derive(Debug, Default)]
@@ -46,18 +49,23 @@ pub fn update(
     for _ in 0..grpo.updates_per_batch {
         for start in (0..batch.rollouts.len()).step_by(size) {
             let part = batch.part(start..start + size);
-            let mut own = Gathered::new(model);
-            let stats =
-                each_gradient(model, part, grpo, tape.take(), &mut |i, dense| own.put(adam, i, &dense))?;
-            let (dense_norm, masked_norm) = (root(&own.dense_squares)?, root(&own.squares)?);
-            let (all, inside) = (total_of(&own.dense_sums)?, total_of(&own.sums)?);
+            let mut own = Gathered::new(model, adam)?;
+            let stats = each_gradient(model, part, grpo, tape.take(), &mut own)?;
+            let Gathered { gradients, dense_squares, dense_sums, .. } = own;
+            let (squares, sums) = if adam.masked() {
+                (each(&gradients, square_sum)?, each(&gradients, absolute_sum)?)
+            } else {
+                (shared(&dense_squares), shared(&dense_sums))
+            };
+            let (dense_norm, masked_norm) = (root(&dense_squares)?, root(&squares)?);
+            let (all, inside) = (total_of(&dense_sums)?, total_of(&sums)?);
             // A gradient of nothing but zeros lies inside any mask.
             let share = if all == 0.0 { 1.0 } else { inside / all };
             let domain = match optimizer.clip_domain {
                 ClipDomain::Masked => masked_norm,
                 ClipDomain::Dense => dense_norm,
             };
-            adam.step(&model.weights, &own.gradients, clip_scale(domain, optimizer.clip_norm), lr)?;
+            adam.step(&model.weights, &gradients, clip_scale(domain, optimizer.clip_norm), lr)?;
             sum.add(stats, dense_norm, masked_norm, share);
         }
     }
@@ -65,30 +73,76 @@ pub fn update(
 }
 
 /// The trained entries of every gradient, and of each dense one no more than two sums, by tensor.
-struct Gathered {
+struct Gathered<'a> {
+    model: &'a Model,
+    adam: &'a SparseAdamW,
     gradients: Vec<Tensor>,
-    squares: Vec<Tensor>,
-    sums: Vec<Tensor>,
     dense_squares: Vec<Tensor>,
     dense_sums: Vec<Tensor>,
 }
 
-impl Gathered {
-    fn new(model: &Model) -> Self {
-        let list = || model.weights.tensors.iter().map(|_| Tensor::new()).collect();
-        Self { gradients: list(), squares: list(), sums: list(), dense_squares: list(), dense_sums: list() }
+impl<'a> Gathered<'a> {
+    fn new(model: &'a Model, adam: &'a SparseAdamW) -> Result<Self, TorchError> {
+        let zeros = || {
+            let zero = |_: &Tensor| Tensor::f_zeros([], (Kind::Double, model.device()));
+            Ok::<_, TorchError>(model.weights.tensors.iter().map(zero).collect::<Result<Vec<_>, _>>()?)
+        };
+        let gradients = model.weights.tensors.iter().map(|_| Tensor::new()).collect();
+        Ok(Self { model, adam, gradients, dense_squares: zeros()?, dense_sums: zeros()? })
     }
 
-    fn put(&mut self, adam: &SparseAdamW, i: usize, dense: &Tensor) -> Result<(), TorchError> {
-        (self.dense_squares[i], self.dense_sums[i]) = (square_sum(dense)?, absolute_sum(dense)?);
-        self.gradients[i] = adam.gather_one(i, dense)?;
-        (self.squares[i], self.sums[i]) = if self.gradients[i].numel() == dense.numel() {
-            (self.dense_squares[i].shallow_clone(), self.dense_sums[i].shallow_clone())
-        } else {
-            (square_sum(&self.gradients[i])?, absolute_sum(&self.gradients[i])?)
-        };
+    fn measure(&mut self, i: usize, dense: &Tensor) -> Result<(), TorchError> {
+        let _ = self.dense_squares[i].f_add_(&square_sum(dense)?)?;
+        let _ = self.dense_sums[i].f_add_(&absolute_sum(dense)?)?;
         Ok(())
     }
+
+    /// Where the entries of a gradient that comes in rows go.
+    fn room(&self, i: usize) -> Result<Tensor, TorchError> {
+        if self.gradients[i].defined() {
+            return Ok(self.gradients[i].shallow_clone());
+        }
+        Ok(Tensor::f_zeros([self.adam.count(i)], (Kind::Float, self.model.device()))?)
+    }
+}
+
+impl Sink for Gathered<'_> {
+    fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError> {
+        self.measure(index, &gradient)?;
+        self.gradients[index] = self.adam.gather_one(index, &gradient)?;
+        Ok(())
+    }
+
+    fn takes_rows(&self, entries: usize) -> bool {
+        self.adam.masked() && entries > WHOLE
+    }
+
+    fn put_rows(&mut self, index: usize, from: i64, rows: &Tensor) -> Result<(), TorchError> {
+        self.measure(index, rows)?;
+        let mut room = self.room(index)?;
+        self.adam.gather_rows(index, from, rows, &mut room)?;
+        self.gradients[index] = room;
+        Ok(())
+    }
+
+    fn put_listed(&mut self, index: usize, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
+        self.measure(index, rows)?;
+        let (mut room, shape) = (self.room(index)?, self.model.weights.tensors[index].size());
+        self.adam.gather_listed(index, &shape, ids, rows, &mut room)?;
+        self.gradients[index] = room;
+        Ok(())
+    }
+}
+
+fn each(
+    tensors: &[Tensor],
+    of: impl Fn(&Tensor) -> Result<Tensor, TorchError>,
+) -> Result<Vec<Tensor>, TorchError> {
+    tensors.iter().map(of).collect()
+}
+
+fn shared(tensors: &[Tensor]) -> Vec<Tensor> {
+    tensors.iter().map(Tensor::shallow_clone).collect()
 }
 
 impl Update {

@@ -104,7 +104,7 @@ fn adamw(kind: Kind) -> (tickets::torch::Model, BTreeMap<String, Tensor>) {
     }
     let mut state = BTreeMap::new();
     for (i, parameter) in model.weights.parameters.iter().enumerate() {
-        for (part, tensor) in ["value", "first", "second"].iter().zip(adam.state(i)) {
+        for (part, tensor) in ["value", "first", "second"].iter().zip(adam.state(i).unwrap()) {
             state.insert(format!("{part}/{}", parameter.name), tensor.copy());
         }
     }

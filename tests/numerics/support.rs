@@ -136,6 +136,7 @@ pub fn grpo(ratio: RatioRule, normaliser: Normaliser, kl_coef: f64, micro_batch:
         minibatches: 1,
         updates_per_batch: 1,
         micro_batch,
+        activations_mib: 2048,
     }
 }
 

@@ -58,6 +58,8 @@ pub struct BenchSpec {
     pub updates: u32,
     /// Rollouts per backward pass; 0 takes all at once.
     pub micro_batch: usize,
+    /// MiB of activations that are kept.
+    pub activations_mib: u32,
     /// Repetitions; the median counts.
     pub steps: usize,
     /// libtorch threads.

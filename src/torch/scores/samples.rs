@@ -112,7 +112,7 @@ fn summed(
         }
         let conversation = [conversations.next(index)?];
         // Each gradient goes when it was added, so that no two layers' are there.
-        likelihood_gradient(model, &conversation, 1.0, &mut |i, gradient| {
+        likelihood_gradient(model, &conversation, 1.0, &mut |i: usize, gradient: Tensor| {
             let _ = sums[i].f_add_(&measured(&gradient, measure)?)?;
             Ok(())
         })?;

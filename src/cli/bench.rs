@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::logprobs::{DeviceArg, DtypeArg};
+use crate::data::ModelDir;
+use crate::estimate::{FixedWork, memory_of};
 use crate::exit::{Code, Failure};
 use crate::grpo::ACTIVATIONS_MIB;
 use crate::torch::{BenchPart, BenchReport, BenchSpec, bench as run_bench};
@@ -113,7 +115,7 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         return Err(Failure::new(Code::Usage, error, Some("0.99 trains 1 % of the parameters".into())));
     }
     let random = args.mask == MaskArg::Random || args.part == PartArg::Masks;
-    let report = run_bench(&BenchSpec {
+    let mut report = run_bench(&BenchSpec {
         part: match args.part {
             PartArg::Step => BenchPart::Step,
             PartArg::Rollout => BenchPart::Rollout,
@@ -136,6 +138,9 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         device: args.device.into(),
         profile: args.profile,
     })?;
+    if args.part != PartArg::Masks {
+        predicted(args, &mut report.value)?;
+    }
     let text = if args.json { format!("{}\n", report.value) } else { table(&report) };
     let _ = out.write_all(text.as_bytes());
     if let Some(rows) = &report.profile {
@@ -148,6 +153,33 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         eprint!("{text}");
     }
     Ok(Code::Ok)
+}
+
+/// Puts what `plan` would predict beside the measured memory.
+fn predicted(args: &BenchArgs, value: &mut serde_json::Value) -> Result<(), Failure> {
+    let shape = ModelDir::open(&args.model)?.architecture;
+    let rollouts = args.prompts * args.group;
+    let memory = memory_of(
+        &shape,
+        &FixedWork {
+            prompts: args.prompts,
+            group: args.group,
+            turns: args.turns,
+            prompt_tokens: args.prompt_tokens,
+            new_tokens: args.new_tokens,
+            sparsity: (args.mask == MaskArg::Random).then_some(args.sparsity),
+            micro_batch: if args.micro_batch == 0 { rollouts } else { args.micro_batch },
+            activations_mib: args.activations_mib,
+            taped: args.part == PartArg::Step,
+            dtype: args.dtype.into(),
+        },
+    );
+    for (phase, bytes) in [("rollout", memory.playing()), ("train", memory.training())] {
+        let tensors = memory.weights + memory.optimizer + bytes;
+        value["memory"][phase]["predicted_tensor_bytes"] = tensors.into();
+        value["memory"][phase]["predicted_resident_bytes"] = (tensors + memory.overhead).into();
+    }
+    Ok(())
 }
 
 /// The same as lines for people: keys with dots, values.

@@ -7,15 +7,19 @@ use crate::grpo::SamplingSpec;
 use crate::manifest::RunConfig;
 
 use super::decoder::Decoder;
+use super::kept::Kept;
 use super::lengths::Lengths;
 use super::work::Asked;
 
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
-/// Bytes of activations that are kept rather than computed again, and of logits that exist at the same time: `torch::loss` and
-/// `torch::tape` have the same.
-const KEPT: f64 = (2u64 << 30) as f64;
+/// Bytes of logits that exist at the same time, and rows of the vocabulary's gradient that do where it is not whole: that of more than
+/// `WHOLE` entries, of which few are trained. `torch::head` and `torch::update` have the same.
 const LOGITS: f64 = (64u64 << 20) as f64;
+const ROWS: f64 = (32u64 << 20) as f64;
+const WHOLE: f64 = (1u64 << 24) as f64;
+/// Entries that the optimizer and the sums of gradients take at a time.
+const PIECE: f64 = (1u64 << 22) as f64;
 /// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer`.
 const BLOCK: f64 = 2048.0;
 /// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product.
@@ -78,6 +82,8 @@ pub(super) struct Together {
     pub length: f64,
     /// Drawn tokens of a micro-batch.
     pub drawn: f64,
+    /// MiB of activations that are kept.
+    pub activations_mib: u32,
     /// Whether the rollouts' own pass serves.
     pub taped: bool,
     /// Whether no gradient is kept once it was used: scores add it up.
@@ -121,18 +127,24 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let own = decoder.width == 4.0;
     // Moments and base values; a master where the weight itself is not one; an index where not all entries are active.
     let entry = 8.0 + decoder.width + if all && own { 0.0 } else { 4.0 } + if all { 0.0 } else { 4.0 };
-    let dense = decoder.layer() + decoder.hidden * decoder.vocabulary;
-    let gradients = if all { decoder.parameters } else { active + dense };
     let length = together.length.min(decoder.positions);
     let together = Together { length, shared: together.shared.min(length), ..together };
     let (tokens, part) = (together.tokens(together.rows), together.tokens(together.micro_batch));
     let stream = decoder.width * decoder.hidden;
-    let everything = tokens * (decoder.kept() * decoder.layers + stream);
-    let (kept, again) = if everything <= KEPT {
-        (everything, 0.0)
-    } else {
-        (tokens * stream * (decoder.layers + 1.0), part * decoder.kept())
-    };
+    let held = Kept::of(decoder, tokens, together.activations_mib);
+    let kept = held.bytes(decoder, tokens);
+    let again = if held == Kept::Everything { 0.0 } else { part * decoder.kept() };
+    // Of the vocabulary's gradient, which is whole or comes in rows: then those of embedded tokens are held, and what is behind the
+    // last norm of all that predict something.
+    let vocabulary = decoder.hidden * decoder.vocabulary;
+    let in_rows = !all && !together.passed_on && vocabulary > WHOLE;
+    let dense = decoder.layer().max(PIECE)
+        + if in_rows {
+            decoder.hidden * (tokens.min(decoder.vocabulary) + tokens) + ROWS / 4.0
+        } else {
+            vocabulary
+        };
+    let gradients = if all { decoder.parameters } else { active + dense };
     // The stream's gradient of all parts; of one part those of attention; of a block those of the MLP.
     let back = tokens * stream
         + part * decoder.width * 2.0 * (decoder.queries + decoder.keys)
@@ -152,7 +164,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
         gradients: (4.0 * if together.passed_on { dense } else { gradients }) as u64,
         optimizer: (entry * active) as u64,
         activations: (kept + again + back) as u64,
-        tape: if together.taped && again == 0.0 { kept as u64 } else { 0 },
+        tape: if together.taped && held == Kept::Everything { kept as u64 } else { 0 },
         logits: logits as u64,
         cache: cache as u64,
         passing: passing as u64,
@@ -174,6 +186,7 @@ pub(super) fn of_run(config: &RunConfig, decoder: &Decoder, active: f64, asked: 
         shared: lengths.turns.first().map_or(0.0, |turn| turn.longest_prompt),
         length: lengths.longest(limit),
         drawn: lengths.drawn_at_most(micro_batch, limit),
+        activations_mib: grpo.activations_mib,
         taped: grpo.minibatches == 1,
         passed_on: false,
     };

@@ -1,7 +1,7 @@
 //! The shared stages before a run: the built-in base and scores of gradients. Each is an [`Estimate`] of its own, whose
 //! `train` phase is what is differentiated and whose `rollout` phase is what is played.
 
-use crate::grpo::SamplingSpec;
+use crate::grpo::{ACTIVATIONS_MIB, SamplingSpec};
 use crate::manifest::{Dtype, ModelSource, RunConfig};
 use crate::sparsity::FisherEstimator;
 
@@ -67,6 +67,7 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
         shared: 0.0,
         length: longest,
         drawn: batch * lengths.drawn(unlimited),
+        activations_mib: ACTIVATIONS_MIB,
         taped: false,
         passed_on: false,
     };
@@ -136,6 +137,7 @@ pub fn of_scores(config: &RunConfig) -> Option<Estimate> {
         shared: if batch { lengths.turns.first().map_or(0.0, |turn| turn.longest_prompt) } else { 0.0 },
         length,
         drawn,
+        activations_mib: if batch { config.grpo.activations_mib } else { ACTIVATIONS_MIB },
         taped: false,
         passed_on: true,
     };

@@ -6,6 +6,7 @@ use crate::task::TaskSpec;
 
 use super::cost::Cost;
 use super::decoder::{Decoder, Pass};
+use super::kept::Kept;
 use super::lengths::Lengths;
 
 /// Tensors of a layer.
@@ -178,10 +179,13 @@ pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64, asked: &A
     let updates = f64::from(grpo.updates_per_batch);
     let one_minibatch = Sequences { rows: sequences.rows / minibatches, ..sequences };
     let one = one_minibatch.gradients(decoder) + optimizer_step(decoder, active);
-    // The first update of the whole batch needs no pass of its own: it has that of the rollouts.
+    // The first update of the whole batch needs no pass of its own: it has that of the rollouts, when everything of it is kept.
     let forward = one_minibatch.scored(decoder);
-    let spared = if minibatches == 1.0 { forward } else { Cost::default() };
-    let update = one * minibatches * updates + spared * -1.0;
+    let kept = Kept::of(decoder, one_minibatch.pass().tokens, grpo.activations_mib);
+    let taped = minibatches == 1.0 && kept == Kept::Everything;
+    let spared = if taped { forward } else { Cost::default() };
+    let again = decoder.forward(Pass { logits: 0.0, ..one_minibatch.pass() }) * kept.again();
+    let update = (one + again) * minibatches * updates + spared * -1.0;
     let measured = if grpo.kl_coef > 0.0 { steps } else { after(grpo.steps, config.eval.every) };
     // The base's values are put in and taken out again: 16 bytes per active entry and way, and a copy.
     let reference = sequences.scored(decoder) + Cost::traffic(48.0 * active);

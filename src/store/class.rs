@@ -11,7 +11,7 @@ use super::record::canonical;
 use super::{Store, StoreError};
 
 /// The fields of a class, in the order in which tables show them.
-pub const FIELDS: [&str; 6] = ["device", "processor", "threads", "libtorch", "tickets", "build"];
+pub const FIELDS: [&str; 7] = ["device", "processor", "threads", "libtorch", "tickets", "build", "reduced"];
 
 /// The context of a class's digest.
 const CONTEXT: &str = "tickets/v1/class";
@@ -65,6 +65,7 @@ impl Class {
             named("tickets"),
             named("build"),
             self.field("processor"),
+            named("reduced"),
         ];
         let known: Vec<String> = parts.into_iter().flatten().collect();
         if known.is_empty() { "nothing is known of it".to_owned() } else { known.join(", ") }

@@ -85,6 +85,16 @@ pub enum RunError {
         /// Base, mask, or both.
         what: String,
     },
+    /// A step found too little memory.
+    #[error("step {step} with `grpo.micro_batch` = {micro_batch}: {source}")]
+    TooLarge {
+        /// The step, from 1.
+        step: u32,
+        /// Rollouts that went through the model together.
+        micro_batch: u32,
+        /// libtorch's words.
+        source: TorchError,
+    },
     /// An input changed after the plan was made.
     #[error("{} changed after the plan was made", path.display())]
     Changed {
@@ -117,9 +127,18 @@ impl From<tch::TchError> for RunError {
 }
 
 impl RunError {
+    /// An error of a step: one that less at a time may mend is told from others.
+    pub(super) fn in_step(self, step: u32, micro_batch: u32) -> Self {
+        match self {
+            Self::Torch(source) if source.is_out_of_memory() => Self::TooLarge { step, micro_batch, source },
+            other => other,
+        }
+    }
+
     fn class(&self) -> FailureClass {
         match self {
             Self::Torch(error) if error.is_out_of_memory() => FailureClass::Oom,
+            Self::TooLarge { .. } => FailureClass::Oom,
             Self::Torch(
                 TorchError::NonFinite { .. }
                 | TorchError::Sparsity(SparsityError::NonFiniteScore { .. })
@@ -185,6 +204,9 @@ impl RunError {
             ),
             Self::NotMoved { .. } => Some(
                 "name by `mask.run` the whole id of a finished full run on the same base, and sweep that one first".into(),
+            ),
+            Self::TooLarge { .. } => Some(
+                "one rollout is too much: shorten conversations, or lower `grpo.rollouts_per_step`, whose keys and values are held together".into(),
             ),
             Self::Changed { .. } => Some("run the command again: its new contents make a new run".into()),
             _ => None,

@@ -43,6 +43,7 @@ unsafe extern "C" {
     fn tickets_set_full_precision() -> *mut c_char;
     fn tickets_settings(bits: *mut c_int) -> *mut c_char;
     fn tickets_build_text() -> *mut c_char;
+    fn tickets_keep_pages(block: c_int, slack: c_int);
 }
 
 /// Takes over a text that the C side made; null is `None`.
@@ -72,6 +73,12 @@ pub(super) fn set_deterministic(on: bool) -> Result<(), String> {
 pub(super) fn set_full_precision() -> Result<(), String> {
     // SAFETY: takes nothing.
     checked(unsafe { tickets_set_full_precision() })
+}
+
+/// Pages that are freed are kept for what comes next: blocks up to `block` bytes, and `slack` bytes beyond what is in use.
+pub(super) fn keep_pages(block: i32, slack: i32) {
+    // SAFETY: takes plain numbers.
+    unsafe { tickets_keep_pages(block, slack) }
 }
 
 /// The settings as bits, in the order that shim.cpp states.

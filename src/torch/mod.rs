@@ -9,6 +9,7 @@ mod error;
 mod evaluate;
 mod export;
 mod failure;
+mod fit;
 mod foreign;
 mod fresh;
 mod from_hub;

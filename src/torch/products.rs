@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::TorchError;
 
 /// Entries of a widened matrix that exist at the same time, and tokens that go with them.
-const ENTRIES: i64 = 1 << 22;
+const ENTRIES: i64 = 1 << 20;
 const TOKENS: i64 = 2048;
 
 /// Chooses how products are taken.

@@ -28,6 +28,7 @@ pub fn device(config: &RunConfig) -> Result<Device, RunError> {
 pub fn prepare(choice: DeviceChoice, threads: u32) -> Result<Device, RunError> {
     let device = device::choose(choice)?;
     tch::set_num_threads(threads as i32);
+    device::keep_pages();
     device::set_deterministic()?;
     Ok(device)
 }

@@ -6,6 +6,10 @@
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -48,6 +52,18 @@ char* tickets_set_deterministic(int on) noexcept {
     // The benchmark picks kernels by the clock.
     context.setBenchmarkCuDNN(!strict);
   });
+}
+
+// Pages of what a step frees stay for the next one: blocks of up to `block` bytes come from the heap, whose end is given back when more
+// than `slack` bytes of it are free. Elsewhere than with glibc nothing changes.
+void tickets_keep_pages(int block, int slack) noexcept {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, block);
+  mallopt(M_TRIM_THRESHOLD, slack);
+#else
+  (void)block;
+  (void)slack;
+#endif
 }
 
 // Full float32 products, and sums in float32 where the operands are half precision.

@@ -6,7 +6,7 @@
 //! AdamW: decay first, moments, then `p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`, to the last bit.
 //! With `decay = "study"` the decay is multiplied by the bias-corrected step size, as the study's optimizer does.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::grpo::{Decay, OptimizerSpec};
 use crate::sparsity::{Mask, same_model};
@@ -103,9 +103,33 @@ impl SparseAdamW {
         self.spans.iter().any(|span| span.index.is_some())
     }
 
-    /// How many entries of tensor `i` are trained.
-    pub(super) fn count(&self, i: usize) -> i64 {
-        self.spans[i].count
+    /// Zeros for the gathered gradients of all tensors, float32, made at once: small blocks that stay among large ones that go would
+    /// leave holes in the heap that no large one fits in.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn room(&self, device: Device) -> Result<Vec<Tensor>, TorchError> {
+        let all = self.spans.iter().map(|span| span.count).sum::<i64>();
+        let flat = Tensor::f_zeros([all], (Kind::Float, device))?;
+        let mut from = 0;
+        let cut = |span: &Span| {
+            from += span.count;
+            Ok(flat.f_narrow(0, from - span.count, span.count)?)
+        };
+        self.spans.iter().map(cut).collect()
+    }
+
+    /// [`SparseAdamW::gather_one`] into `out`.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn gather_into(&self, i: usize, gradient: &Tensor, out: &Tensor) -> Result<(), TorchError> {
+        let flat = gradient.f_reshape([-1])?;
+        match &self.spans[i].index {
+            Some(index) => drop(flat.f_index_select_out(out, 0, index)?),
+            None => out.shallow_clone().f_copy_(&flat)?,
+        }
+        Ok(())
     }
 
     /// The active entries of dense gradients, float32.
@@ -400,7 +424,6 @@ mod tests {
     use crate::grpo::{ClipDomain, Schedule};
     use crate::sparsity::{MaskRng, random};
     use crate::torch::weights::tests::tiny;
-    use tch::Device;
 
     fn spec() -> OptimizerSpec {
         OptimizerSpec {

@@ -115,24 +115,24 @@ impl Tape {
         Ok(Self { feed, inputs, every, output: x, saved })
     }
 
-    /// The same for some sequences alone, copied; their tokens have places of their own.
+    /// The same for some sequences alone; their tokens have places of their own. Each tensor goes when its part was copied.
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn part(&self, model: &Model, sequences: &[usize]) -> Result<Self, TorchError> {
+    pub fn part(self, model: &Model, sequences: &[usize]) -> Result<Self, TorchError> {
         let (sequences, places) = self.feed.sequences.part(sequences);
         let index = Tensor::f_from_slice(&places)?.f_to_device(model.device())?;
-        let pick = |tensor: &Tensor| tensor.f_index_select(0, &index);
+        let pick = |tensor: Tensor| tensor.f_index_select(0, &index);
         Ok(Self {
             feed: Feed {
-                tokens_n: pick(&self.feed.tokens_n)?,
-                positions_n: pick(&self.feed.positions_n)?,
+                tokens_n: pick(self.feed.tokens_n)?,
+                positions_n: pick(self.feed.positions_n)?,
                 sequences,
             },
-            inputs: self.inputs.iter().map(pick).collect::<Result<_, _>>()?,
+            inputs: self.inputs.into_iter().map(pick).collect::<Result<_, _>>()?,
             every: self.every,
-            output: pick(&self.output)?,
-            saved: self.saved.iter().map(|saved| saved.select(&index)).collect::<Result<_, _>>()?,
+            output: pick(self.output)?,
+            saved: self.saved.into_iter().map(|saved| saved.select(&index)).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -25,6 +25,7 @@ use crate::task::Task;
 use super::checkpoint;
 use super::evaluate::{Evaluation, evaluations, mean_and_error, means_of_parts};
 use super::failure::RunError;
+use super::fit::{REDUCED, Reduced};
 use super::loss::{Batch, score};
 use super::rollout::{Draws, Rollout, play_and_keep};
 use super::take_over::{self, TakenOver};
@@ -44,30 +45,56 @@ pub(super) struct Run<'a> {
     /// Digests of the base and the mask that the active values belong to.
     inputs: Value,
     pub(super) taken: TakenOver,
+    reduced: Option<Reduced>,
+}
+
+/// How a run is made anew when it could not be made as it was begun.
+#[derive(Clone, Copy, Default)]
+struct Manner {
+    /// Takes nothing over.
+    alone: bool,
+    /// Takes less at a time.
+    reduced: Option<Reduced>,
 }
 
 /// Executes a run from its newest checkpoint to its end. Steps of an earlier run of the same trajectory are taken over; when
 /// this machine does not repeat them bit for bit, the run starts anew from the base, and alone. So it does when what its own
-/// checkpoint saves does not belong to the base or the mask that are there.
+/// checkpoint saves does not belong to the base or the mask that are there; and, with half as much at a time, when memory runs out
+/// in a step.
 ///
 /// # Errors
 /// When the run fails; the attempt is marked failed with class, step and cause.
 pub fn run(spec: &RunSpec, cx: &Context) -> Result<Outcome, StageFailure> {
     let id = spec.id.as_str();
-    let mut alone = false;
+    let mut spec = spec.clone();
+    let mut manner = Manner::default();
     let (attempt, step, result) = loop {
         let mut attempt = cx.begin(id)?;
         take_over::note_provenance(&attempt, &spec.config)?;
+        manner.reduced = Reduced::of(attempt.resumed()).or(manner.reduced);
+        if let Some(reduced) = manner.reduced {
+            reduced.apply(&mut spec.config.grpo);
+        }
         let mut step = attempt.resumed().map_or(0, Checkpoint::step);
-        let result = steps(spec, cx, &mut attempt, &mut step, alone);
-        // Each of the two happens once: after it there is nothing that could be of another base, or be taken over.
-        let Err(error @ (RunError::NotRepeated { .. } | RunError::OtherInputs { .. })) = &result else {
-            break (attempt, step, result);
+        let result = steps(&spec, cx, &mut attempt, &mut step, manner);
+        // The first two happen once: after it there is nothing that could be of another base, or be taken over.
+        let why = match &result {
+            Err(error @ (RunError::NotRepeated { .. } | RunError::OtherInputs { .. })) => {
+                manner.alone |= matches!(error, RunError::NotRepeated { .. });
+                error.to_string()
+            }
+            Err(error @ RunError::TooLarge { .. }) => {
+                let Some(half) = Reduced::half_of(&spec.config.grpo) else { break (attempt, step, result) };
+                manner.reduced = Some(half);
+                let why = format!("{error}; the run begins anew with {half}, which changes float rounding");
+                (cx.events)(Event::Note(why.clone()));
+                why
+            }
+            _ => break (attempt, step, result),
         };
-        alone |= matches!(error, RunError::NotRepeated { .. });
         let last = attempt.number();
         drop(attempt);
-        cx.store.set_attempts_aside(id, last, &error.to_string())?;
+        cx.store.set_attempts_aside(id, last, &why)?;
     };
     match result {
         Ok(Some(finished)) => {
@@ -91,13 +118,13 @@ struct Finished {
     meta: Value,
 }
 
-/// `step` is kept up to date for the failure record; `alone` takes nothing over. Returns `None` when asked to stop.
+/// `step` is kept up to date for the failure record. Returns `None` when asked to stop.
 fn steps(
     spec: &RunSpec,
     cx: &Context,
     attempt: &mut Attempt,
     step: &mut u32,
-    alone: bool,
+    manner: Manner,
 ) -> Result<Option<Finished>, RunError> {
     let config = &spec.config;
     let device = setup::device(config)?;
@@ -108,9 +135,10 @@ fn steps(
     let mask = masks::mask(spec, cx.store, &ModelDir::open(&folder)?)?;
     let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &config.optimizer)?;
     let total = model.weights.parameters.iter().map(crate::data::Parameter::elements).sum();
-    let taken = TakenOver::of(attempt.resumed(), alone);
+    let taken = TakenOver::of(attempt.resumed(), manner.alone);
+    let reduced = manner.reduced;
     let inputs = take_over::inputs(spec, cx.store)?;
-    let mut run = Run { config, task, evals, chat, model, mask, adam, total, inputs, taken };
+    let mut run = Run { config, task, evals, chat, model, mask, adam, total, inputs, taken, reduced };
     run.note_class(attempt.resumed(), cx.events)?;
     attempt.keep_bytes(u64::from(config.exec.keep_mib) << 20);
     // The step of the newest checkpoint: the same step is not saved twice.
@@ -147,7 +175,8 @@ fn steps(
             *step = target;
             row
         } else {
-            let row = run.step(*step)?;
+            let row =
+                run.step(*step).map_err(|error| error.in_step(*step + 1, config.grpo.micro_batch))?;
             *step += 1;
             run.compare(&mut reuse, &row, *step, attempt)?;
             row
@@ -317,6 +346,7 @@ impl Run<'_> {
             "classes": self.taken.classes,
             "copied_evals": self.taken.copied,
             "alone": self.taken.alone,
+            REDUCED: self.reduced.map(Reduced::to_value),
         })
     }
 

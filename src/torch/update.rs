@@ -87,7 +87,11 @@ impl<'a> Gathered<'a> {
             let zero = |_: &Tensor| Tensor::f_zeros([], (Kind::Double, model.device()));
             Ok::<_, TorchError>(model.weights.tensors.iter().map(zero).collect::<Result<Vec<_>, _>>()?)
         };
-        let gradients = model.weights.tensors.iter().map(|_| Tensor::new()).collect();
+        let gradients = if adam.masked() {
+            adam.room(model.device())?
+        } else {
+            model.weights.tensors.iter().map(|_| Tensor::new()).collect()
+        };
         Ok(Self { model, adam, gradients, dense_squares: zeros()?, dense_sums: zeros()? })
     }
 
@@ -96,19 +100,14 @@ impl<'a> Gathered<'a> {
         let _ = self.dense_sums[i].f_add_(&absolute_sum(dense)?)?;
         Ok(())
     }
-
-    /// Where the entries of a gradient that comes in rows go.
-    fn room(&self, i: usize) -> Result<Tensor, TorchError> {
-        if self.gradients[i].defined() {
-            return Ok(self.gradients[i].shallow_clone());
-        }
-        Ok(Tensor::f_zeros([self.adam.count(i)], (Kind::Float, self.model.device()))?)
-    }
 }
 
 impl Sink for Gathered<'_> {
     fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError> {
         self.measure(index, &gradient)?;
+        if self.adam.masked() {
+            return self.adam.gather_into(index, &gradient, &self.gradients[index]);
+        }
         self.gradients[index] = self.adam.gather_one(index, &gradient)?;
         Ok(())
     }
@@ -119,18 +118,13 @@ impl Sink for Gathered<'_> {
 
     fn put_rows(&mut self, index: usize, from: i64, rows: &Tensor) -> Result<(), TorchError> {
         self.measure(index, rows)?;
-        let mut room = self.room(index)?;
-        self.adam.gather_rows(index, from, rows, &mut room)?;
-        self.gradients[index] = room;
-        Ok(())
+        self.adam.gather_rows(index, from, rows, &mut self.gradients[index])
     }
 
     fn put_listed(&mut self, index: usize, ids: &Tensor, rows: &Tensor) -> Result<(), TorchError> {
         self.measure(index, rows)?;
-        let (mut room, shape) = (self.room(index)?, self.model.weights.tensors[index].size());
-        self.adam.gather_listed(index, &shape, ids, rows, &mut room)?;
-        self.gradients[index] = room;
-        Ok(())
+        let shape = self.model.weights.tensors[index].size();
+        self.adam.gather_listed(index, &shape, ids, rows, &mut self.gradients[index])
     }
 }
 

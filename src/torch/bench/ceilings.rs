@@ -5,6 +5,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 use super::super::TorchError;
+use super::super::products::Products;
 use super::wait;
 
 /// Seconds that each ceiling is measured for, at least.
@@ -27,19 +28,22 @@ pub fn measure(kind: Kind, device: Device) -> Result<Ceilings, TorchError> {
     let side: i64 = if device.is_cuda() { 8192 } else { 1024 };
     let operand = Tensor::f_ones([side, side], (kind, device))?;
     let product = Tensor::f_empty([side, side], (kind, device))?;
-    let matmul = 2.0 * (side as f64).powi(3) / fastest(device, || Ok(product.f_mm_out(&operand, &operand)?))?;
+    // As the model's are taken, see `products.rs`.
+    let products = Products::of(kind, device);
+    let matmul = 2.0 * (side as f64).powi(3)
+        / fastest(device, || products.forward(&operand, &operand, None, &product))?;
     let count: i64 = if device.is_cuda() { 1 << 30 } else { 1 << 26 };
     let source = Tensor::f_ones([count], (Kind::Float, device))?;
     let mut target = Tensor::f_zeros([count], (Kind::Float, device))?;
     let bandwidth = 8.0 * count as f64
         / fastest(device, || {
             target.f_copy_(&source)?;
-            Ok(target.shallow_clone())
+            Ok(())
         })?;
     Ok(Ceilings { matmul, bandwidth })
 }
 
-fn fastest(device: Device, mut body: impl FnMut() -> Result<Tensor, TorchError>) -> Result<f64, TorchError> {
+fn fastest(device: Device, mut body: impl FnMut() -> Result<(), TorchError>) -> Result<f64, TorchError> {
     let _guard = tch::no_grad_guard();
     let (begun, mut best) = (Instant::now(), f64::INFINITY);
     // Not fewer than three, so that the first, which warms up, is never the only one.
@@ -48,7 +52,7 @@ fn fastest(device: Device, mut body: impl FnMut() -> Result<Tensor, TorchError>)
             break;
         }
         let start = Instant::now();
-        let _ = body()?;
+        body()?;
         wait(device);
         best = best.min(start.elapsed().as_secs_f64());
     }

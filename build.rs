@@ -104,14 +104,15 @@ mod torch {
 
     const LINKED: [&str; 2] = ["src/torch/shim.cpp", "src/torch/meter.cpp"];
     const KERNELS: &str = "src/torch/kernels.cpp";
-    const CUDA: &str = "src/torch/cuda_memory.cpp";
+    const CUDA: [&str; 2] = ["src/torch/cuda_memory.cpp", "src/torch/cuda_graph.cpp"];
+    const HEADER: &str = "src/torch/guarded.h";
     const CUDA_LIBRARY: &str = "libtickets_cuda.so";
 
     pub fn build() {
         for name in ["LIBTORCH", "TICKETS_CACHE", "XDG_CACHE_HOME", "HOME", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={name}");
         }
-        for file in LINKED.iter().chain(&[KERNELS, CUDA]) {
+        for file in LINKED.iter().chain(&CUDA).chain(&[KERNELS, HEADER]) {
             println!("cargo:rerun-if-changed={file}");
         }
         let libtorch = libtorch();
@@ -215,7 +216,7 @@ mod torch {
         };
         let mut command = compiler.get_compiler().to_command();
         command.arg("-isystem").arg(include);
-        command.args(["-shared", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]).arg(CUDA);
+        command.args(["-shared", "-fvisibility=hidden", "-fvisibility-inlines-hidden"]).args(CUDA);
         command.arg("-o").arg(&built);
         match command.spawn() {
             Ok(child) => Some(CudaLibrary { command, child, built, placed }),

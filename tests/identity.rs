@@ -90,6 +90,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("grpo.minibatches", "2", Training),
         ("grpo.updates_per_batch", "2", Training),
         ("grpo.micro_batch", "64", BatchGradient),
+        ("grpo.activations_mib", "4096", Training),
         ("optimizer.lr", "2e-6", Training),
         ("optimizer.betas", "[0.9, 0.95]", Training),
         ("optimizer.eps", "1e-7", Training),
@@ -130,6 +131,7 @@ const CHANGES: &[(&str, &str, Influence)] = {
         ("exec.retries.killed", "1", Nothing),
         ("exec.retries.infra", "1", Nothing),
         ("exec.retries.store", "0", Nothing),
+        ("exec.cuda_graphs", "true", Nothing),
         ("exec.max_runs", "3", Nothing),
     ]
 };

@@ -128,6 +128,7 @@ fn old_behaviour_spelled_out_moves_nothing() {
         ("optimizer.decay", "decoupled"),
         ("grpo.level", "token"),
         ("grpo.kl_corrected", "false"),
+        ("grpo.activations_mib", "2048"),
         // Without a penalty there is nothing to correct.
         ("grpo.kl_corrected", "true"),
     ] {

@@ -194,6 +194,7 @@ fn every_setting_but_the_operational_ones_is_kept() {
         let new = [
             "grpo.level",
             "grpo.kl_corrected",
+            "grpo.activations_mib",
             "optimizer.schedule",
             "optimizer.warmup_steps",
             "optimizer.decay",

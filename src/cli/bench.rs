@@ -67,6 +67,9 @@ pub struct BenchArgs {
     /// Where to compute
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     pub device: DeviceArg,
+    /// Record decoding steps once and replay them, on a GPU
+    #[arg(long)]
+    pub cuda_graphs: bool,
     /// Print libtorch's operators by their own time, on standard error
     #[arg(long)]
     pub profile: bool,
@@ -136,6 +139,7 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<Code, Failure> {
         threads: args.threads,
         dtype: args.dtype.into(),
         device: args.device.into(),
+        cuda_graphs: args.cuda_graphs,
         profile: args.profile,
     })?;
     if args.part != PartArg::Masks {

@@ -18,8 +18,6 @@ const OVERHEAD: f64 = 190e6;
 const LOGITS: f64 = (64u64 << 20) as f64;
 const ROWS: f64 = (32u64 << 20) as f64;
 const WHOLE: f64 = (1u64 << 24) as f64;
-/// Entries that the optimizer and the sums of gradients take at a time.
-const PIECE: f64 = (1u64 << 22) as f64;
 /// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer`.
 const BLOCK: f64 = 2048.0;
 /// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product.
@@ -47,14 +45,16 @@ pub struct Memory {
     pub cache: u64,
     /// What passes by while rollouts are played: a layer of the prefill, or the vocabulary's probabilities.
     pub passing: u64,
+    /// A state, which is put together before it is written: at checkpoints and at the end.
+    pub state: u64,
     /// The process itself.
     pub overhead: u64,
 }
 
 impl Memory {
-    /// The most that is held at one time. Rollouts and gradients take turns, so only the larger of the two counts.
+    /// The most that is held at one time. Rollouts, gradients and saving take turns, so only the largest of them counts.
     pub fn total(&self) -> u64 {
-        self.weights + self.optimizer + self.overhead + self.training().max(self.playing())
+        self.weights + self.optimizer + self.overhead + self.training().max(self.playing()).max(self.state)
     }
 
     /// What an update takes beside weights and optimizer.
@@ -138,7 +138,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     // last norm of all that predict something.
     let vocabulary = decoder.hidden * decoder.vocabulary;
     let in_rows = !all && !together.passed_on && vocabulary > WHOLE;
-    let dense = decoder.layer().max(PIECE)
+    let dense = decoder.layer()
         + if in_rows {
             decoder.hidden * (tokens.min(decoder.vocabulary) + tokens) + ROWS / 4.0
         } else {
@@ -168,6 +168,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
         logits: logits as u64,
         cache: cache as u64,
         passing: passing as u64,
+        state: (12.0 * active) as u64,
         overhead: OVERHEAD as u64,
     }
 }

@@ -359,6 +359,7 @@ pub static KEYS: &[Key] = &[
     count("exec.retries.task", "", 0, 1, "times that a sweep tries a run again whose task failed: an outside program, or a reward"),
     count("exec.task_workers", "", 1, 1, "processes of a task of `type` = \"program\""),
     count("exec.task_timeout", "", 1, 60, "seconds that such a process has for a request"),
+    key("exec.cuda_graphs", "", Kind::Flag, Preset::Flag(false), "record a decoding step on a GPU once and replay it"),
     count("exec.retries.store", "", 0, 1, "times that a sweep tries a run again whose results folder failed"),
     key("exec.max_runs", "", Kind::Integer(1, 1_000_000), Preset::Integer(1000), "most runs that the grid may have"),
 ];

@@ -339,6 +339,7 @@ pub struct RawExec {
     pub retries: RawRetries,
     pub task_workers: u32,
     pub task_timeout: u32,
+    pub cuda_graphs: bool,
     pub max_runs: u32,
 }
 

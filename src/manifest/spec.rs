@@ -173,6 +173,8 @@ pub struct ExecSpec {
     pub task_workers: u32,
     /// Seconds that such a process has for a request.
     pub task_timeout: u32,
+    /// Whether a GPU's decoding steps are recorded once and replayed: the same operations.
+    pub cuda_graphs: bool,
     /// The most runs that the manifest may plan.
     pub max_runs: u32,
 }

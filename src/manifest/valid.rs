@@ -196,6 +196,7 @@ pub fn run_config(raw: Raw, digests: &mut Digests) -> Result<RunConfig, Vec<Prob
             retries: retries(&raw.exec.retries),
             task_workers: raw.exec.task_workers,
             task_timeout: raw.exec.task_timeout,
+            cuda_graphs: raw.exec.cuda_graphs,
             max_runs: raw.exec.max_runs,
         },
     })

@@ -51,6 +51,7 @@ pub fn identify(config: &RunConfig) -> (RunId, StageIds) {
         retries: _,
         task_workers: _,
         task_timeout: _,
+        cuda_graphs: _,
         max_runs: _,
     } = exec;
 

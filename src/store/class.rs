@@ -1,7 +1,8 @@
 //! Classes: what has to be equal for two runs to be numbers of one experiment, bit for bit.
 //!
 //! In: what a trainer noted beside a finished run. Out: the classes that its steps were made in, their short ids and
-//! descriptions. Invariants: a class is what computes (device, processor, threads, versions, build), never what is
+//! descriptions. Invariants: a class is what computes (device, processor, threads, versions, build, and how much at a time where
+//! memory ran out), never what is
 //! computed, so the inputs that differ between masks by nature are no part of it; an absent field and a null one are
 //! the same thing, unknown; nothing is guessed for results that note no class.
 
@@ -177,7 +178,10 @@ mod tests {
         assert_eq!(class.id(), Class::of(&with("inputs", json!({"base": "aa", "mask": "cc"}))).id());
         for key in FIELDS {
             assert_ne!(class.id(), Class::of(&with(key, json!("other"))).id(), "{key}");
-            assert_ne!(class.id(), Class::of(&with(key, Value::Null)).id(), "{key}");
+            // What is not known already: that nothing was reduced is not noted.
+            if key != "reduced" {
+                assert_ne!(class.id(), Class::of(&with(key, Value::Null)).id(), "{key}");
+            }
         }
     }
 
@@ -197,6 +201,8 @@ mod tests {
         );
         let one = Class::of(&json!({"device": "cuda(0)", "threads": 1}));
         assert_eq!(one.description(), "cuda(0), 1 thread");
+        let less = Class::of(&json!({"device": "cuda(0)", "reduced": {"micro_batch": 4}}));
+        assert_eq!(less.description(), "cuda(0), reduced {\"micro_batch\":4}");
         assert_eq!(Class::of(&json!("nonsense")).description(), "nothing is known of it");
     }
 

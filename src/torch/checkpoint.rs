@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::data::ModelDir;
 use crate::data::safetensors::{header, parse};
+use crate::data::{ModelDir, places};
 use crate::sparsity::Mask;
 
 use super::failure::RunError;
+use super::trained::bits;
 use super::weights::{float_vector, raw};
-use super::{SparseAdamW, TorchError, Weights};
+use super::{SparseAdamW, TorchError, Weights, load};
 
 /// The file of a checkpoint and of a finished run.
 pub const STATE_FILE: &str = "state.safetensors";
@@ -100,27 +101,42 @@ pub fn restore(bytes: &[u8], weights: &Weights, adam: &mut SparseAdamW) -> Resul
 /// [`TorchError::Invariant`] when one differs.
 pub fn check_invariant(weights: &Weights, mask: Option<&Mask>, folder: &Path) -> Result<u64, RunError> {
     let Some(mask) = mask else { return Ok(0) };
-    let base = Weights::load(&ModelDir::open(folder)?, weights.tensors[0].kind(), Device::Cpu)?;
+    let places = places(&ModelDir::open(folder)?)?.parameters;
+    let base = |i: usize, take: Take<'_>| load::each_block(&places[i], weights.tensors[i].kind(), take);
     Ok(compare(weights, &base, mask)?)
 }
 
-fn compare(weights: &Weights, base: &Weights, mask: &Mask) -> Result<u64, TorchError> {
+/// What is done with blocks of a tensor and where each begins.
+type Take<'a> = &'a mut dyn FnMut(i64, &Tensor) -> Result<(), TorchError>;
+
+/// `base` hands on the blocks of a tensor of the base model.
+fn compare(
+    weights: &Weights,
+    base: &dyn Fn(usize, Take<'_>) -> Result<(), TorchError>,
+    mask: &Mask,
+) -> Result<u64, TorchError> {
+    let _guard = tch::no_grad_guard();
     let (mut checked, mut changed) = (0, 0);
     let mut first = None;
-    for ((now, before), active) in weights.to_raw()?.iter().zip(&base.to_raw()?).zip(mask.indices()) {
-        let width = now.bytes.len() / now.shape.iter().product::<usize>().max(1);
-        let mut active = active.iter().peekable();
-        for (index, (a, b)) in now.bytes.chunks_exact(width).zip(before.bytes.chunks_exact(width)).enumerate()
-        {
-            if active.next_if(|&&next| next as usize == index).is_some() {
-                continue;
+    for (i, (tensor, active)) in weights.tensors.iter().zip(mask.indices()).enumerate() {
+        let flat = tensor.f_detach()?.f_view([-1])?;
+        base(i, &mut |at, before| {
+            let count = before.numel() as i64;
+            let now = flat.f_narrow(0, at, count)?.f_to_device(Device::Cpu)?;
+            let mut differs = bits(&now)?.f_ne_tensor(&bits(before)?)?;
+            let within = active.partition_point(|&index| i64::from(index) < at)
+                ..active.partition_point(|&index| i64::from(index) < at + count);
+            checked += (count as usize - within.len()) as u64;
+            let inside: Vec<i64> = active[within].iter().map(|&index| i64::from(index) - at).collect();
+            let _ = differs.f_index_fill_(0, &Tensor::f_from_slice(&inside)?, 0)?;
+            let wrong = i64::try_from(differs.f_sum(Kind::Int64)?)?;
+            if wrong > 0 {
+                changed += wrong as u64;
+                let index = at + i64::try_from(differs.f_to_kind(Kind::Int)?.f_argmax(0, false)?)?;
+                first.get_or_insert((weights.parameters[i].name.clone(), index as usize));
             }
-            checked += 1;
-            if a != b {
-                changed += 1;
-                first.get_or_insert((now.name.clone(), index));
-            }
-        }
+            Ok(())
+        })?;
     }
     match first {
         None => Ok(checked),
@@ -140,17 +156,25 @@ mod tests {
             (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
         let mask = random(&base.sizes(), 0.9, 1, MaskRng::Chacha).unwrap();
         let outside = (mask.total() - mask.active()) as u64;
-        assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);
+        // In blocks that do not divide a tensor.
+        let blocks = |i: usize, take: Take<'_>| {
+            let flat = base.tensors[i].view([-1]);
+            (0..flat.numel() as i64).step_by(7).try_for_each(|at| {
+                take(at, &flat.narrow(0, at, 7.min(flat.numel() as i64 - at)))
+            })
+        };
+        let compare = |trained: &Weights| super::compare(trained, &blocks, &mask);
+        assert_eq!(compare(&trained).unwrap(), outside);
         let flat = trained.tensors[1].view([-1]);
         let inside = i64::from(mask.indices()[1][0]);
         let _ = flat.get(inside).fill_(3.0);
-        assert_eq!(compare(&trained, &base, &mask).unwrap(), outside);
+        assert_eq!(compare(&trained).unwrap(), outside);
         let free = (0..mask.tensors()[1].elements() as u32)
             .find(|i| mask.indices()[1].binary_search(i).is_err())
             .unwrap();
         let value = f64::try_from(flat.get(i64::from(free))).unwrap() as f32;
         let _ = flat.get(i64::from(free)).fill_(f64::from(f32::from_bits(value.to_bits() ^ 1)));
-        let message = compare(&trained, &base, &mask).unwrap_err().to_string();
+        let message = compare(&trained).unwrap_err().to_string();
         assert!(message.contains(&format!("{}[{free}]", trained.parameters[1].name)), "{message}");
     }
 }

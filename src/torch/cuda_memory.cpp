@@ -4,33 +4,20 @@
 //
 // Every function returns null, or a message that the caller frees with free(). No exception leaves this file.
 
+#include "guarded.h"
+
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <cstdint>
 #include <cstring>
-#include <exception>
 
 namespace at::cuda {
 // As in ATen/cuda/CUDAContextLight.h, whose other includes want the headers of cuBLAS, cuSPARSE and cuSOLVER.
 cudaDeviceProp* getDeviceProperties(c10::DeviceIndex device);
 }  // namespace at::cuda
 
-namespace {
-
-template <typename Body>
-char* guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
-  }
-}
-
-}  // namespace
+using tickets::guarded;
 
 #pragma GCC visibility push(default)
 extern "C" {

@@ -4,12 +4,14 @@
 //! unsafe code, and no C++ exception crosses into it, since every C function catches its own.
 #![expect(unsafe_code, reason = "opens shared libraries and calls the C functions of the shim")]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
-/// The library with what needs symbols of libtorch_cuda, built from cuda_memory.cpp.
+use super::TorchError;
+
+/// The library with what needs symbols of libtorch_cuda, built from cuda_memory.cpp and cuda_graph.cpp.
 const CUDA_LIBRARY: &str = "libtickets_cuda.so";
 
 // --- Libraries -----------------------------------------------------------------------------------------------------
@@ -180,6 +182,16 @@ pub(super) struct CudaLibrary {
     memory: unsafe extern "C" fn(c_int, *mut CudaMemory) -> *mut c_char,
     reset_peak: unsafe extern "C" fn(c_int) -> *mut c_char,
     device: unsafe extern "C" fn(c_int, *mut RawDevice) -> *mut c_char,
+    graphs: Graphs,
+}
+
+/// Those of cuda_graph.cpp.
+struct Graphs {
+    own_stream: unsafe extern "C" fn(c_int) -> *mut c_char,
+    begin: unsafe extern "C" fn(*mut *mut c_void) -> *mut c_char,
+    end: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
+    replay: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
+    drop: unsafe extern "C" fn(*mut c_void),
 }
 
 /// The library, opened at the first call; later calls repeat the answer. Call it after libtorch_cuda.so was opened.
@@ -195,19 +207,25 @@ fn open_cuda_library() -> Result<CudaLibrary, String> {
     let there = beside.filter(|path| path.exists()).find_map(|path| path.to_str().map(str::to_owned));
     let path = there.unwrap_or_else(|| CUDA_LIBRARY.to_owned());
     let library = open(&path, RTLD_NOW | RTLD_LOCAL)?;
-    // SAFETY: cuda_memory.cpp declares these functions with these types.
+    // SAFETY: cuda_memory.cpp and cuda_graph.cpp declare these functions with these types.
     let found = unsafe {
         (
             library.get(b"tickets_cuda_memory\0").map(|symbol| *symbol),
             library.get(b"tickets_cuda_reset_peak\0").map(|symbol| *symbol),
             library.get(b"tickets_cuda_device\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_own_stream\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_graph_begin\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_graph_end\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_graph_replay\0").map(|symbol| *symbol),
+            library.get(b"tickets_cuda_graph_drop\0").map(|symbol| *symbol),
         )
     };
-    let (Ok(memory), Ok(reset_peak), Ok(device)) = found else {
+    let (Ok(memory), Ok(reset_peak), Ok(device), Ok(own_stream), Ok(begin), Ok(end), Ok(replay), Ok(drop)) = found
+    else {
         return Err(format!("{path} is of another version: it lacks a function"));
     };
     std::mem::forget(library);
-    Ok(CudaLibrary { memory, reset_peak, device })
+    Ok(CudaLibrary { memory, reset_peak, device, graphs: Graphs { own_stream, begin, end, replay, drop } })
 }
 
 impl CudaLibrary {
@@ -217,6 +235,12 @@ impl CudaLibrary {
         // SAFETY: the pointer is to a live value of the layout that cuda_memory.cpp fills.
         checked(unsafe { (self.memory)(device, &raw mut memory) })?;
         Ok(memory)
+    }
+
+    /// This thread's work goes to a stream of its own from now on.
+    pub(super) fn own_stream(&self, device: c_int) -> Result<(), String> {
+        // SAFETY: takes a plain number.
+        checked(unsafe { (self.graphs.own_stream)(device) })
     }
 
     /// Starts the peaks anew.
@@ -244,5 +268,43 @@ impl CudaLibrary {
             capability: (raw.capability_major, raw.capability_minor),
             multiprocessors: raw.multiprocessors,
         })
+    }
+}
+
+/// Work of a GPU that was recorded, to be told to it again at once.
+pub(super) struct CudaGraph {
+    graph: *mut c_void,
+    library: &'static CudaLibrary,
+}
+
+impl CudaGraph {
+    /// Records what `body` would do; nothing of it is done. This thread must have a stream of its own.
+    pub(super) fn record(body: impl FnOnce() -> Result<(), TorchError>) -> Result<Self, TorchError> {
+        let refused = |message: String| TorchError::Op { message: format!("record a CUDA graph: {message}") };
+        let library = cuda_library().map_err(|message| refused(message.to_owned()))?;
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: the pointer is to a live pointer, which is set when there is no message.
+        checked(unsafe { (library.graphs.begin)(&raw mut graph) }).map_err(refused)?;
+        let recorded = Self { graph, library };
+        let told = body();
+        // SAFETY: the graph was begun, and is ended once, whatever came of the body.
+        let ended = checked(unsafe { (library.graphs.end)(graph) });
+        told?;
+        ended.map_err(refused)?;
+        Ok(recorded)
+    }
+
+    /// Does all of it.
+    pub(super) fn replay(&self) -> Result<(), TorchError> {
+        // SAFETY: the graph was recorded and lives.
+        let answer = checked(unsafe { (self.library.graphs.replay)(self.graph) });
+        answer.map_err(|message| TorchError::Op { message: format!("replay a CUDA graph: {message}") })
+    }
+}
+
+impl Drop for CudaGraph {
+    fn drop(&mut self) {
+        // SAFETY: it is dropped once.
+        unsafe { (self.library.graphs.drop)(self.graph) }
     }
 }

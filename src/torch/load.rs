@@ -49,6 +49,22 @@ pub(super) fn tensor(place: &Place, kind: Kind, device: Device) -> Result<Tensor
     Ok(made)
 }
 
+/// Hands a tensor's numbers on in blocks, in `kind`, each with the flat index of its first.
+///
+/// # Errors
+/// When the file cannot be read, and those of `take`.
+pub(super) fn each_block(
+    place: &Place,
+    kind: Kind,
+    take: &mut dyn FnMut(i64, &Tensor) -> Result<(), TorchError>,
+) -> Result<(), TorchError> {
+    let mut reader = Reader::new(place)?;
+    while let Some((at, block)) = reader.next()? {
+        take(at as i64, &block.f_to_kind(kind)?)?;
+    }
+    Ok(())
+}
+
 /// Checks that a head that should be the embedding is the embedding.
 ///
 /// # Errors

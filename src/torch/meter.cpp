@@ -3,6 +3,8 @@
 //
 // Every function returns null, or a message that the caller frees with tickets_free. No exception leaves this file.
 
+#include "guarded.h"
+
 #include <ATen/record_function.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -12,26 +14,15 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-namespace {
+using tickets::guarded;
 
-template <typename Body>
-char* guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
-  }
-}
+namespace {
 
 // --- Bytes in CPU tensors ------------------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ pub struct Model {
     pub weights: Weights,
     pub(super) slots: Slots,
     pub(super) ops: Ops,
+    /// Whether a GPU's decoding steps are recorded once and replayed.
+    pub(super) graphs: bool,
     pub(super) rotary: Rotary,
 }
 
@@ -35,7 +37,7 @@ impl Model {
         let (kind, device) = (weights.tensors[0].kind(), weights.tensors[0].device());
         let rotary = Rotary::new(&weights.architecture, kind, device)?;
         let ops = Ops::of(kind, device);
-        Ok(Self { slots: Slots::new(&weights.architecture), weights, ops, rotary })
+        Ok(Self { slots: Slots::new(&weights.architecture), weights, ops, graphs: false, rotary })
     }
 
     /// Leaves kernels.cpp out, as on a GPU: for comparing the two ways.

@@ -7,14 +7,18 @@ use tch::{Kind, Tensor};
 use crate::grpo::SamplingSpec;
 
 use super::attention::{Cache, OverCache};
+use super::foreign::CudaGraph;
 use super::layer::Turned;
 use super::model::{Room, Scratch};
 use super::recorder::{Owner, Recorder};
 use super::sampler::draw_at;
 use super::{Model, TorchError};
 
-/// Tokens that a GPU draws between two looks of the host.
+/// Tokens that a GPU draws between two looks of the host; with a graph of a step.
 const AHEAD: usize = 16;
+const AHEAD_OF_GRAPHS: usize = 32;
+/// Steps for which recording one is worth its while, at a guess.
+const WORTH_A_GRAPH: i64 = 6;
 
 /// New tokens of some rows, one row after the other.
 #[derive(Debug, Default)]
@@ -75,7 +79,11 @@ impl<'a> Pass<'a> {
 
     /// How many tokens are drawn before the host looks: one on the CPU, where looking costs nothing.
     pub fn ahead(&self) -> usize {
-        if self.model.device().is_cuda() { AHEAD } else { 1 }
+        match (self.model.device().is_cuda(), self.model.graphs) {
+            (true, true) => AHEAD_OF_GRAPHS,
+            (true, false) => AHEAD,
+            (false, _) => 1,
+        }
     }
 
     /// Logits after the last new token of every row, `[b, v]`.
@@ -127,42 +135,119 @@ impl<'a> Pass<'a> {
         &mut self,
         cache: &mut Cache,
         list: &List,
-        mut logits: Tensor,
+        logits: Tensor,
         uniform_tb: &Tensor,
         seen: Option<&Tensor>,
         sampling: &SamplingSpec,
     ) -> Result<(Vec<i64>, Vec<f32>), TorchError> {
-        let (times, rows) = uniform_tb.size2()?;
-        let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
-        let mut positions = Tensor::f_from_slice(&list.before)?.f_to_device(self.model.device())?;
-        let mut over = if times > 1 {
-            let (slot, before, start) = (list.slot.clone(), list.before.clone(), (0..=rows).collect());
-            Some(OverCache::new(self.model, cache, slot, before, start, times - 2)?)
-        } else {
-            None
-        };
-        for time in 0..times {
-            let (token_b, logprob_b) =
-                draw_at(self.model.ops, &logits, &uniform_tb.f_get(time)?, seen, sampling)?;
-            if let Some(over) = over.as_mut().filter(|_| time + 1 < times) {
-                if time > 0 {
-                    over.advance()?;
-                    let _ = positions.f_add_scalar_(1)?;
+        let (model, (times, _)) = (self.model, uniform_tb.size2()?);
+        let sampler = Sampler { seen, sampling };
+        let first = sampler.draw(model, &logits, &uniform_tb.f_get(0)?)?;
+        if times == 1 {
+            return Ok((Vec::try_from(&first.0)?, Vec::try_from(&first.1)?));
+        }
+        drop(logits);
+        let mut going = Going::new(model, cache, list, first, times)?;
+        let (mut tokens, mut logprobs) = (vec![going.token_b.copy()], vec![going.logprob_b.copy()]);
+        let mut graph = None;
+        for time in 1..times {
+            going.uniform_b.f_copy_(&uniform_tb.f_get(time)?)?;
+            match &graph {
+                Some(_) => {}
+                // The first step is not like the others, the second has made what they need.
+                None if model.graphs && time > 1 && times - time >= WORTH_A_GRAPH => {
+                    let room = self.room(going.token_b.size()[0])?;
+                    graph = Some(CudaGraph::record(|| going.step(model, room, &sampler, false))?);
                 }
-                if let Some(seen) = seen {
-                    let _ = seen.shallow_clone().f_scatter_value_(1, &token_b.f_unsqueeze(1)?, 1)?;
+                None => {
+                    let room = self.room(going.token_b.size()[0])?;
+                    going.step(model, room, &sampler, time == 1)?;
                 }
-                let longest = list.before.iter().max().map_or(0, |last| last + time + 1);
-                let tables = self.model.rotary.tables(longest)?;
-                let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
-                let (model, room) = (self.model, self.room(rows)?);
-                logits = model.logits(&model.run(&token_b, turned, over, room, 0)?)?;
             }
-            tokens.push(token_b);
-            logprobs.push(logprob_b);
+            if let Some(graph) = &graph {
+                graph.replay()?;
+            }
+            tokens.push(going.token_b.copy());
+            logprobs.push(going.logprob_b.copy());
         }
         let flat = |list: &[Tensor]| -> Result<Tensor, TorchError> { Ok(Tensor::f_cat(list, 0)?) };
         Ok((Vec::<i64>::try_from(&flat(&tokens)?)?, Vec::<f32>::try_from(&flat(&logprobs)?)?))
+    }
+}
+
+/// How tokens are drawn.
+struct Sampler<'a> {
+    /// Tokens that a row has had, bool `[b, v]`, where that counts.
+    seen: Option<&'a Tensor>,
+    sampling: &'a SamplingSpec,
+}
+
+impl Sampler<'_> {
+    fn draw(
+        &self,
+        model: &Model,
+        logits: &Tensor,
+        uniform_b: &Tensor,
+    ) -> Result<(Tensor, Tensor), TorchError> {
+        draw_at(model.ops, logits, uniform_b, self.seen, self.sampling)
+    }
+}
+
+/// Rows of one token that go on by themselves. What a step takes from the one before lies where it lay then, so that a recorded step
+/// is every step.
+struct Going<'c> {
+    over: OverCache<'c>,
+    tables: (Tensor, Tensor),
+    /// `[b]` each: the last token and its logprob, the uniform of the next, the place of the last.
+    token_b: Tensor,
+    logprob_b: Tensor,
+    uniform_b: Tensor,
+    position_b: Tensor,
+}
+
+impl<'c> Going<'c> {
+    /// Behind a first drawn token, for `times` in all.
+    fn new(
+        model: &Model,
+        cache: &'c mut Cache,
+        list: &List,
+        (token_b, logprob_b): (Tensor, Tensor),
+        times: i64,
+    ) -> Result<Self, TorchError> {
+        let rows = list.slot.len() as i64;
+        let (slot, before, start) = (list.slot.clone(), list.before.clone(), (0..=rows).collect());
+        let longest = list.before.iter().max().map_or(0, |last| last + times);
+        Ok(Self {
+            over: OverCache::new(model, cache, slot, before, start, times - 2)?,
+            tables: model.rotary.tables(longest.min(model.architecture().max_positions as i64))?,
+            token_b: token_b.f_contiguous()?,
+            logprob_b: logprob_b.f_contiguous()?,
+            uniform_b: Tensor::f_zeros([rows], (Kind::Double, model.device()))?,
+            position_b: Tensor::f_from_slice(&list.before)?.f_to_device(model.device())?,
+        })
+    }
+
+    /// Passes the last token through the model and draws the next.
+    fn step(
+        &mut self,
+        model: &Model,
+        room: Room<'_>,
+        sampler: &Sampler<'_>,
+        first: bool,
+    ) -> Result<(), TorchError> {
+        if !first {
+            self.over.advance()?;
+            let _ = self.position_b.f_add_scalar_(1)?;
+        }
+        if let Some(seen) = sampler.seen {
+            let _ = seen.shallow_clone().f_scatter_value_(1, &self.token_b.f_unsqueeze(1)?, 1)?;
+        }
+        let turned = Turned { positions: &self.position_b, tables: (&self.tables.0, &self.tables.1) };
+        let logits = model.logits(&model.run(&self.token_b, turned, &mut self.over, room, 0)?)?;
+        let (token_b, logprob_b) = sampler.draw(model, &logits, &self.uniform_b)?;
+        self.token_b.f_copy_(&token_b)?;
+        self.logprob_b.f_copy_(&logprob_b)?;
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::plan::RunSpec;
 use crate::store::Stage;
 
 use super::failure::RunError;
-use super::{Model, TorchError, Weights, device, from_hub};
+use super::{Model, TorchError, Weights, device, foreign, from_hub};
 
 /// Chooses the device and makes libtorch's sums repeatable: fixed threads, deterministic algorithms, no TF32.
 ///
@@ -72,7 +72,25 @@ pub fn base_folder(run: &RunSpec, cx: &Context) -> Result<PathBuf, RunError> {
 pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat), RunError> {
     let dir = ModelDir::open(folder)?;
     unchanged(run)?;
-    Ok((load(&dir, run.config.model.dtype, device)?, dir.chat()?))
+    let mut model = load(&dir, run.config.model.dtype, device)?;
+    if run.config.exec.cuda_graphs {
+        record_steps(&mut model)?;
+    }
+    Ok((model, dir.chat()?))
+}
+
+/// Has decoding steps recorded on a GPU; on the CPU there is nothing to record.
+///
+/// # Errors
+/// When the library beside the program cannot be opened, or CUDA refuses a stream.
+pub fn record_steps(model: &mut Model) -> Result<(), TorchError> {
+    if let Device::Cuda(index) = model.device() {
+        let refused = |message: String| TorchError::Op { message: format!("record CUDA graphs: {message}") };
+        let library = foreign::cuda_library().map_err(|message| refused(message.to_owned()))?;
+        library.own_stream(index as i32).map_err(refused)?;
+        model.graphs = true;
+    }
+    Ok(())
 }
 
 /// That the base is what the plan saw.

@@ -3,6 +3,8 @@
 //
 // Every function returns null, or a message that the caller frees with tickets_free. No exception leaves this file.
 
+#include "guarded.h"
+
 #include <ATen/Context.h>
 #include <ATen/Version.h>
 
@@ -12,24 +14,9 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <stdexcept>
 
-namespace {
-
-template <typename Body>
-char* guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an exception of unknown type");
-  }
-}
-
-}  // namespace
+using tickets::guarded;
 
 extern "C" {
 

@@ -154,7 +154,8 @@ fn kind_of(entry: &TensorEntry) -> Result<Kind, TorchError> {
 }
 
 /// The same bits as integers: comparing floats would take -0 for 0.
-fn bits(tensor: &Tensor) -> Result<Tensor, TorchError> {
+/// The numbers as integers of their width: what is compared bit by bit.
+pub(super) fn bits(tensor: &Tensor) -> Result<Tensor, TorchError> {
     let kind = if tensor.kind() == Kind::Float { Kind::Int } else { Kind::Int16 };
     Ok(tensor.f_view_dtype(kind)?)
 }

@@ -9,7 +9,11 @@ use crate::data::safetensors::RawTensor;
 use crate::data::{Architecture, ModelDir, Parameter, places};
 use crate::sparsity::TensorSize;
 
+use super::products::blocks;
 use super::{TorchError, fresh, load};
+
+/// Entries that are copied at a time.
+pub(super) const PIECE: i64 = 1 << 20;
 
 /// All parameters of a model.
 #[derive(Debug)]
@@ -90,7 +94,10 @@ impl Weights {
     pub fn digest(&self) -> Result<String, TorchError> {
         let mut hasher = blake3::Hasher::new();
         for (parameter, tensor) in self.parameters.iter().zip(&self.tensors) {
-            hasher.update(&raw(&parameter.name, &parameter.shape, tensor)?.bytes);
+            each_piece(&parameter.name, tensor, &mut |bytes| {
+                hasher.update(bytes);
+                Ok::<_, TorchError>(())
+            })?;
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
@@ -117,6 +124,24 @@ pub fn raw(name: &str, shape: &[usize], tensor: &Tensor) -> Result<RawTensor, To
     let mut bytes = vec![0u8; elements * width];
     host.f_copy_data_u8(&mut bytes, elements)?;
     Ok(RawTensor { name: name.into(), dtype, shape: shape.to_vec(), bytes })
+}
+
+/// A tensor's bytes in order, as [`raw`] has them, a few MiB at a time.
+///
+/// # Errors
+/// As [`raw`], and those of `take`.
+pub fn each_piece<E: From<TorchError>>(
+    name: &str,
+    tensor: &Tensor,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let flat = tensor.f_detach().and_then(|tensor| tensor.f_contiguous()?.f_view([-1]));
+    let flat = flat.map_err(TorchError::from)?;
+    for (from, count) in blocks(flat.numel() as i64, PIECE) {
+        let piece = flat.f_narrow(0, from, count).map_err(TorchError::from)?;
+        take(&raw(name, &[count as usize], &piece)?.bytes)?;
+    }
+    Ok(())
 }
 
 /// A stored float32 tensor, one-dimensional, on `device`.

@@ -142,6 +142,7 @@ fn rollouts_and_gradients_take_turns_in_memory() {
     let memory = Memory {
         weights: 1,
         optimizer: 2,
+        state: 5,
         overhead: 4,
         gradients: 10,
         activations: 20,

@@ -187,6 +187,7 @@ pub fn config(grpo: GrpoSpec) -> RunConfig {
             retries: Retries { nan: 0, oom: 0, killed: 0, infra: 0, store: 0, task: 0 },
             task_workers: 1,
             task_timeout: 1,
+            cuda_graphs: false,
             max_runs: 1000,
         },
     }

@@ -68,6 +68,8 @@ pub struct BenchSpec {
     pub dtype: Dtype,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// Whether a GPU's decoding steps are recorded once and replayed.
+    pub cuda_graphs: bool,
     /// Whether operators are timed one by one, in a repetition of its own.
     pub profile: bool,
 }
@@ -83,7 +85,11 @@ pub fn bench(spec: &BenchSpec) -> Result<BenchReport, RunError> {
     }
     let device = setup::prepare(spec.device, spec.threads)?;
     let meter = Meter::new(device)?;
-    let mut work = work::Work::new(spec, setup::load(&dir, spec.dtype, device)?)?;
+    let mut model = setup::load(&dir, spec.dtype, device)?;
+    if spec.cuda_graphs {
+        setup::record_steps(&mut model)?;
+    }
+    let mut work = work::Work::new(spec, model)?;
     let mut times = report::Times::default();
     // The first repetition warms caches and allocators up and is not counted, as the peer's is not.
     for round in 0..=spec.steps {

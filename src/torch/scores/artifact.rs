@@ -12,14 +12,12 @@ use crate::sparsity::{FisherEstimator, FisherSpec, Measure};
 use crate::store::{NewArtifact, Stage, canonical};
 
 use super::super::failure::RunError;
-use super::super::{TorchError, from_hub, raw, setup};
+use super::super::weights::each_piece;
+use super::super::{TorchError, from_hub, setup};
 use super::{ScoreSource, Scored, scores};
 
 /// File of a scores artifact: float32, one tensor per parameter.
 pub const SCORES_FILE: &str = "scores.safetensors";
-
-/// Entries that are copied at a time.
-const PIECE: i64 = 1 << 20;
 
 /// Makes the scores of a run and publishes them under `id`; `None` when it was asked to stop.
 ///
@@ -132,26 +130,10 @@ fn write(
     new.file(SCORES_FILE, |file| {
         file.append(&head)?;
         for (parameter, tensor) in parameters.iter().zip(tensors) {
-            each_piece(parameter, &tensor, &mut |bytes| Ok(file.append(bytes)?))?;
+            each_piece(&parameter.name, &tensor, &mut |bytes| Ok::<_, RunError>(file.append(bytes)?))?;
         }
         Ok(())
     })
-}
-
-/// A tensor's bytes in order, a few MiB at a time.
-fn each_piece(
-    parameter: &Parameter,
-    tensor: &Tensor,
-    take: &mut dyn FnMut(&[u8]) -> Result<(), RunError>,
-) -> Result<(), RunError> {
-    let flat = tensor.f_detach().and_then(|tensor| tensor.f_contiguous()?.f_view([-1]))?;
-    let elements = flat.numel() as i64;
-    for start in (0..elements).step_by(PIECE as usize) {
-        let length = PIECE.min(elements - start);
-        let piece = flat.f_narrow(0, start, length).map_err(TorchError::from)?;
-        take(&raw(&parameter.name, &[length as usize], &piece)?.bytes)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -162,6 +144,8 @@ mod tests {
     use crate::data::safetensors::{parse, to_bytes};
     use crate::store::Store;
     use crate::torch::Weights;
+    use crate::torch::raw;
+    use crate::torch::weights::PIECE;
     use crate::torch::weights::tests::tiny;
 
     #[test]

@@ -8,7 +8,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
-.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape mask-scale bench bench-peer torture lint fmt check clean
+.PHONY: help build sweep work plan report show status doctor test test-gpu oracles parity study-shape mask-scale bench bench-memory bench-peer torture lint fmt check clean
 
 MANIFEST ?=
 RESULTS ?=
@@ -93,6 +93,10 @@ mask-scale: ## time and peak memory of masks at the size of a real model: SHAPE=
 bench: ## what a step costs on this machine: a small model of random weights, phase by phase (ARGS="--new-tokens 200 --profile")
 	@$(BUILD)
 	@scripts/bench.sh $(BINARY) $(ARGS)
+
+bench-memory: ## memory of a step on the shape of Qwen2.5-0.5B with random weights, predicted and measured
+	@$(BUILD)
+	@python3 benches/memory.py $(BINARY) $(ARGS)
 
 bench-peer: ## a step beside TRL's, on the same weights, in turns (TRL is installed once)
 	@$(BUILD)

@@ -157,3 +157,19 @@ fn a_grid_on_the_gpu_is_repeatable_and_resumes_exactly() {
     cut.run(&["sweep", "grid.toml"]).ends(0);
     assert_eq!(outcome(&cut), expected);
 }
+
+#[test]
+fn recorded_steps_are_the_steps() {
+    let Some(_) = gpu("CUDA graphs") else { return };
+    let answers = |graphs: &str| {
+        let bench = Bench::new();
+        let grid = format!(
+            "exec = {{ device = \"cuda\", cuda_graphs = {graphs} }}\nsampling.max_tokens = 48\ngrid = [{{ mask.type = \"random\" }}]"
+        );
+        bench.manifest("grid.toml", &grid);
+        bench.run(&["sweep", "grid.toml"]).ends(0);
+        outcome(&bench)
+    };
+    // The same operations in the same order: the same bits.
+    assert_eq!(answers("true"), answers("false"));
+}

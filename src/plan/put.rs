@@ -5,8 +5,8 @@
 
 use super::canon::Canon;
 use crate::grpo::{
-    ACTIVATIONS_MIB, Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule, SamplingSpec,
-    Schedule, Shape,
+    ACTIVATIONS_MIB, Advantage, ClipDomain, Decay, GrpoSpec, Level, Normaliser, OptimizerSpec, RatioRule,
+    SamplingSpec, Schedule, Shape,
 };
 use crate::manifest::{Dtype, EvalSpec, ModelSource, ModelSpec, NamedEval, PretrainSpec};
 use crate::task::{

@@ -159,9 +159,9 @@ mod tests {
         // In blocks that do not divide a tensor.
         let blocks = |i: usize, take: Take<'_>| {
             let flat = base.tensors[i].view([-1]);
-            (0..flat.numel() as i64).step_by(7).try_for_each(|at| {
-                take(at, &flat.narrow(0, at, 7.min(flat.numel() as i64 - at)))
-            })
+            (0..flat.numel() as i64)
+                .step_by(7)
+                .try_for_each(|at| take(at, &flat.narrow(0, at, 7.min(flat.numel() as i64 - at))))
         };
         let compare = |trained: &Weights| super::compare(trained, &blocks, &mask);
         assert_eq!(compare(&trained).unwrap(), outside);

@@ -48,7 +48,11 @@ impl Reduced {
 
 impl std::fmt::Display for Reduced {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "grpo.micro_batch = {} and grpo.activations_mib = {}", self.micro_batch, self.activations_mib)
+        write!(
+            f,
+            "grpo.micro_batch = {} and grpo.activations_mib = {}",
+            self.micro_batch, self.activations_mib
+        )
     }
 }
 

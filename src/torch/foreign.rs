@@ -220,7 +220,8 @@ fn open_cuda_library() -> Result<CudaLibrary, String> {
             library.get(b"tickets_cuda_graph_drop\0").map(|symbol| *symbol),
         )
     };
-    let (Ok(memory), Ok(reset_peak), Ok(device), Ok(own_stream), Ok(begin), Ok(end), Ok(replay), Ok(drop)) = found
+    let (Ok(memory), Ok(reset_peak), Ok(device), Ok(own_stream), Ok(begin), Ok(end), Ok(replay), Ok(drop)) =
+        found
     else {
         return Err(format!("{path} is of another version: it lacks a function"));
     };

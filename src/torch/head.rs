@@ -34,11 +34,11 @@ pub struct Targets {
 /// What is known of targets, float32 `[m]` each, in nats.
 #[derive(Debug)]
 pub struct Scored {
-    pub logprob_m: Tensor,
+    pub logprob: Tensor,
     /// Of the distributions that they were drawn from.
-    pub entropy_m: Tensor,
+    pub entropy: Tensor,
     /// Logs of the sums of exponentials of the divided logits.
-    lse_m: Tensor,
+    lse: Tensor,
 }
 
 impl Tape {
@@ -63,7 +63,7 @@ impl Tape {
             [] => Tensor::f_zeros([0], (Kind::Float, model.device())),
             list => Tensor::f_cat(list, 0),
         };
-        Ok(Scored { logprob_m: whole(&logprobs)?, entropy_m: whole(&entropies)?, lse_m: whole(&sums)? })
+        Ok(Scored { logprob: whole(&logprobs)?, entropy: whole(&entropies)?, lse: whole(&sums)? })
     }
 
     /// The output of the last layer, `[n, h]`.
@@ -110,8 +110,7 @@ pub fn head_back(
         return by_rows(model, parts, norm, sink);
     }
     let (kind, device) = place(model);
-    let mut head =
-        Tensor::f_zeros(model.weights.tensors[model.head()].size(), (Kind::Float, device))?;
+    let mut head = Tensor::f_zeros(model.weights.tensors[model.head()].size(), (Kind::Float, device))?;
     let (mut measured, mut dxs) = (Vec::new(), Vec::new());
     for part in parts {
         let dx = Tensor::f_zeros(part.tape.last().size(), (kind, device))?;
@@ -244,7 +243,7 @@ fn by_rows(
                 let logits = products.forward_wide(&normed, &block)?;
                 let slope = cut(&part.slope_m)?.f_div_scalar(part.targets.temperature)?.f_unsqueeze(1)?;
                 let target = cut(&part.targets.target_m)?.f_sub_scalar(row)?;
-                let lse = cut(&scored.lse_m)?;
+                let lse = cut(&scored.lse)?;
                 let dlogits = slopes(logits, part.targets.temperature, &lse, &slope, &target)?;
                 let dlogits = dlogits.f_to_kind(kind)?;
                 products.add_outer(&mut sums, &dlogits, &normed)?;
@@ -255,7 +254,8 @@ fn by_rows(
         }
         if tied {
             // Rows that are embedded too are not complete yet.
-            let within = used.partition_point(|&token| token < row)..used.partition_point(|&token| token < row + count);
+            let within = used.partition_point(|&token| token < row)
+                ..used.partition_point(|&token| token < row + count);
             let local: Vec<i64> = used[within].iter().map(|token| token - row).collect();
             let local = Tensor::f_from_slice(&local)?.f_to_device(device)?;
             of_used.push(sums.f_index_select(0, &local)?);
@@ -267,7 +267,7 @@ fn by_rows(
     for (part, end) in parts.iter().zip(ends) {
         dxs.push(end.through_norm(model, part, norm)?);
         if let Some(scored) = part.scored.as_ref().or(end.scored.as_ref()) {
-            measured.push((scored.logprob_m.shallow_clone(), scored.entropy_m.shallow_clone()));
+            measured.push((scored.logprob.shallow_clone(), scored.entropy.shallow_clone()));
         }
     }
     let sums = if tied {

@@ -9,13 +9,13 @@ use tch::{Device, Kind, Tensor};
 use crate::grpo::{ACTIVATIONS_MIB, GrpoSpec, token_weight};
 
 use super::attention::Among;
+use super::head::{Scored, Targets};
 use super::layer::Turned;
 use super::model::{Room, Scratch};
 use super::objective::{Item, LossStats, objective, pack};
 use super::packing::{Feed, Sequences};
 use super::products::blocks;
 use super::rollout::Rollout;
-use super::head::{Scored, Targets};
 use super::tape::{Keep, Part, Sink, Tape, backward};
 use super::{Model, TorchError};
 
@@ -96,7 +96,7 @@ pub fn each_gradient(
             let of = |i: usize| &rollouts[i];
             let sequences = &tape.feed.sequences;
             let targets = targets_of(sequences, &still, &of, batch.temperature, model.device())?;
-            entropies.push(tape.scored(model, &targets)?.entropy_m);
+            entropies.push(tape.scored(model, &targets)?.entropy);
             let _ = slopes(&still, None)?;
         }
         let tape = if still.is_empty() { tape } else { tape.part(model, &moving)? };
@@ -108,8 +108,8 @@ pub fn each_gradient(
         for list in still.chunks(micro_batch) {
             let chosen: Vec<&Rollout> = list.iter().map(|&i| &rollouts[i]).collect();
             let found = scored(model, &chosen, batch.temperature)?;
-            let _ = slopes(list, Some(&found.logprob_m))?;
-            entropies.push(found.entropy_m);
+            let _ = slopes(list, Some(&found.logprob))?;
+            entropies.push(found.entropy);
         }
         let feeds = moving
             .chunks(micro_batch)
@@ -123,7 +123,7 @@ pub fn each_gradient(
             let tape = Tape::forward(model, feed, keep)?;
             let mut part = part(model, tape, list, rollouts, batch.temperature, Tensor::new())?;
             let found = part.tape.scored(model, &part.targets)?;
-            part.slope_m = slopes(list, Some(&found.logprob_m))?;
+            part.slope_m = slopes(list, Some(&found.logprob))?;
             part.scored = Some(found);
             parts.push(part);
         }
@@ -234,7 +234,6 @@ impl Collected {
     pub fn new(model: &Model) -> Self {
         Self(model.weights.tensors.iter().map(|_| Tensor::new()).collect())
     }
-
 }
 
 impl Sink for Collected {
@@ -257,7 +256,7 @@ pub fn score(
     let mut lists = Vec::with_capacity(rollouts.len());
     for part in rollouts.chunks(micro_batch) {
         let found = scored(model, &part.iter().collect::<Vec<_>>(), temperature)?;
-        let mut flat = Vec::<f32>::try_from(&found.logprob_m)?.into_iter();
+        let mut flat = Vec::<f32>::try_from(&found.logprob)?.into_iter();
         lists.extend(part.iter().map(|rollout| flat.by_ref().take(rollout.length()).collect()));
     }
     Ok(lists)

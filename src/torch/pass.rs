@@ -14,9 +14,8 @@ use super::recorder::{Owner, Recorder};
 use super::sampler::draw_at;
 use super::{Model, TorchError};
 
-/// Tokens that a GPU draws between two looks of the host; with a graph of a step.
+/// Tokens that a GPU draws between two looks of the host.
 const AHEAD: usize = 16;
-const AHEAD_OF_GRAPHS: usize = 32;
 /// Steps for which recording one is worth its while, at a guess.
 const WORTH_A_GRAPH: i64 = 6;
 
@@ -79,11 +78,7 @@ impl<'a> Pass<'a> {
 
     /// How many tokens are drawn before the host looks: one on the CPU, where looking costs nothing.
     pub fn ahead(&self) -> usize {
-        match (self.model.device().is_cuda(), self.model.graphs) {
-            (true, true) => AHEAD_OF_GRAPHS,
-            (true, false) => AHEAD,
-            (false, _) => 1,
-        }
+        if self.model.device().is_cuda() { AHEAD } else { 1 }
     }
 
     /// Logits after the last new token of every row, `[b, v]`.
@@ -261,4 +256,68 @@ pub fn seen_tokens(openings: &[Vec<u32>], logits: &Tensor) -> Result<Tensor, Tor
     }
     list.mark(&seen)?;
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torch::Weights;
+    use crate::torch::weights::tests::tiny;
+
+    const SAMPLING: SamplingSpec = SamplingSpec {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.3,
+        max_tokens: 6,
+    };
+
+    #[test]
+    fn tokens_drawn_in_a_row_are_those_drawn_one_by_one() {
+        // What a GPU does between two looks of the host, by the step that a graph records, on the CPU.
+        let mut weights = Weights::fresh(&tiny(true), 5).unwrap();
+        weights.tensors.iter_mut().for_each(|tensor| *tensor = &*tensor * 20.0);
+        let model = Model::new(weights).unwrap().unfused();
+        let prompts = [vec![1i64, 2, 3], vec![4]];
+        let uniform_tb = Tensor::from_slice(&[0.9, 0.1, 0.3, 0.7, 0.2, 0.95, 0.55, 0.45]).view([4, 2]);
+        let begin = |pass: &mut Pass<'_>, cache: &mut Cache| {
+            let mut list = List::default();
+            for (row, prompt) in prompts.iter().enumerate() {
+                list.push(Owner::Row(row), row, 0, prompt.iter().copied());
+            }
+            let seen = Tensor::zeros([2, 40], (Kind::Bool, tch::Device::Cpu));
+            list.mark(&seen).unwrap();
+            (pass.logits(cache, &list).unwrap(), seen)
+        };
+        let at = |time: usize, tokens: Option<&[i64]>| {
+            let mut list = List::default();
+            for (row, prompt) in prompts.iter().enumerate() {
+                let new = tokens.map(|tokens| tokens[row]);
+                list.push(Owner::Row(row), row, prompt.len() + time, new);
+            }
+            list
+        };
+        let _guard = tch::no_grad_guard();
+        let (mut pass, mut cache) = (Pass::new(&model, None), Cache::new(&model, 2, 32).unwrap());
+        let (logits, seen) = begin(&mut pass, &mut cache);
+        let (tokens, logprobs) =
+            pass.draw(&mut cache, &at(0, None), logits, &uniform_tb, Some(&seen), &SAMPLING).unwrap();
+
+        let mut cache = Cache::new(&model, 2, 32).unwrap();
+        let (mut logits, seen) = begin(&mut pass, &mut cache);
+        for time in 0..4 {
+            let uniform = uniform_tb.narrow(0, time as i64, 1);
+            let (one, logprob) =
+                pass.draw(&mut cache, &at(time, None), logits, &uniform, Some(&seen), &SAMPLING).unwrap();
+            assert_eq!(one, tokens[2 * time..2 * time + 2], "time {time}");
+            for (a, b) in logprob.iter().zip(&logprobs[2 * time..]) {
+                assert!((a - b).abs() < 1e-4, "time {time}: {a} {b}");
+            }
+            let list = at(time, Some(&one));
+            list.mark(&seen).unwrap();
+            logits = pass.logits(&mut cache, &list).unwrap();
+        }
+        assert_ne!(tokens[..2], tokens[2..4]);
+    }
 }

@@ -93,11 +93,7 @@ impl Products {
                 };
                 return Ok(());
             }
-            let _ = if add {
-                out.shallow_clone().f_addmm_(dy, matrix)?
-            } else {
-                dy.f_mm_out(out, matrix)?
-            };
+            let _ = if add { out.shallow_clone().f_addmm_(dy, matrix)? } else { dy.f_mm_out(out, matrix)? };
             return Ok(());
         }
         for (from, count) in blocks(dy.size()[0], TOKENS) {

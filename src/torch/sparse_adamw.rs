@@ -170,7 +170,8 @@ impl SparseAdamW {
             return Ok(());
         };
         let bounds = Tensor::f_from_slice(&[from, from + length])?.f_to_device(index.device())?;
-        let bounds = bounds.f_searchsorted(&index.f_to_kind(Kind::Int64)?, false, false, "left", None::<Tensor>)?;
+        let bounds =
+            bounds.f_searchsorted(&index.f_to_kind(Kind::Int64)?, false, false, "left", None::<Tensor>)?;
         let bounds = Vec::<i64>::try_from(&bounds)?;
         let (at, count) = (bounds[0], bounds[1] - bounds[0]);
         let own = index.f_narrow(0, at, count)?.f_sub_scalar(from)?;
@@ -230,8 +231,13 @@ impl SparseAdamW {
                 Decay::Study => step_size,
             };
         for (at, state) in self.states.iter_mut().enumerate() {
-            let own: Vec<&Tensor> =
-                self.spans.iter().zip(gathered).filter(|(span, _)| span.state == at).map(|(_, own)| own).collect();
+            let own: Vec<&Tensor> = self
+                .spans
+                .iter()
+                .zip(gathered)
+                .filter(|(span, _)| span.state == at)
+                .map(|(_, own)| own)
+                .collect();
             let gradient = match own.as_slice() {
                 [one] => one.shallow_clone(),
                 several => Tensor::f_cat(several, 0)?,
@@ -267,10 +273,10 @@ impl SparseAdamW {
             blocks(state.master.numel() as i64, PIECE).map(move |(from, count)| (state, from, count))
         });
         for (state, from, count) in pieces {
-            let (master, base) = (state.master.f_narrow(0, from, count)?, state.base.f_narrow(0, from, count)?);
+            let (master, base) =
+                (state.master.f_narrow(0, from, count)?, state.base.f_narrow(0, from, count)?);
             let moved = master.f_sub(&base.f_to_kind(Kind::Float)?)?.f_abs_()?;
-            let rounded =
-                master.f_to_kind(Kind::BFloat16)?.f_ne_tensor(&base.f_to_kind(Kind::BFloat16)?)?;
+            let rounded = master.f_to_kind(Kind::BFloat16)?.f_ne_tensor(&base.f_to_kind(Kind::BFloat16)?)?;
             let count = |flags: &Tensor| flags.f_sum(Kind::Double);
             rows.push(Tensor::f_stack(
                 &[

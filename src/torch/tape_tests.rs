@@ -4,12 +4,12 @@ use tch::{Kind, Tensor};
 
 use super::attention::{Cache, OverCache};
 use super::generate::{Reserve, Row, converse};
+use super::head::Targets;
 use super::layer::Turned;
 use super::loss::{Batch, Collected, each_gradient, gradients};
 use super::model::{Room, Scratch};
 use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
-use super::head::Targets;
 use super::tape::{Keep, Part, Sink, Tape, backward};
 use super::weights::tests::tiny;
 use super::{Model, TorchError, Weights};
@@ -19,17 +19,17 @@ use crate::grpo::{Advantage, GrpoSpec, Level, Normaliser, RatioRule, SamplingSpe
 
 /// A model of a family with weights that matter.
 fn model(family: Family) -> Model {
-    of(Architecture { family, ..tiny(family == Family::Qwen2) })
+    of(&Architecture { family, ..tiny(family == Family::Qwen2) })
 }
 
 /// One of four layers.
 fn deep(family: Family, tied: bool) -> Model {
-    of(Architecture { family, layers: 4, ..tiny(tied) })
+    of(&Architecture { family, layers: 4, ..tiny(tied) })
 }
 
-fn of(shape: Architecture) -> Model {
+fn of(shape: &Architecture) -> Model {
     let attention_bias = shape.family != Family::Qwen3;
-    let shape = Architecture { attention_bias, max_positions: 256, ..shape };
+    let shape = Architecture { attention_bias, max_positions: 256, ..shape.clone() };
     let mut weights = Weights::fresh(&shape, 1).unwrap();
     for (i, tensor) in weights.tensors.iter_mut().enumerate() {
         let mut counter = Counter::new(11, "test/weights", &[i as u64]);
@@ -153,8 +153,7 @@ fn the_tape_of_the_rollouts_gives_the_gradients_of_a_pass_of_its_own() {
         let shared: usize = rollouts.chunks(4).map(|group| opening(&group[0]) * 3).sum();
         assert_eq!(tape.feed.len() as usize, fed - shared);
         let mut taped = Collected::new(&model);
-        let stats =
-            each_gradient(&model, batch(&rollouts), &spec(12), Some(tape), &mut taped).unwrap();
+        let stats = each_gradient(&model, batch(&rollouts), &spec(12), Some(tape), &mut taped).unwrap();
         let (own, other) = gradients(&model, batch(&rollouts), &spec(12)).unwrap();
         let off = apart(&taped.0, &own);
         assert!(off < 2e-5, "{family:?}: {off:e}");
@@ -257,8 +256,13 @@ fn a_vocabulary_in_rows_has_the_gradients_of_a_whole_one() {
         for (a, b) in measured.iter().zip(&again) {
             assert!(a.0.allclose(&b.0, 1e-5, 1e-5, false) && a.1.allclose(&b.1, 1e-5, 1e-5, false));
         }
-        let merged: Vec<Tensor> =
-            rows.0.0.into_iter().zip(rows.1).map(|(own, rows)| if own.defined() { own } else { rows }).collect();
+        let merged: Vec<Tensor> = rows
+            .0
+            .0
+            .into_iter()
+            .zip(rows.1)
+            .map(|(own, rows)| if own.defined() { own } else { rows })
+            .collect();
         let off = apart(&merged, &whole.0);
         assert!(off < 2e-5, "tied {tied}, {count} parts: {off:e}");
     }

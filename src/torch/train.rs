@@ -175,8 +175,7 @@ fn steps(
             *step = target;
             row
         } else {
-            let row =
-                run.step(*step).map_err(|error| error.in_step(*step + 1, config.grpo.micro_batch))?;
+            let row = run.step(*step).map_err(|error| error.in_step(*step + 1, config.grpo.micro_batch))?;
             *step += 1;
             run.compare(&mut reuse, &row, *step, attempt)?;
             row

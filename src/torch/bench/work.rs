@@ -109,7 +109,8 @@ impl<'a> Work<'a> {
         let turns = self.spec.turns;
         let further = turns * (self.spec.prompt_tokens + self.spec.new_tokens) - self.spec.prompt_tokens;
         let most = contexts.len() * self.spec.prompt_tokens + rollouts.len() * further;
-        let kept = activation_bytes(&self.model, most as i64) <= i64::from(self.spec.activations_mib) << 20 && self.spec.part == BenchPart::Step;
+        let kept = activation_bytes(&self.model, most as i64) <= i64::from(self.spec.activations_mib) << 20
+            && self.spec.part == BenchPart::Step;
         let reserve = Reserve { tokens: further, tape: if kept { most } else { 0 } };
         let mut turn = vec![0; rollouts.len()];
         let played =

@@ -4,7 +4,7 @@
 //! Shape legend, per token: h hidden, i inner width of the MLP, q = query heads * head width, k = key heads * head width,
 //! n query heads, s positions attended to, v vocabulary, L layers, e bytes of a weight (4, or 2 in bfloat16).
 
-use crate::data::{Architecture, Parameter};
+use crate::data::{Architecture, Parameter, TokenBytes};
 use crate::grpo::SamplingSpec;
 
 use super::cost::Cost;
@@ -34,7 +34,6 @@ pub(super) struct Decoder {
     pub inner: f64,
     pub queries: f64,
     pub keys: f64,
-    pub heads: f64,
     pub layers: f64,
     pub vocabulary: f64,
     pub positions: f64,
@@ -43,8 +42,8 @@ pub(super) struct Decoder {
     pub parameters: f64,
     /// Bytes of a weight.
     pub width: f64,
-    /// Whether queries and keys have norms of their own.
-    pub head_norms: bool,
+    /// Bytes of a token in passes.
+    pub token: TokenBytes,
 }
 
 /// One or several passes of the same kind.
@@ -70,14 +69,13 @@ impl Decoder {
             inner: real(shape.intermediate_size),
             queries: real(shape.heads * shape.head_dim),
             keys: real(shape.kv_heads * shape.head_dim),
-            heads: real(shape.heads),
             layers: real(shape.layers),
             vocabulary: real(shape.vocab_size),
             positions: real(shape.max_positions),
             head_dim: real(shape.head_dim),
             parameters: real(shape.parameters().iter().map(Parameter::elements).sum()),
             width,
-            head_norms: shape.head_norms(),
+            token: TokenBytes::of(shape, width as usize),
         }
     }
 
@@ -142,12 +140,9 @@ impl Decoder {
         self.matrices() + 2.0 * self.hidden
     }
 
-    /// Bytes that a layer keeps of a token for the way back, its input included: `e (2h + 2q + 2k + 2i)`, and `4n` for the
-    /// sums of attention. The norms of heads, where there are such, keep `e (q + k)` more.
+    /// Bytes that a layer keeps of a token for the way back, its input included.
     pub fn kept(&self) -> f64 {
-        let normed = if self.head_norms { self.queries + self.keys } else { 0.0 };
-        let width = 2.0 * (self.hidden + self.queries + self.keys + self.inner) + normed;
-        self.width * width + 4.0 * self.heads
+        self.token.layer as f64
     }
 
     /// Bytes per token of the fullest moment of a pass that keeps nothing: a layer's, two streams, a norm and an activation.
@@ -218,8 +213,6 @@ mod tests {
         assert_eq!(decoder().cached(), 48.0);
         // Input and middle 8, queries and what attention gave 8, keys and values 4, MLP 12; two sums.
         assert_eq!(decoder().kept(), 4.0 * 32.0 + 8.0);
-        assert_eq!(Decoder { width: 2.0, ..decoder() }.kept(), 2.0 * 32.0 + 8.0);
-        assert_eq!(Decoder { head_norms: true, ..decoder() }.kept(), 4.0 * 38.0 + 8.0);
         assert_eq!(decoder().layer(), 128.0);
     }
 }

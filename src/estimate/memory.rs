@@ -3,24 +3,21 @@
 //! Lengths are the longest possible ones here, not typical ones: every answer may run to its limit. On a CPU what was set aside and
 //! never written takes no memory, so runs whose answers are shorter stay below.
 
+use crate::data::{Kept, LOGIT_BYTES, ROW_ENTRIES, WHOLE_GRADIENT};
 use crate::grpo::SamplingSpec;
 use crate::manifest::RunConfig;
 
 use super::decoder::Decoder;
-use super::kept::Kept;
 use super::lengths::Lengths;
 use super::work::Asked;
 
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
-/// Bytes of logits that exist at the same time, and rows of the vocabulary's gradient that do where it is not whole: that of more than
-/// `WHOLE` entries, of which few are trained. `torch::head` and `torch::update` have the same.
-const LOGITS: f64 = (64u64 << 20) as f64;
-const ROWS: f64 = (32u64 << 20) as f64;
-const WHOLE: f64 = (1u64 << 24) as f64;
+const LOGITS: f64 = LOGIT_BYTES as f64;
 /// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer`.
 const BLOCK: f64 = 2048.0;
-/// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product.
+/// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product. In rows of the vocabulary
+/// there is one, and its gradient in the weights' type.
 const LOGIT_COPIES: f64 = 4.0;
 
 /// Positions by which the rotary tables grow, see `torch::rotary`.
@@ -131,16 +128,16 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let together = Together { length, shared: together.shared.min(length), ..together };
     let (tokens, part) = (together.tokens(together.rows), together.tokens(together.micro_batch));
     let stream = decoder.width * decoder.hidden;
-    let held = Kept::of(decoder, tokens, together.activations_mib);
-    let kept = held.bytes(decoder, tokens);
+    let held = Kept::of(&decoder.token, tokens as usize, together.activations_mib);
+    let kept = held.bytes(&decoder.token, tokens as usize) as f64;
     let again = if held == Kept::Everything { 0.0 } else { part * decoder.kept() };
     // Of the vocabulary's gradient, which is whole or comes in rows: then those of embedded tokens are held, and what is behind the
     // last norm of all that predict something.
     let vocabulary = decoder.hidden * decoder.vocabulary;
-    let in_rows = !all && !together.passed_on && vocabulary > WHOLE;
+    let in_rows = !all && !together.passed_on && vocabulary > WHOLE_GRADIENT as f64;
     let dense = decoder.layer()
         + if in_rows {
-            decoder.hidden * (tokens.min(decoder.vocabulary) + tokens) + ROWS / 4.0
+            decoder.hidden * (tokens.min(decoder.vocabulary) + tokens) + ROW_ENTRIES as f64
         } else {
             vocabulary
         };
@@ -149,7 +146,14 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let back = tokens * stream
         + part * decoder.width * 2.0 * (decoder.queries + decoder.keys)
         + BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden);
-    let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary) * if own { 1.0 } else { LOGIT_COPIES };
+    let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary)
+        * if own {
+            1.0
+        } else if in_rows {
+            1.5
+        } else {
+            LOGIT_COPIES
+        };
     let tabled = (length / TABLED).ceil() * TABLED;
     let played = playing.iter().map(|playing| playing.bytes(decoder));
     let (cache, passing) = played.fold(

@@ -13,7 +13,6 @@ mod cost;
 mod decoder;
 mod disk;
 mod fixed;
-mod kept;
 mod lengths;
 mod memory;
 mod predict;

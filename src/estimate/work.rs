@@ -1,12 +1,12 @@
 //! The work of a run, phase by phase, counted from the loops of `torch::train`, `torch::rollout` and `torch::generate`.
 
+use crate::data::Kept;
 use crate::grpo::{GrpoSpec, SamplingSpec};
 use crate::manifest::{EvalSpec, RunConfig};
 use crate::task::TaskSpec;
 
 use super::cost::Cost;
 use super::decoder::{Decoder, Pass};
-use super::kept::Kept;
 use super::lengths::Lengths;
 
 /// Tensors of a layer.
@@ -181,7 +181,7 @@ pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64, asked: &A
     let one = one_minibatch.gradients(decoder) + optimizer_step(decoder, active);
     // The first update of the whole batch needs no pass of its own: it has that of the rollouts, when everything of it is kept.
     let forward = one_minibatch.scored(decoder);
-    let kept = Kept::of(decoder, one_minibatch.pass().tokens, grpo.activations_mib);
+    let kept = Kept::of(&decoder.token, one_minibatch.pass().tokens as usize, grpo.activations_mib);
     let taped = minibatches == 1.0 && kept == Kept::Everything;
     let spared = if taped { forward } else { Cost::default() };
     let again = decoder.forward(Pass { logits: 0.0, ..one_minibatch.pass() }) * kept.again();

@@ -7,16 +7,17 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::{LOGIT_BYTES, ROW_ENTRIES};
+
 use super::layer::place;
 use super::products::blocks;
 use super::tape::{Part, Sink, Tape};
 use super::{Model, TorchError};
 
-/// Bytes of logits that exist at the same time, in float32.
-const LOGITS: i64 = 64 << 20;
+const LOGITS: i64 = LOGIT_BYTES as i64;
 /// Rows of the vocabulary that are taken together, at least; entries of them, at most.
 const ROWS: i64 = 512;
-const ENTRIES: i64 = if cfg!(test) { 1 << 8 } else { 1 << 23 };
+const ENTRIES: i64 = if cfg!(test) { 1 << 8 } else { ROW_ENTRIES as i64 };
 /// Tokens whose gradients go through the last norm together.
 const TOKENS: i64 = 2048;
 

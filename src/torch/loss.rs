@@ -6,6 +6,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::data::{Kept, TokenBytes};
 use crate::grpo::{ACTIVATIONS_MIB, GrpoSpec, token_weight};
 
 use super::attention::Among;
@@ -16,11 +17,9 @@ use super::objective::{Item, LossStats, objective, pack};
 use super::packing::{Feed, Sequences};
 use super::products::blocks;
 use super::rollout::Rollout;
-use super::tape::{Keep, Part, Sink, Tape, backward};
+use super::tape::{Part, Sink, Tape, backward};
 use super::{Model, TorchError};
 
-/// Bytes that the inputs of layers may take, however little else is to be kept.
-const INPUTS: i64 = 256 << 20;
 /// Entries of a tensor that are summed at a time.
 const PIECE: i64 = 1 << 22;
 
@@ -118,9 +117,9 @@ pub fn each_gradient(
                 Feed::of(&chosen, model.architecture().vocab_size, model.device())
             })
             .collect::<Result<Vec<_>, TorchError>>()?;
-        let keep = keep(model, feeds.iter().map(Feed::len).sum(), spec.activations_mib);
+        let kept = kept(model, feeds.iter().map(Feed::len).sum(), spec.activations_mib);
         for (list, feed) in moving.chunks(micro_batch).zip(feeds) {
-            let tape = Tape::forward(model, feed, keep)?;
+            let tape = Tape::forward(model, feed, kept)?;
             let mut part = part(model, tape, list, rollouts, batch.temperature, Tensor::new())?;
             let found = part.tape.scored(model, &part.targets)?;
             part.slope_m = slopes(list, Some(&found.logprob))?;
@@ -135,30 +134,14 @@ pub fn each_gradient(
     Ok(stats)
 }
 
-/// What is kept of a batch of `n` tokens: everything, if it takes no more than `mib`. Otherwise inputs of layers: no more of them than
-/// what the keys and values of the rollouts took, which are gone by now, or [`INPUTS`]; yet so many that at most the square root of
-/// all layers are computed again for one.
-fn keep(model: &Model, n: i64, mib: u32) -> Keep {
-    if activation_bytes(model, n) <= i64::from(mib) << 20 {
-        return Keep::Everything;
-    }
-    let shape = model.architecture();
-    let (layers, width) = (shape.layers, model.kind().elt_size_in_bytes() as i64);
-    let cache = 2 * n * width * (layers * shape.kv_heads * shape.head_dim) as i64;
-    let input = (n * width * shape.hidden_size as i64).max(1);
-    let room = (cache.max(INPUTS) / input).max(1) as usize;
-    let most = (layers as f64).sqrt().ceil() as usize;
-    Keep::Inputs(layers.div_ceil(room).min(most).max(1))
+/// What a pass over `n` tokens keeps.
+fn kept(model: &Model, n: i64, mib: u32) -> Kept {
+    Kept::of(&token_bytes(model), n.max(0) as usize, mib)
 }
 
-/// What a pass keeps of `n` tokens when everything is kept, in bytes.
-pub(super) fn activation_bytes(model: &Model, n: i64) -> i64 {
-    let shape = model.architecture();
-    let (q, k) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-    let raw = if shape.head_norms() { q + k } else { 0 };
-    let width = 2 * shape.hidden_size + 2 * q + 2 * k + raw + 2 * shape.intermediate_size;
-    let bytes = width * model.kind().elt_size_in_bytes() + 4 * shape.heads;
-    n * (bytes * shape.layers) as i64
+/// Bytes of a token in passes through the model.
+pub(super) fn token_bytes(model: &Model) -> TokenBytes {
+    TokenBytes::of(model.architecture(), model.kind().elt_size_in_bytes())
 }
 
 fn part(
@@ -276,8 +259,8 @@ pub fn likelihood_gradient(
     let list: Vec<usize> = (0..rollouts.len()).collect();
     let chosen: Vec<&Rollout> = rollouts.iter().collect();
     let feed = Feed::of(&chosen, model.architecture().vocab_size, model.device())?;
-    let keep = keep(model, feed.len(), ACTIVATIONS_MIB);
-    let tape = Tape::forward(model, feed, keep)?;
+    let kept = kept(model, feed.len(), ACTIVATIONS_MIB);
+    let tape = Tape::forward(model, feed, kept)?;
     let drawn: usize = rollouts.iter().map(Rollout::length).sum();
     let slope_m = Tensor::f_full([drawn as i64], -weight, (Kind::Float, model.device()))?;
     let measured = backward(model, vec![part(model, tape, &list, rollouts, 1.0, slope_m)?], sink)?;

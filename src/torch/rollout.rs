@@ -10,7 +10,7 @@ use crate::grpo::SamplingSpec;
 use crate::task::{Episode, Played as Said, Task, TaskError};
 
 use super::generate::{Reserve, Row, converse};
-use super::loss::activation_bytes;
+use super::loss::token_bytes;
 use super::tape::Tape;
 use super::{Model, TorchError};
 
@@ -87,7 +87,7 @@ pub(super) fn play_and_keep(
     group: usize,
     sampling: &SamplingSpec,
     draws: Draws,
-    bytes: i64,
+    bytes: usize,
 ) -> Result<(Vec<Rollout>, Option<Tape>), TorchError> {
     let mut rollouts = vec![Rollout::default(); episodes.len() * group];
     let mut counters: Vec<Counter> = (0..rollouts.len())
@@ -115,7 +115,7 @@ pub(super) fn play_and_keep(
         most += opening.len() + rollouts.len() * own;
         openings.push(opening);
     }
-    if activation_bytes(model, most as i64) <= bytes {
+    if token_bytes(model).everything(most) <= bytes {
         reserve.tape = most;
     }
     let mut rows: Vec<Row<'_>> = counters

@@ -8,6 +8,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::Kept;
+
 use super::attention::Among;
 use super::head::{Scored, Targets, head_back};
 use super::layer::{Saved, Turned, place};
@@ -68,27 +70,18 @@ pub struct Tape {
     pub saved: Vec<Saved>,
 }
 
-/// What is kept of a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// All that the way back needs.
-    Everything,
-    /// The input of every so-many-th layer: the rest is computed again.
-    Inputs(usize),
-}
-
 impl Tape {
     /// Passes a list through the model.
     ///
     /// # Errors
     /// When memory runs out, or a sequence is longer than the model's positions.
-    pub fn forward(model: &Model, feed: Feed, keep: Keep) -> Result<Self, TorchError> {
+    pub fn forward(model: &Model, feed: Feed, kept: Kept) -> Result<Self, TorchError> {
         let _guard = tch::no_grad_guard();
         let n = feed.len();
         let h = model.architecture().hidden_size as i64;
         let make = || rows(n, h, model.kind(), model.device());
         let (mut inputs, mut saved) = (Vec::new(), Vec::new());
-        let every = if let Keep::Inputs(every) = keep { every } else { 1 };
+        let every = if let Kept::Inputs(every) = kept { every } else { 1 };
         let tables = model.rotary.tables(feed.sequences.longest() as i64)?;
         let turned = Turned { positions: &feed.positions_n, tables: (&tables.0, &tables.1) };
         let mut among = Among::new(model, &feed.sequences, n)?;
@@ -106,9 +99,9 @@ impl Tape {
             if layer % every == 0 {
                 inputs.push(input);
             }
-            match keep {
-                Keep::Everything => saved.push(of_layer),
-                Keep::Inputs(_) => room = Some(of_layer),
+            match kept {
+                Kept::Everything => saved.push(of_layer),
+                Kept::Inputs(_) => room = Some(of_layer),
             }
         }
         drop(among);

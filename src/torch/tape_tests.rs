@@ -10,11 +10,11 @@ use super::loss::{Batch, Collected, each_gradient, gradients};
 use super::model::{Room, Scratch};
 use super::packing::{Feed, Sequences};
 use super::rollout::Rollout;
-use super::tape::{Keep, Part, Sink, Tape, backward};
+use super::tape::{Part, Sink, Tape, backward};
 use super::weights::tests::tiny;
 use super::{Model, TorchError, Weights};
 use crate::counter::Counter;
-use crate::data::{Architecture, Family};
+use crate::data::{Architecture, Family, Kept};
 use crate::grpo::{Advantage, GrpoSpec, Level, Normaliser, RatioRule, SamplingSpec};
 
 /// A model of a family with weights that matter.
@@ -167,10 +167,10 @@ fn opening(rollout: &Rollout) -> usize {
 }
 
 /// All of it goes forward in so many parts, each kept so far.
-fn parts(model: &Model, rollouts: &[Rollout], keep: Keep, parts: usize) -> Vec<Part> {
+fn parts(model: &Model, rollouts: &[Rollout], kept: Kept, parts: usize) -> Vec<Part> {
     let one = |list: &[Rollout]| {
         let feed = Feed::of(&list.iter().collect::<Vec<_>>(), 40, model.device()).unwrap();
-        let tape = Tape::forward(model, feed, keep).unwrap();
+        let tape = Tape::forward(model, feed, kept).unwrap();
         let (mut source, mut target) = (Vec::new(), Vec::new());
         for (at, rollout) in list.iter().enumerate() {
             for t in (1..rollout.tokens.len()).filter(|&t| rollout.drawn[t]) {
@@ -191,15 +191,15 @@ fn what_is_computed_again_has_the_same_bits_and_parts_sum_to_the_whole() {
     // Four layers, so that some lie between two inputs that are kept.
     let model = deep(Family::Qwen3, true);
     let (rollouts, _) = played(&model);
-    let run = |keep: Keep, count: usize| {
+    let run = |kept: Kept, count: usize| {
         let mut all = Collected::new(&model);
-        backward(&model, parts(&model, &rollouts, keep, count), &mut all).unwrap();
+        backward(&model, parts(&model, &rollouts, kept, count), &mut all).unwrap();
         all.0
     };
     for count in [1, 3] {
-        let kept = run(Keep::Everything, count);
+        let kept = run(Kept::Everything, count);
         for every in [1, 2, 3, 4] {
-            let again = run(Keep::Inputs(every), count);
+            let again = run(Kept::Inputs(every), count);
             assert!(kept.iter().zip(&again).all(|(a, b)| a.equal(b)), "every {every}");
         }
     }
@@ -245,7 +245,7 @@ fn a_vocabulary_in_rows_has_the_gradients_of_a_whole_one() {
     for (tied, count) in [(true, 1), (true, 3), (false, 1), (false, 3)] {
         let model = deep(Family::Llama, tied);
         let (rollouts, _) = played(&model);
-        let made = |count| parts(&model, &rollouts, Keep::Everything, count);
+        let made = |count| parts(&model, &rollouts, Kept::Everything, count);
         let mut whole = Collected::new(&model);
         let measured = backward(&model, made(count), &mut whole).unwrap();
         let zeros = model.weights.tensors.iter().map(Tensor::zeros_like).collect();

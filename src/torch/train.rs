@@ -219,7 +219,7 @@ impl Run<'_> {
             group,
             &config.sampling,
             draws,
-            if grpo.minibatches == 1 { i64::from(grpo.activations_mib) << 20 } else { 0 },
+            if grpo.minibatches == 1 { (grpo.activations_mib as usize) << 20 } else { 0 },
         )?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 

@@ -3,15 +3,13 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::WHOLE_GRADIENT;
 use crate::grpo::{ClipDomain, GrpoSpec, OptimizerSpec};
 
 use super::loss::{Batch, absolute_sum, clip_scale, each_gradient, root, square_sum, total_of};
 use super::objective::LossStats;
 use super::tape::{Sink, Tape};
 use super::{Model, SparseAdamW, TorchError};
-
-/// Entries of a gradient that may be whole where few of them are trained.
-const WHOLE: usize = 1 << 24;
 
 /// What the optimizer steps of one batch did: sums over them in `stats`, averages in all else.
 #[derive(Debug, Default)]
@@ -113,7 +111,7 @@ impl Sink for Gathered<'_> {
     }
 
     fn takes_rows(&self, entries: usize) -> bool {
-        self.adam.masked() && entries > WHOLE
+        self.adam.masked() && entries > WHOLE_GRADIENT
     }
 
     fn put_rows(&mut self, index: usize, from: i64, rows: &Tensor) -> Result<(), TorchError> {

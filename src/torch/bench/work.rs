@@ -8,7 +8,7 @@ use crate::grpo::{
 use crate::sparsity::{MaskRng, random};
 
 use super::super::generate::{Reserve, Row, converse};
-use super::super::loss::{Batch, activation_bytes};
+use super::super::loss::{Batch, token_bytes};
 use super::super::rollout::Rollout;
 use super::super::tape::Tape;
 use super::super::update::update;
@@ -109,7 +109,7 @@ impl<'a> Work<'a> {
         let turns = self.spec.turns;
         let further = turns * (self.spec.prompt_tokens + self.spec.new_tokens) - self.spec.prompt_tokens;
         let most = contexts.len() * self.spec.prompt_tokens + rollouts.len() * further;
-        let kept = activation_bytes(&self.model, most as i64) <= i64::from(self.spec.activations_mib) << 20
+        let kept = token_bytes(&self.model).everything(most) <= (self.spec.activations_mib as usize) << 20
             && self.spec.part == BenchPart::Step;
         let reserve = Reserve { tokens: further, tape: if kept { most } else { 0 } };
         let mut turn = vec![0; rollouts.len()];

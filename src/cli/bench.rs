@@ -174,7 +174,7 @@ fn predicted(args: &BenchArgs, value: &mut serde_json::Value) -> Result<(), Fail
             sparsity: (args.mask == MaskArg::Random).then_some(args.sparsity),
             micro_batch: if args.micro_batch == 0 { rollouts } else { args.micro_batch },
             activations_mib: args.activations_mib,
-            taped: args.part == PartArg::Step,
+            taped: args.part == PartArg::Step && value["device"] == "cpu",
             dtype: args.dtype.into(),
         },
     );

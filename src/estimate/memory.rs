@@ -143,8 +143,10 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
         };
     let gradients = if all { decoder.parameters } else { active + dense };
     // The stream's gradient of all parts; of one part those of attention; of a block those of the MLP.
+    // Types that attention among sequences is widened for have all of its vectors in float32.
+    let attention = if own { 2.0 * decoder.width } else { 16.0 };
     let back = tokens * stream
-        + part * decoder.width * 2.0 * (decoder.queries + decoder.keys)
+        + part * attention * (decoder.queries + decoder.keys)
         + BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden);
     let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary)
         * if own {

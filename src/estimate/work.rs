@@ -181,7 +181,9 @@ pub(super) fn work(config: &RunConfig, decoder: &Decoder, active: f64, asked: &A
     let one = one_minibatch.gradients(decoder) + optimizer_step(decoder, active);
     // The first update of the whole batch needs no pass of its own: it has that of the rollouts, when everything of it is kept.
     let forward = one_minibatch.scored(decoder);
-    let kept = Kept::of(&decoder.token, one_minibatch.pass().tokens as usize, grpo.activations_mib);
+    // Whether it is kept is decided by how long conversations may become.
+    let longest = Sequences { length: lengths.longest(limit).min(decoder.positions), ..one_minibatch };
+    let kept = Kept::of(&decoder.token, longest.pass().tokens as usize, grpo.activations_mib);
     let taped = minibatches == 1.0 && kept == Kept::Everything;
     let spared = if taped { forward } else { Cost::default() };
     let again = decoder.forward(Pass { logits: 0.0, ..one_minibatch.pass() }) * kept.again();

@@ -4,7 +4,8 @@
 //! descriptions. Invariants: a class is what computes (device, processor, threads, versions, build, and how much at a time where
 //! memory ran out), never what is
 //! computed, so the inputs that differ between masks by nature are no part of it; an absent field and a null one are
-//! the same thing, unknown; nothing is guessed for results that note no class.
+//! the same thing, unknown; nothing is guessed for results that note no class. Of `reduced` both mean
+//! that nothing was.
 
 use serde_json::{Map, Value};
 

@@ -5,6 +5,7 @@
 #include "guarded.h"
 
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -31,9 +32,11 @@ char* tickets_cuda_own_stream(int device) noexcept {
   });
 }
 
-// From now on this thread's operations are recorded and not done, until tickets_cuda_graph_end.
+// From now on this thread's operations are recorded and not done, until tickets_cuda_graph_end. While that lasts the allocator gives
+// nothing back that it keeps, the pools of earlier graphs included: so it does that before.
 char* tickets_cuda_graph_begin(void** graph) noexcept {
   return guarded([graph] {
+    c10::cuda::CUDACachingAllocator::emptyCache();
     auto made = std::make_unique<at::cuda::CUDAGraph>();
     made->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     *graph = made.release();

@@ -290,8 +290,13 @@ impl CudaGraph {
         let told = body();
         // SAFETY: the graph was begun, and is ended once, whatever came of the body.
         let ended = checked(unsafe { (library.graphs.end)(graph) });
+        // A recording that was not ended leaves the allocator as it is during one: this process can do no more. So this is told first, and
+        // in words that no one takes for a lack of memory.
+        if ended.is_err() {
+            let message = "a CUDA graph could not be ended: set `exec.cuda_graphs` = false";
+            return Err(TorchError::Op { message: message.into() });
+        }
         told?;
-        ended.map_err(refused)?;
         Ok(recorded)
     }
 

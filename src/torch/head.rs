@@ -82,8 +82,8 @@ fn chunks(model: &Model, targets: &Targets) -> impl Iterator<Item = (i64, i64)> 
 /// The vocabulary's gradients on their way.
 #[derive(Debug)]
 pub enum Vocabulary {
-    /// Of the head, whole: `[v, h]`.
-    Whole(Tensor),
+    /// Of the head, whole: `[v, h]`; `None` where that is a matrix of its own, which has gone.
+    Whole(Option<Tensor>),
     /// The head's went to the sink, but for rows of tokens that are embedded too.
     Rows {
         /// Tokens of the lists, rising; int64.
@@ -120,9 +120,9 @@ pub fn head_back(
     }
     if !model.architecture().tied {
         sink.put(model.head(), head)?;
-        head = Tensor::f_zeros(model.weights.tensors[0].size(), (Kind::Float, device))?;
+        return Ok((measured, dxs, Vocabulary::Whole(None)));
     }
-    Ok((measured, dxs, Vocabulary::Whole(head)))
+    Ok((measured, dxs, Vocabulary::Whole(Some(head))))
 }
 
 impl Vocabulary {
@@ -138,7 +138,12 @@ impl Vocabulary {
         sink: &mut dyn Sink,
     ) -> Result<(), TorchError> {
         match self {
-            Self::Whole(mut sums) => {
+            Self::Whole(sums) => {
+                let size = model.weights.tensors[0].size();
+                let mut sums = match sums {
+                    Some(sums) => sums,
+                    None => Tensor::f_zeros(size, (Kind::Float, model.device()))?,
+                };
                 for (tokens, dx) in tokens.iter().zip(dxs) {
                     model.ops.add_rows(&mut sums, tokens, dx)?;
                 }
@@ -237,7 +242,7 @@ fn by_rows(
         let mut sums = Tensor::f_zeros([count, h], (Kind::Float, device))?;
         for (part, end) in parts.iter().zip(&mut ends) {
             let Some(scored) = part.scored.as_ref().or(end.scored.as_ref()) else { continue };
-            for (from, length) in blocks(part.targets.target_m.numel() as i64, LOGITS / 4 / count) {
+            for (from, length) in blocks(part.targets.target_m.numel() as i64, LOGITS / 4 / count.max(h)) {
                 let cut = |tensor: &Tensor| tensor.f_narrow(0, from, length);
                 let source = cut(&part.targets.source_m)?;
                 let normed = model.last_normed(&part.tape.last().f_index_select(0, &source)?)?;

@@ -232,7 +232,7 @@ impl Model {
         if let (Some(norms), Some((q, k))) = (slots.head_norms, &saved.raw) {
             for (slot, raw, gradient) in [(norms, q, &dq), (norms + 1, k, &dk)] {
                 let gradient = by_head(gradient, d)?;
-                let kept = gradient.copy();
+                let kept = gradient.f_detach_copy()?;
                 let (raw, sum) = (by_head(raw, d)?, &mut sums[slot]);
                 ops.norm_back(&kept, &raw, weight(slot), eps, &gradient, false, sum)?;
             }

@@ -14,6 +14,7 @@ mod foreign;
 mod fresh;
 mod from_hub;
 mod from_run;
+mod gather;
 mod generate;
 mod head;
 mod kernels;
@@ -39,6 +40,8 @@ mod scores;
 mod setup;
 mod slots;
 mod sparse_adamw;
+#[cfg(test)]
+mod sparse_adamw_tests;
 mod take_over;
 mod tape;
 #[cfg(test)]

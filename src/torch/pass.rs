@@ -143,14 +143,15 @@ impl<'a> Pass<'a> {
         }
         drop(logits);
         let mut going = Going::new(model, cache, list, first, times)?;
-        let (mut tokens, mut logprobs) = (vec![going.token_b.copy()], vec![going.logprob_b.copy()]);
+        let (mut tokens, mut logprobs) =
+            (vec![going.token_b.f_detach_copy()?], vec![going.logprob_b.f_detach_copy()?]);
         let mut graph = None;
         for time in 1..times {
             going.uniform_b.f_copy_(&uniform_tb.f_get(time)?)?;
             match &graph {
                 Some(_) => {}
-                // The first step is not like the others, the second has made what they need.
-                None if model.graphs && time > 1 && times - time >= WORTH_A_GRAPH => {
+                // The first step is not like the others; the second has made what they need.
+                None if model.graphs && time > 2 && times - time >= WORTH_A_GRAPH => {
                     let room = self.room(going.token_b.size()[0])?;
                     graph = Some(CudaGraph::record(|| going.step(model, room, &sampler, false))?);
                 }
@@ -162,8 +163,8 @@ impl<'a> Pass<'a> {
             if let Some(graph) = &graph {
                 graph.replay()?;
             }
-            tokens.push(going.token_b.copy());
-            logprobs.push(going.logprob_b.copy());
+            tokens.push(going.token_b.f_detach_copy()?);
+            logprobs.push(going.logprob_b.f_detach_copy()?);
         }
         let flat = |list: &[Tensor]| -> Result<Tensor, TorchError> { Ok(Tensor::f_cat(list, 0)?) };
         Ok((Vec::<i64>::try_from(&flat(&tokens)?)?, Vec::<f32>::try_from(&flat(&logprobs)?)?))

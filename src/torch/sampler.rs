@@ -106,7 +106,7 @@ fn truncate(sorted_bv: &Tensor, sampling: &SamplingSpec) -> Result<Tensor, Torch
     let mut kept = sorted_bv.shallow_clone();
     if sampling.top_k > 0 && i64::from(sampling.top_k) < kept.size()[1] {
         let start = i64::from(sampling.top_k);
-        kept = kept.copy();
+        kept = kept.f_detach_copy()?;
         let _ = kept.f_narrow(1, start, kept.size()[1] - start)?.f_fill_(f64::NEG_INFINITY)?;
         kept = kept.f_log_softmax(-1, Kind::Float)?;
     }

@@ -1,6 +1,7 @@
 //! What a stage of a run works with: device, task, tokenizer, model, mask. Artifacts and files in, values out.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind};
 
@@ -84,10 +85,14 @@ pub fn base(run: &RunSpec, folder: &Path, device: Device) -> Result<(Model, Chat
 /// # Errors
 /// When the library beside the program cannot be opened, or CUDA refuses a stream.
 pub fn record_steps(model: &mut Model) -> Result<(), TorchError> {
+    static HAS_STREAM: AtomicBool = AtomicBool::new(false);
     if let Device::Cuda(index) = model.device() {
         let refused = |message: String| TorchError::Op { message: format!("record CUDA graphs: {message}") };
         let library = foreign::cuda_library().map_err(|message| refused(message.to_owned()))?;
-        library.own_stream(index as i32).map_err(refused)?;
+        // A run that begins anew stays on the stream that it has.
+        if !HAS_STREAM.swap(true, Ordering::Relaxed) {
+            library.own_stream(index as i32).map_err(refused)?;
+        }
         model.graphs = true;
     }
     Ok(())

@@ -45,7 +45,10 @@ char* tickets_set_deterministic(int on) noexcept {
 // than `slack` bytes of it are free. Elsewhere than with glibc nothing changes.
 void tickets_keep_pages(int block, int slack) noexcept {
 #ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, block);
+  // Before glibc 2.35 no more than 32 MiB are taken.
+  if (mallopt(M_MMAP_THRESHOLD, block) == 0) {
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  }
   mallopt(M_TRIM_THRESHOLD, slack);
 #else
   (void)block;

@@ -1,12 +1,12 @@
 //! AdamW on the active entries alone: moments and float32 masters exist for nothing else.
 //!
-//! In: gathered gradients, one float32 vector per tensor. Out: updated weights. Invariants: entries outside the mask
+//! In: gathered gradients in float32 (`gather.rs`). Out: updated weights. Invariants: entries outside the mask
 //! are never written; on the active entries the arithmetic is that of dense AdamW on masked gradients, bit for bit.
 //! Source: Loshchilov and Hutter 2019 (arXiv 1711.05101), in the order of operations of torch's single-tensor
 //! AdamW: decay first, moments, then `p -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`, to the last bit.
 //! With `decay = "study"` the decay is multiplied by the bias-corrected step size, as the study's optimizer does.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::grpo::{Decay, OptimizerSpec};
 use crate::sparsity::{Mask, same_model};
@@ -30,20 +30,20 @@ struct State {
 
 /// The active entries of one tensor.
 #[derive(Debug)]
-struct Span {
+pub(super) struct Span {
     /// Flat indices in the tensor, int32, rising; `None` when every entry is active.
-    index: Option<Tensor>,
+    pub(super) index: Option<Tensor>,
     /// Which state they are in, and where.
     state: usize,
     from: i64,
-    count: i64,
+    pub(super) count: i64,
 }
 
 /// The optimizer of a run.
 #[derive(Debug)]
 pub struct SparseAdamW {
     /// By tensor.
-    spans: Vec<Span>,
+    pub(super) spans: Vec<Span>,
     /// With a mask one for all tensors, so that a step is a few operations; otherwise one per tensor.
     states: Vec<State>,
     spec: OptimizerSpec,
@@ -103,112 +103,7 @@ impl SparseAdamW {
         self.spans.iter().any(|span| span.index.is_some())
     }
 
-    /// Zeros for the gathered gradients of all tensors, float32, made at once: small blocks that stay among large ones that go would
-    /// leave holes in the heap that no large one fits in.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub(super) fn room(&self, device: Device) -> Result<Vec<Tensor>, TorchError> {
-        let all = self.spans.iter().map(|span| span.count).sum::<i64>();
-        let flat = Tensor::f_zeros([all], (Kind::Float, device))?;
-        let mut from = 0;
-        let cut = |span: &Span| {
-            from += span.count;
-            Ok(flat.f_narrow(0, from - span.count, span.count)?)
-        };
-        self.spans.iter().map(cut).collect()
-    }
-
-    /// [`SparseAdamW::gather_one`] into `out`.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub(super) fn gather_into(&self, i: usize, gradient: &Tensor, out: &Tensor) -> Result<(), TorchError> {
-        let flat = gradient.f_reshape([-1])?;
-        match &self.spans[i].index {
-            Some(index) => drop(flat.f_index_select_out(out, 0, index)?),
-            None => out.shallow_clone().f_copy_(&flat)?,
-        }
-        Ok(())
-    }
-
-    /// The active entries of dense gradients, float32.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn gather(&self, gradients: &[Tensor]) -> Result<Vec<Tensor>, TorchError> {
-        (0..gradients.len()).map(|i| self.gather_one(i, &gradients[i])).collect()
-    }
-
-    /// The active entries of the dense gradient of tensor `i`, float32; the gradient itself where all are active.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn gather_one(&self, i: usize, gradient: &Tensor) -> Result<Tensor, TorchError> {
-        let flat = gradient.f_reshape([-1])?;
-        let chosen = match &self.spans[i].index {
-            Some(index) => flat.f_index_select(0, index)?,
-            None => flat,
-        };
-        Ok(chosen.f_to_kind(Kind::Float)?)
-    }
-
-    /// The active entries of the rows from `row` on of the gradient of tensor `i`, a matrix, put where they belong among `all` of them.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub(super) fn gather_rows(
-        &self,
-        i: usize,
-        row: i64,
-        rows: &Tensor,
-        all: &mut Tensor,
-    ) -> Result<(), TorchError> {
-        let (from, length) = (row * rows.size()[1], rows.numel() as i64);
-        let Some(index) = &self.spans[i].index else {
-            all.f_narrow(0, from, length)?.f_copy_(&rows.f_reshape([-1])?)?;
-            return Ok(());
-        };
-        let bounds = Tensor::f_from_slice(&[from, from + length])?.f_to_device(index.device())?;
-        let bounds =
-            bounds.f_searchsorted(&index.f_to_kind(Kind::Int64)?, false, false, "left", None::<Tensor>)?;
-        let bounds = Vec::<i64>::try_from(&bounds)?;
-        let (at, count) = (bounds[0], bounds[1] - bounds[0]);
-        let own = index.f_narrow(0, at, count)?.f_sub_scalar(from)?;
-        all.f_narrow(0, at, count)?.f_copy_(&rows.f_reshape([-1])?.f_index_select(0, &own)?)?;
-        Ok(())
-    }
-
-    /// The same of the rows that `ids`, int64, name.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub(super) fn gather_listed(
-        &self,
-        i: usize,
-        shape: &[i64],
-        ids: &Tensor,
-        rows: &Tensor,
-        all: &mut Tensor,
-    ) -> Result<(), TorchError> {
-        let width = shape[1];
-        let Some(index) = &self.spans[i].index else {
-            let _ = all.f_view(shape)?.f_index_copy_(0, ids, rows)?;
-            return Ok(());
-        };
-        // Which of the rows each row of the tensor is: none, but for those of `ids`.
-        let options = (Kind::Int64, index.device());
-        let mut which = Tensor::f_full([shape[0]], -1, options)?;
-        let _ = which.f_index_copy_(0, ids, &Tensor::f_arange(ids.numel() as i64, options)?)?;
-        let of_entry = which.f_index_select(0, &index.f_divide_scalar_mode(width, "floor")?)?;
-        let places = of_entry.f_ge(0)?.f_nonzero()?.f_view([-1])?;
-        let column = index.f_index_select(0, &places)?.f_remainder(width)?;
-        let own = of_entry.f_index_select(0, &places)?.f_mul_scalar(width)?.f_add(&column)?;
-        let _ = all.f_index_copy_(0, &places, &rows.f_reshape([-1])?.f_index_select(0, &own)?)?;
-        Ok(())
-    }
-
-    /// One step on gathered gradients, scaled by `scale` (the clip coefficient), at learning rate `lr`.
+    /// One step on gathered gradients (with a mask those of all tensors in one vector, otherwise one per tensor), scaled by `scale` (the clip coefficient), at learning rate `lr`.
     ///
     /// # Errors
     /// When memory runs out.
@@ -230,24 +125,13 @@ impl SparseAdamW {
                 Decay::Decoupled => lr,
                 Decay::Study => step_size,
             };
-        for (at, state) in self.states.iter_mut().enumerate() {
-            let own: Vec<&Tensor> = self
-                .spans
-                .iter()
-                .zip(gathered)
-                .filter(|(span, _)| span.state == at)
-                .map(|(_, own)| own)
-                .collect();
-            let gradient = match own.as_slice() {
-                [one] => one.shallow_clone(),
-                several => Tensor::f_cat(several, 0)?,
-            };
+        for (state, gradient) in self.states.iter_mut().zip(gathered) {
             for (from, count) in blocks(gradient.numel() as i64, PIECE) {
                 let piece = |tensor: &Tensor| tensor.f_narrow(0, from, count);
                 let (mut master, mut first, mut second) =
                     (piece(&state.master)?, piece(&state.first)?, piece(&state.second)?);
                 // A coefficient of exactly one is the unclipped step; the product would be the same bits.
-                let scaled = piece(&gradient)?.f_mul_scalar(scale)?;
+                let scaled = piece(gradient)?.f_mul_scalar(scale)?;
                 let _ = master.f_mul_scalar_(1.0 - decay)?;
                 let _ = first.f_lerp_(&scaled, 1.0 - beta1)?;
                 // torch's `addcmul` and `addcdiv` take the factor on their first operand, so it may be put there.
@@ -322,8 +206,10 @@ impl SparseAdamW {
             .spans
             .iter()
             .zip(&weights.tensors)
-            .map(|(span, tensor)| self.is_weight(span, tensor).then(|| self.of(span).master.copy()))
-            .collect();
+            .map(|(span, tensor)| {
+                self.is_weight(span, tensor).then(|| self.of(span).master.f_detach_copy()).transpose()
+            })
+            .collect::<Result<_, _>>()?;
         for (span, tensor) in self.spans.iter().zip(&weights.tensors) {
             span.place(&span.part(&self.of(span).base)?, tensor)?;
         }
@@ -422,117 +308,4 @@ fn indices(list: &[u32]) -> Result<Tensor, TorchError> {
     let narrow =
         narrow.map_err(|_| TorchError::Op { message: "a tensor has more than 2^31 entries".into() })?;
     Ok(Tensor::f_from_slice(&narrow)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::grpo::{ClipDomain, Schedule};
-    use crate::sparsity::{MaskRng, random};
-    use crate::torch::weights::tests::tiny;
-
-    fn spec() -> OptimizerSpec {
-        OptimizerSpec {
-            lr: 1e-2,
-            schedule: Schedule::CONSTANT,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.1,
-            decay: Decay::Decoupled,
-            clip_norm: 1.0,
-            clip_domain: ClipDomain::Masked,
-        }
-    }
-
-    fn gradients(weights: &Weights, step: i64) -> Vec<Tensor> {
-        tch::manual_seed(step);
-        weights.tensors.iter().map(|t| Tensor::randn(t.size(), (Kind::Float, Device::Cpu))).collect()
-    }
-
-    fn bytes(weights: &Weights) -> Vec<Vec<u8>> {
-        weights.to_raw().unwrap().into_iter().map(|raw| raw.bytes).collect()
-    }
-
-    #[test]
-    fn sparse_steps_equal_dense_steps_on_masked_gradients_bit_for_bit() {
-        let (sparse, dense) =
-            (Weights::fresh(&tiny(true), 1).unwrap(), Weights::fresh(&tiny(true), 1).unwrap());
-        let base = bytes(&sparse);
-        let mask = random(&sparse.sizes(), 0.7, 3, MaskRng::Chacha).unwrap();
-        let mut ours = SparseAdamW::new(&sparse, Some(&mask), &spec()).unwrap();
-        let mut full = SparseAdamW::new(&dense, None, &spec()).unwrap();
-        for step in 0..5 {
-            let gradients = gradients(&sparse, step);
-            ours.step(&sparse, &ours.gather(&gradients).unwrap(), 0.5, 1e-2).unwrap();
-            full.step(&dense, &full.gather(&gradients).unwrap(), 0.5, 1e-2).unwrap();
-        }
-        let (got, want) = (bytes(&sparse), bytes(&dense));
-        for (i, indices) in mask.indices().iter().enumerate() {
-            for entry in 0..got[i].len() / 4 {
-                let range = entry * 4..entry * 4 + 4;
-                let reference =
-                    if indices.binary_search(&(entry as u32)).is_ok() { &want[i] } else { &base[i] };
-                assert_eq!(got[i][range.clone()], reference[range], "tensor {i} entry {entry}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_first_step_is_the_hand_worked_one() {
-        // One step from moments 0: m/(1-b1) = g, sqrt(v/(1-b2)) = |g|, so p = p (1 - lr wd) - lr sign(g).
-        let weights = Weights::fresh(&tiny(true), 2).unwrap();
-        let before = f64::try_from(weights.tensors[0].get(3).get(4)).unwrap();
-        let gradients = gradients(&weights, 9);
-        let sign = f64::try_from(gradients[0].get(3).get(4)).unwrap().signum();
-        let mut optimizer = SparseAdamW::new(&weights, None, &spec()).unwrap();
-        optimizer.step(&weights, &optimizer.gather(&gradients).unwrap(), 1.0, 1e-2).unwrap();
-        let after = f64::try_from(weights.tensors[0].get(3).get(4)).unwrap();
-        assert!((after - (before * (1.0 - 1e-3) - 1e-2 * sign)).abs() < 1e-6);
-    }
-
-    #[test]
-    fn movement_counts_what_moved() {
-        let weights = Weights::fresh(&tiny(true), 1).unwrap();
-        let mask = random(&weights.sizes(), 0.5, 3, MaskRng::Chacha).unwrap();
-        let total = mask.total();
-        let mut optimizer = SparseAdamW::new(&weights, Some(&mask), &spec()).unwrap();
-        assert_eq!(optimizer.movement(total).unwrap().changed_fp32, 0.0);
-        optimizer.step(&weights, &optimizer.gather(&gradients(&weights, 1)).unwrap(), 1.0, 1e-6).unwrap();
-        let movement = optimizer.movement(total).unwrap();
-        // Every active entry moves by about 1e-6: visible in float32 (norm weights of 1 have spacing 6e-8), not at
-        // a tolerance of 1e-5.
-        assert!((movement.changed_fp32 - mask.density()).abs() < 0.01, "{movement:?}");
-        assert!(movement.changed_bf16 < movement.changed_fp32 && movement.changed_1e5 == 0.0, "{movement:?}");
-        assert!((movement.linf - 1e-6).abs() < 2e-7, "{movement:?}");
-    }
-
-    #[test]
-    fn base_values_come_and_go_and_state_is_restored() {
-        for mask in [true, false] {
-            let weights = Weights::fresh(&tiny(true), 1).unwrap();
-            let mask = mask.then(|| random(&weights.sizes(), 0.5, 3, MaskRng::Chacha).unwrap());
-            let base = bytes(&weights);
-            let mut optimizer = SparseAdamW::new(&weights, mask.as_ref(), &spec()).unwrap();
-            optimizer.step(&weights, &optimizer.gather(&gradients(&weights, 1)).unwrap(), 1.0, 1e-2).unwrap();
-            let trained = bytes(&weights);
-            let inside = optimizer.with_base(&weights, || Ok(bytes(&weights))).unwrap();
-            assert_eq!(inside, base);
-            assert_eq!(bytes(&weights), trained);
-
-            let again = Weights::fresh(&tiny(true), 1).unwrap();
-            let mut copy = SparseAdamW::new(&again, mask.as_ref(), &spec()).unwrap();
-            for i in 0..again.tensors.len() {
-                let state = optimizer.state(i).unwrap().map(|tensor| tensor.copy());
-                copy.restore(&again, i, &state).unwrap();
-            }
-            copy.steps = optimizer.steps;
-            assert_eq!(bytes(&again), trained);
-            for step in 2..4 {
-                let gradients = gradients(&weights, step);
-                optimizer.step(&weights, &optimizer.gather(&gradients).unwrap(), 1.0, 1e-2).unwrap();
-                copy.step(&again, &copy.gather(&gradients).unwrap(), 1.0, 1e-2).unwrap();
-            }
-            assert_eq!(bytes(&again), bytes(&weights));
-        }
-    }
 }

@@ -24,8 +24,8 @@ pub trait Sink {
     /// The sink's own.
     fn put(&mut self, index: usize, gradient: Tensor) -> Result<(), TorchError>;
 
-    /// Whether a matrix of the vocabulary of so many entries shall come in rows, by the two below: each row once, what does not come is
-    /// zero.
+    /// Whether a matrix of the vocabulary of so many entries shall come in rows, by the two below, which add up. Where the head is
+    /// the embedding, rows of embedded tokens come as zeros first and are listed at the end.
     fn takes_rows(&self, entries: usize) -> bool {
         let _ = entries;
         false

@@ -175,7 +175,7 @@ fn steps(
             *step = target;
             row
         } else {
-            let row = run.step(*step).map_err(|error| error.in_step(*step + 1, config.grpo.micro_batch))?;
+            let row = run.step(*step)?;
             *step += 1;
             run.compare(&mut reuse, &row, *step, attempt)?;
             row
@@ -211,6 +211,9 @@ impl Run<'_> {
         let first = u64::from(step) * prompts;
         let episodes = self.task.train(config.seed, first..first + prompts).map_err(TorchError::from)?;
         let draws = Draws { seed: config.seed, stream: "train", step: u64::from(step) };
+        // What less at a time may mend: an update; and rollouts where they are kept for it, which a GPU does not do.
+        let short = |error: TorchError| RunError::from(error).in_step(step + 1, grpo.micro_batch);
+        let kept = grpo.minibatches == 1 && !self.model.device().is_cuda();
         let (rollouts, tape) = play_and_keep(
             &self.model,
             &self.chat,
@@ -219,8 +222,9 @@ impl Run<'_> {
             group,
             &config.sampling,
             draws,
-            if grpo.minibatches == 1 { (grpo.activations_mib as usize) << 20 } else { 0 },
-        )?;
+            if kept { (grpo.activations_mib as usize) << 20 } else { 0 },
+        )
+        .map_err(|error| if kept { short(error) } else { error.into() })?;
         let rollout_seconds = rollout_start.elapsed().as_secs_f64();
 
         let train_start = Instant::now();
@@ -230,7 +234,7 @@ impl Run<'_> {
         // Without a KL term the distance to the base is still measured, where the run is evaluated.
         let measured = self.due(step + 1);
         let wanted = grpo.kl_coef > 0.0 || measured;
-        let reference = if wanted { Some(self.reference(&rollouts)?) } else { None };
+        let reference = if wanted { Some(self.reference(&rollouts).map_err(short)?) } else { None };
         let batch = Batch {
             rollouts: &rollouts,
             advantages: &advantages,
@@ -238,7 +242,8 @@ impl Run<'_> {
             temperature: config.sampling.policy_temperature(),
         };
         let lr = config.optimizer.rate(step, grpo.steps);
-        let update = update(&self.model, &mut self.adam, batch, grpo, &config.optimizer, lr, tape)?;
+        let update =
+            update(&self.model, &mut self.adam, batch, grpo, &config.optimizer, lr, tape).map_err(short)?;
         let train_seconds = train_start.elapsed().as_secs_f64();
 
         let movement = self.adam.movement(self.total)?;
@@ -292,12 +297,10 @@ impl Run<'_> {
     }
 
     /// Logprobs of the rollouts under the base model.
-    fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, RunError> {
+    fn reference(&self, rollouts: &[Rollout]) -> Result<Vec<Vec<f32>>, TorchError> {
         let micro_batch = self.config.grpo.micro_batch as usize;
         let temperature = self.config.sampling.policy_temperature();
-        Ok(self
-            .adam
-            .with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))?)
+        self.adam.with_base(&self.model.weights, || score(&self.model, rollouts, temperature, micro_batch))
     }
 
     /// Evaluates, or takes the row of an earlier run that did just that; the score.

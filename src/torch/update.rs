@@ -49,21 +49,22 @@ pub fn update(
             let part = batch.part(start..start + size);
             let mut own = Gathered::new(model, adam)?;
             let stats = each_gradient(model, part, grpo, tape.take(), &mut own)?;
-            let Gathered { gradients, dense_squares, dense_sums, .. } = own;
+            let Gathered { gradients, flat, dense_squares, dense_sums, .. } = own;
             let (squares, sums) = if adam.masked() {
                 (each(&gradients, square_sum)?, each(&gradients, absolute_sum)?)
             } else {
                 (shared(&dense_squares), shared(&dense_sums))
             };
             let (dense_norm, masked_norm) = (root(&dense_squares)?, root(&squares)?);
-            let (all, inside) = (total_of(&dense_sums)?, total_of(&sums)?);
+            let (total, inside) = (total_of(&dense_sums)?, total_of(&sums)?);
             // A gradient of nothing but zeros lies inside any mask.
-            let share = if all == 0.0 { 1.0 } else { inside / all };
+            let share = if total == 0.0 { 1.0 } else { inside / total };
             let domain = match optimizer.clip_domain {
                 ClipDomain::Masked => masked_norm,
                 ClipDomain::Dense => dense_norm,
             };
-            adam.step(&model.weights, &gradients, clip_scale(domain, optimizer.clip_norm), lr)?;
+            let all = flat.map_or_else(|| shared(&gradients), |flat| vec![flat]);
+            adam.step(&model.weights, &all, clip_scale(domain, optimizer.clip_norm), lr)?;
             sum.add(stats, dense_norm, masked_norm, share);
         }
     }
@@ -75,6 +76,8 @@ struct Gathered<'a> {
     model: &'a Model,
     adam: &'a SparseAdamW,
     gradients: Vec<Tensor>,
+    /// All of them in one vector, where there is a mask.
+    flat: Option<Tensor>,
     dense_squares: Vec<Tensor>,
     dense_sums: Vec<Tensor>,
 }
@@ -85,12 +88,13 @@ impl<'a> Gathered<'a> {
             let zero = |_: &Tensor| Tensor::f_zeros([], (Kind::Double, model.device()));
             Ok::<_, TorchError>(model.weights.tensors.iter().map(zero).collect::<Result<Vec<_>, _>>()?)
         };
-        let gradients = if adam.masked() {
-            adam.room(model.device())?
+        let (flat, gradients) = if adam.masked() {
+            let (flat, parts) = adam.room(model.device())?;
+            (Some(flat), parts)
         } else {
-            model.weights.tensors.iter().map(|_| Tensor::new()).collect()
+            (None, model.weights.tensors.iter().map(|_| Tensor::new()).collect())
         };
-        Ok(Self { model, adam, gradients, dense_squares: zeros()?, dense_sums: zeros()? })
+        Ok(Self { model, adam, gradients, flat, dense_squares: zeros()?, dense_sums: zeros()? })
     }
 
     fn measure(&mut self, i: usize, dense: &Tensor) -> Result<(), TorchError> {

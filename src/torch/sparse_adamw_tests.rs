@@ -113,7 +113,7 @@ fn base_values_come_and_go_and_state_is_restored() {
 #[test]
 fn rows_of_a_gradient_give_its_entries() {
     let weights = Weights::fresh(&tiny(true), 1).unwrap();
-    for sparsity in [0.5, 0.9, 0.999] {
+    for sparsity in [0.5, 0.9, 0.996] {
         let mask = random(&weights.sizes(), sparsity, 3, MaskRng::Chacha).unwrap();
         let optimizer = SparseAdamW::new(&weights, Some(&mask), &spec()).unwrap();
         let dense = &gradients(&weights, 4)[0];

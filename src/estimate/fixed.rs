@@ -40,14 +40,7 @@ pub fn memory_of(shape: &Architecture, work: &FixedWork) -> Memory {
     let (prompt, new) = (real(work.prompt_tokens), real(work.new_tokens));
     let turn = Turn { share: 1.0, prompt, longest_prompt: prompt, answer: new, longest_answer: new };
     let lengths = Lengths { turns: vec![turn; work.turns] };
-    let sampling = SamplingSpec {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        max_tokens: work.new_tokens as u32,
-    };
+    let sampling = SamplingSpec::plain(work.new_tokens as u32);
     let rows = real(work.prompts * work.group);
     let micro_batch = real(work.micro_batch).min(rows);
     let together = Together {

@@ -39,14 +39,7 @@ pub fn of_pretrain(config: &RunConfig) -> Option<Estimate> {
         micro_batch: batch,
     };
     let step = demonstrations.gradients(&decoder) + optimizer_step(&decoder, decoder.parameters);
-    let sampling = SamplingSpec {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        max_tokens: (lengths.longest_right_answer() + LOOK_MARGIN) as u32,
-    };
+    let sampling = SamplingSpec::plain((lengths.longest_right_answer() + LOOK_MARGIN) as u32);
     let look = Play { lengths: &lengths, rows: LOOK_ROWS, group: 1.0, sampling: &sampling };
     let (cost, read) = look.cost(&decoder);
     let looks =

@@ -161,6 +161,11 @@ pub struct SamplingSpec {
 }
 
 impl SamplingSpec {
+    /// From the model's own distribution: temperature 1, and no filter.
+    pub fn plain(max_tokens: u32) -> Self {
+        Self { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0, max_tokens }
+    }
+
     /// The temperature of the policy whose logprobs are recorded and differentiated: greedy draws count as 1.
     pub fn policy_temperature(&self) -> f64 {
         if self.temperature == 0.0 { 1.0 } else { self.temperature }

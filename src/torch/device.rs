@@ -2,7 +2,8 @@
 //!
 //! The binary is linked against the CPU libraries alone. CUDA registers itself when `libtorch_cuda.so` is opened, and
 //! that must come before the first question to libtorch, which remembers the answer: so `choose` comes first in every
-//! process that computes. What needs CUDA symbols is in `libtickets_cuda.so` (cuda_memory.cpp), opened after it.
+//! process that computes. What needs CUDA symbols is in `libtickets_cuda.so` (cuda_memory.cpp, cuda_graph.cpp), opened
+//! after it.
 //!
 //! Invariant: once a question about CUDA has been answered, the answer stays for the life of the process.
 //!

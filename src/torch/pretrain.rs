@@ -180,14 +180,7 @@ fn look(model: &Model, chat: &Chat, task: &Task, seed: u64) -> Result<f64, Torch
             longest = longest.max(chat.tokenizer.encode(&demonstration(task, episode, turn)?)?.len());
         }
     }
-    let sampling = SamplingSpec {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        max_tokens: longest as u32 + 8,
-    };
+    let sampling = SamplingSpec::plain(longest as u32 + 8);
     let draws = Draws { seed, stream: "warm-start/look", step: 0 };
     let rollouts = play(model, chat, task, &episodes, 1, &sampling, draws)?;
     Ok(rollouts.iter().map(|rollout| rollout.reward).sum::<f64>() / rollouts.len() as f64)

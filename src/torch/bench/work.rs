@@ -67,14 +67,7 @@ impl<'a> Work<'a> {
             micro_batch: if spec.micro_batch == 0 { rollouts as u32 } else { spec.micro_batch as u32 },
             activations_mib: spec.activations_mib,
         };
-        let sampling = SamplingSpec {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            max_tokens: spec.new_tokens as u32,
-        };
+        let sampling = SamplingSpec::plain(spec.new_tokens as u32);
         let adam = SparseAdamW::new(&model.weights, mask.as_ref(), &optimizer)?;
         Ok(Self { spec, model, adam, grpo, optimizer, sampling, rollouts: Vec::new(), tape: None })
     }

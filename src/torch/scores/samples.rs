@@ -63,14 +63,7 @@ pub fn drawn(source: &ScoreSource<'_>, block: u32) -> Result<Vec<Rollout>, Torch
     let episodes = (block * BLOCK..spec.episodes.min((block + 1).saturating_mul(BLOCK)))
         .map(|index| Ok(task.episode(spec.seed, "fisher", u64::from(index))?))
         .collect::<Result<Vec<_>, TorchError>>()?;
-    let pure = SamplingSpec {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-        max_tokens: config.sampling.max_tokens,
-    };
+    let pure = SamplingSpec::plain(config.sampling.max_tokens);
     let draws = Draws { seed: spec.seed, stream: "fisher/model", step: u64::from(block) };
     play(model, chat, task, &episodes, 1, &pure, draws)
 }

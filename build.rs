@@ -103,16 +103,26 @@ mod torch {
     use std::{env, fs};
 
     const LINKED: [&str; 2] = ["src/torch/shim.cpp", "src/torch/meter.cpp"];
-    const KERNELS: &str = "src/torch/kernels.cpp";
+    const KERNELS: [&str; 4] = [
+        "src/torch/kernels/rows.cpp",
+        "src/torch/kernels/attention.cpp",
+        "src/torch/kernels/decoder.cpp",
+        "src/torch/kernels/back.cpp",
+    ];
     const CUDA: [&str; 2] = ["src/torch/cuda_memory.cpp", "src/torch/cuda_graph.cpp"];
-    const HEADER: &str = "src/torch/guarded.h";
+    const HEADERS: [&str; 4] = [
+        "src/torch/guarded.h",
+        "src/torch/kernels/lanes.h",
+        "src/torch/kernels/cached.h",
+        "src/torch/kernels/tiles.h",
+    ];
     const CUDA_LIBRARY: &str = "libtickets_cuda.so";
 
     pub fn build() {
         for name in ["LIBTORCH", "TICKETS_CACHE", "XDG_CACHE_HOME", "HOME", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={name}");
         }
-        for file in LINKED.iter().chain(&CUDA).chain(&[KERNELS, HEADER]) {
+        for file in LINKED.iter().chain(&CUDA).chain(&KERNELS).chain(&HEADERS) {
             println!("cargo:rerun-if-changed={file}");
         }
         let libtorch = libtorch();
@@ -142,7 +152,7 @@ mod torch {
         compiler.cpp(true).std("c++17").pic(true).opt_level(3).flag("-fopenmp").flag("-Wno-psabi");
         compiler.flag("-fno-math-errno").flag("-fno-trapping-math");
         compiler.flag("-isystem").flag(libtorch.join("include"));
-        compiler.file(KERNELS).compile("tickets_kernels");
+        compiler.files(KERNELS).compile("tickets_kernels");
         // The OpenMP that libtorch itself has loaded, so that there is one pool of threads.
         let own =
             fs::read_dir(libtorch.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());

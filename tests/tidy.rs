@@ -247,14 +247,14 @@ fn the_table_has_no_cycle() {
 }
 
 #[test]
-fn unsafe_code_is_in_two_files() {
+fn unsafe_code_is_in_few_files() {
     let lint = concat!("unsafe", "_code");
     let holders: Vec<PathBuf> =
         rust_files("src").into_iter().filter(|(_, text)| text.contains(lint)).map(|(file, _)| file).collect();
     // Libraries and settings; operators on the numbers of tensors.
-    let expected = ["src/torch/foreign.rs", "src/torch/kernels.rs"].map(Path::new);
+    let expected = ["src/torch/foreign.rs", "src/torch/kernels"].map(Path::new);
     assert!(
-        holders.iter().all(|file| expected.contains(&file.as_path())),
+        holders.iter().all(|file| expected.iter().any(|place| file.starts_with(place))),
         "unsafe code belongs in {expected:?}: {holders:?}"
     );
 }

@@ -14,8 +14,9 @@ use super::work::Asked;
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
 const LOGITS: f64 = LOGIT_BYTES as f64;
-/// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer`.
+/// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer_back`; in back.cpp the latter.
 const BLOCK: f64 = 2048.0;
+const FUSED_BLOCK: f64 = 512.0;
 /// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product. In rows of the vocabulary
 /// there is one, and its gradient in the weights' type.
 const LOGIT_COPIES: f64 = 4.0;
@@ -147,7 +148,15 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
     let attention = if own { 2.0 * decoder.width } else { 16.0 };
     let back = tokens * stream
         + part * attention * (decoder.queries + decoder.keys)
-        + BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden);
+        + if own {
+            // And transposes of the matrices.
+            let (h, i) = (decoder.hidden, decoder.inner);
+            decoder.width
+                * (FUSED_BLOCK.min(part) * (3.0 * h + 3.0 * i + decoder.queries)
+                    + h * (3.0 * i + decoder.queries))
+        } else {
+            BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden)
+        };
     let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary)
         * if own {
             1.0

@@ -1,6 +1,6 @@
 //! Attention of a list of tokens: over a cache while rollouts are played, among its own sequences in training.
 //!
-//! On the CPU in float32 by kernels.cpp, among sequences in other types too, which are widened for it; elsewhere by libtorch's
+//! On the CPU in float32 by attention.cpp, among sequences in other types too, which are widened for it; elsewhere by libtorch's
 //! scaled dot product, over rows of equal length.
 //!
 //! Shape legend: n tokens of a list, r rows of a cache, t new tokens of a row, s positions, q and k heads, d head width.
@@ -14,19 +14,19 @@ use super::{Model, TorchError};
 
 /// A score that softmax turns into zero, yet finite: a row that is masked throughout stays free of NaN.
 const MASKED: f64 = -1e30;
-/// Positions of a cache come in such steps, which kernels.cpp wants.
+/// Positions of a cache come in such steps, which attention.cpp wants.
 const STEP: i64 = 16;
 
 // --- Over a cache --------------------------------------------------------------------------------------------------
 
-/// Keys and values of conversations, allocated once: `[slots, k, capacity, d]` per layer. With kernels.cpp keys lie in tiles of 16
+/// Keys and values of conversations, allocated once: `[slots, k, capacity, d]` per layer. With attention.cpp keys lie in tiles of 16
 /// positions, `[slots, k, capacity / 16, d * 16]`.
 #[derive(Debug)]
 pub struct Cache {
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
     capacity: i64,
-    fused: bool,
+    pub(super) fused: bool,
 }
 
 impl Cache {
@@ -53,6 +53,11 @@ impl Cache {
     /// Tokens that a conversation may have.
     pub fn capacity(&self) -> i64 {
         self.capacity
+    }
+
+    /// Keys and values of a layer.
+    pub fn of(&self, layer: usize) -> (&Tensor, &Tensor) {
+        (&self.keys[layer], &self.values[layer])
     }
 
     /// Every tensor, and the rows of its third dimension that so many tokens take.
@@ -115,7 +120,7 @@ impl Cache {
 /// New tokens of some rows of a cache.
 #[derive(Debug)]
 pub struct OverCache<'a> {
-    cache: &'a mut Cache,
+    pub(super) cache: &'a mut Cache,
     slot: Vec<i64>,
     before: Vec<i64>,
     start: Vec<i64>,
@@ -156,6 +161,11 @@ impl<'a> OverCache<'a> {
             Some(Ragged::new(model, cache.capacity, (&slot, &before, &start), ahead)?)
         };
         Ok(Self { cache, slot, before, start, ragged })
+    }
+
+    /// Where the new tokens go.
+    pub(super) fn rows(&self) -> CachedRows<'_> {
+        CachedRows { slot: &self.slot, before: &self.before, start: &self.start }
     }
 
     /// Goes on to the next token of every row; nothing is asked of the device.
@@ -222,9 +232,7 @@ impl Attend for OverCache<'_> {
     ) -> Result<(), TorchError> {
         let heads = model.heads();
         let Some(ragged) = &self.ragged else {
-            let rows = CachedRows { slot: &self.slot, before: &self.before, start: &self.start };
-            let cached = (&self.cache.keys[layer], &self.cache.values[layer]);
-            return kernels::attend_cached(heads, rows, new, cached, (out, lse));
+            return kernels::attend_cached(heads, self.rows(), new, self.cache.of(layer), (out, lse));
         };
         let rows = self.slot.len() as i64;
         let read = |cached: &Tensor, new: &Tensor| -> Result<Tensor, TorchError> {

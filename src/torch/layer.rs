@@ -1,4 +1,4 @@
-//! A decoder layer over a list of tokens: forward with what the way back needs, and back, without autograd.
+//! A decoder layer over a list of tokens: forward with what the way back needs (`layer_back.rs`), without autograd.
 //!
 //! Products of matrices see the tokens of all sequences as one list, so nothing is padding. What is kept of a token is written
 //! once, where [`Saved`] has its place.
@@ -9,11 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::kernels::Qkv;
 use super::packing::rows;
-use super::products::blocks;
 use super::{Model, TorchError};
-
-/// Tokens of a backward pass whose inner vectors exist at the same time.
-const BLOCK: i64 = 2048;
 
 /// What a layer keeps of its tokens, `[n, ...]` each; its input is kept by whoever has it.
 #[derive(Debug)]
@@ -110,12 +106,6 @@ pub struct Turned<'a> {
     pub tables: (&'a Tensor, &'a Tensor),
 }
 
-/// Gradients by queries, keys and values from that by what attention gave.
-pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>;
-
-/// Gradients of a layer's parameters, float32, in the order of its slots.
-pub type Gradients = Vec<Tensor>;
-
 impl Model {
     /// `x [n, h]` to `out [n, h]`; without it no more than what is kept.
     ///
@@ -163,110 +153,11 @@ impl Model {
         ops.swiglu(&saved.gate, &saved.up, &inner)?;
         products.forward(&inner, weight(slots.down), Some(&saved.middle), out)
     }
-
-    /// Zeros for the gradients of a layer's parameters.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub(super) fn layer_zeros(&self, layer: usize) -> Result<Gradients, TorchError> {
-        let zeros = |slot| Tensor::f_zeros(self.weight(layer, slot).size(), (Kind::Float, self.device()));
-        Ok((0..self.slots.count).map(zeros).collect::<Result<_, _>>()?)
-    }
-
-    /// `dx [n, h]`, the gradient by the layer's output, becomes that by its input; those by its parameters are added to `sums`.
-    ///
-    /// # Errors
-    /// When memory runs out.
-    #[expect(clippy::too_many_arguments, reason = "what went in, what was kept, what comes back")]
-    pub(super) fn layer_back(
-        &self,
-        layer: usize,
-        x: &Tensor,
-        saved: &Saved,
-        turned: Turned<'_>,
-        attend_back: AttendBack<'_>,
-        dx: &Tensor,
-        sums: &mut Gradients,
-    ) -> Result<(), TorchError> {
-        let (shape, slots, ops, products) = (self.architecture(), self.slots, self.ops, self.ops.products);
-        let (eps, d) = (shape.rms_eps, shape.head_dim as i64);
-        let weight = |slot: usize| self.weight(layer, slot);
-        let n = x.size()[0];
-        let dattended = Tensor::f_empty_like(&saved.attended)?;
-        for (from, count) in blocks(n, BLOCK) {
-            let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-            let (dx, middle) = (part(dx)?, part(&saved.middle)?);
-            let (gate, up) = (part(&saved.gate)?, part(&saved.up)?);
-            let dinner = gate.f_empty_like()?;
-            products.back(&dx, weight(slots.down), false, &dinner)?;
-            let (inner, dgate, dup) = (gate.f_empty_like()?, gate.f_empty_like()?, gate.f_empty_like()?);
-            ops.swiglu_back(&dinner, (&gate, &up), &inner, (&dgate, &dup))?;
-            products.add_outer(&mut sums[slots.down], &dx, &inner)?;
-            let normed = Tensor::f_empty_like(&middle)?;
-            ops.norm(&middle, weight(slots.mlp_norm), eps, &normed)?;
-            products.add_outer(&mut sums[slots.gate], &dgate, &normed)?;
-            products.add_outer(&mut sums[slots.up], &dup, &normed)?;
-            let dnormed = normed;
-            products.back(&dgate, weight(slots.gate), false, &dnormed)?;
-            products.back(&dup, weight(slots.up), true, &dnormed)?;
-            ops.norm_back(
-                &dnormed,
-                &middle,
-                weight(slots.mlp_norm),
-                eps,
-                &dx,
-                true,
-                &mut sums[slots.mlp_norm],
-            )?;
-            let attended = part(&saved.attended)?;
-            products.add_outer(&mut sums[slots.output], &dx, &attended)?;
-            if shape.output_bias() {
-                add_columns(&mut sums[slots.output + 1], &dx)?;
-            }
-            products.back(&dx, weight(slots.output), false, &part(&dattended)?)?;
-        }
-        let [dq, dk, dv] = attend_back(saved, &dattended)?;
-        drop(dattended);
-        ops.rotate(&dq, d, turned.positions, turned.tables, -1.0)?;
-        ops.rotate(&dk, d, turned.positions, turned.tables, -1.0)?;
-        if let (Some(norms), Some((q, k))) = (slots.head_norms, &saved.raw) {
-            for (slot, raw, gradient) in [(norms, q, &dq), (norms + 1, k, &dk)] {
-                let gradient = by_head(gradient, d)?;
-                let kept = gradient.f_detach_copy()?;
-                let (raw, sum) = (by_head(raw, d)?, &mut sums[slot]);
-                ops.norm_back(&kept, &raw, weight(slot), eps, &gradient, false, sum)?;
-            }
-        }
-        for (from, count) in blocks(n, BLOCK) {
-            let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-            let (dx, x) = (part(dx)?, part(x)?);
-            let normed = Tensor::f_empty_like(&x)?;
-            ops.norm(&x, weight(slots.attention_norm), eps, &normed)?;
-            let (dnormed, mut add) = (Tensor::f_empty_like(&x)?, false);
-            for (slot, gradient) in [(slots.query, &dq), (slots.key, &dk), (slots.value, &dv)] {
-                let gradient = part(gradient)?;
-                products.add_outer(&mut sums[slot], &gradient, &normed)?;
-                if shape.attention_bias {
-                    add_columns(&mut sums[slot + 1], &gradient)?;
-                }
-                products.back(&gradient, weight(slot), add, &dnormed)?;
-                add = true;
-            }
-            let sum = &mut sums[slots.attention_norm];
-            ops.norm_back(&dnormed, &x, weight(slots.attention_norm), eps, &dx, true, sum)?;
-        }
-        Ok(())
-    }
 }
 
 /// Heads as rows: `[n, heads * d]` to `[n * heads, d]`, the same numbers.
-fn by_head(x: &Tensor, d: i64) -> Result<Tensor, TorchError> {
+pub(super) fn by_head(x: &Tensor, d: i64) -> Result<Tensor, TorchError> {
     Ok(x.f_view([-1, d])?)
-}
-
-fn add_columns(sum: &mut Tensor, rows: &Tensor) -> Result<(), TorchError> {
-    let _ = sum.f_add_(&rows.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?)?;
-    Ok(())
 }
 
 /// Where a model's tensors are, in short.

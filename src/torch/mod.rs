@@ -4,6 +4,9 @@ mod attention;
 mod bench;
 mod checkpoint;
 mod converse;
+mod decode;
+#[cfg(test)]
+mod decode_tests;
 pub mod device;
 mod error;
 mod evaluate;
@@ -19,6 +22,7 @@ mod generate;
 mod head;
 mod kernels;
 mod layer;
+mod layer_back;
 mod likelihood;
 mod load;
 mod loss;

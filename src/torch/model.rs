@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::Architecture;
 
-use super::kernels::Heads;
+use super::kernels::{Heads, decoder};
 use super::layer::{Attend, Saved, Turned};
 use super::ops::Ops;
 use super::packing::rows;
@@ -40,7 +40,7 @@ impl Model {
         Ok(Self { slots: Slots::new(&weights.architecture), weights, ops, graphs: false, rotary })
     }
 
-    /// Leaves kernels.cpp out, as on a GPU: for comparing the two ways.
+    /// Leaves `kernels` out, as on a GPU: for comparing the two ways.
     #[must_use]
     pub fn unfused(mut self) -> Self {
         self.ops = Ops::plain();
@@ -97,6 +97,9 @@ impl Model {
     /// # Errors
     /// When memory runs out.
     pub(super) fn logits(&self, x: &Tensor) -> Result<Tensor, TorchError> {
+        if self.ops.fused && decoder::suits(x.size()[0] as usize, x.size()[0]) {
+            return self.decode_logits(x);
+        }
         let normed = self.last_normed(x)?;
         self.ops.products.forward_wide(&normed, &self.weights.tensors[self.head()])
     }
@@ -117,11 +120,13 @@ impl Model {
         from: i64,
     ) -> Result<Tensor, TorchError> {
         let n = tokens.size()[0];
-        let mut x = room.x(0, from, n)?;
+        let input = |layer: usize| room.input(layer).f_narrow(0, from, n);
+        let mut x = input(0)?;
         self.embed(tokens, &x)?;
         for layer in 0..self.architecture().layers {
-            let out = room.x(layer + 1, from, n)?;
-            self.layer_forward(layer, &x, &room.saved(layer, from, n)?, turned, attend, Some(&out))?;
+            let out = input(layer + 1)?;
+            let saved = room.saved(layer).part(from, n)?;
+            self.layer_forward(layer, &x, &saved, turned, attend, Some(&out))?;
             x = out;
         }
         Ok(x)
@@ -137,21 +142,25 @@ pub enum Room<'a> {
     Passing(&'a Scratch),
 }
 
-impl Room<'_> {
-    /// The input of a layer.
-    fn x(self, layer: usize, from: i64, count: i64) -> Result<Tensor, TorchError> {
-        let all = match self {
+impl<'a> Room<'a> {
+    /// All rows of the input of a layer; behind the last layer, of its output.
+    pub(super) fn input(self, layer: usize) -> &'a Tensor {
+        match self {
             Self::Kept(x, _) => &x[layer],
             Self::Passing(scratch) => &scratch.x[layer % 2],
-        };
-        Ok(all.f_narrow(0, from, count)?)
+        }
     }
 
-    fn saved(self, layer: usize, from: i64, count: i64) -> Result<Saved, TorchError> {
+    /// All rows of what a layer computes.
+    pub(super) fn saved(self, layer: usize) -> &'a Saved {
         match self {
-            Self::Kept(_, saved) => saved[layer].part(from, count),
-            Self::Passing(scratch) => scratch.saved.part(from, count),
+            Self::Kept(_, saved) => &saved[layer],
+            Self::Passing(scratch) => &scratch.saved,
         }
+    }
+
+    pub(super) fn is_kept(self) -> bool {
+        matches!(self, Self::Kept(..))
     }
 }
 

@@ -1,4 +1,5 @@
-//! The operators of a decoder: fused on the CPU in float32, libtorch's elsewhere; products of matrices are in `products.rs`.
+//! The operators of a decoder: fused on the CPU in float32, libtorch's elsewhere; products of matrices are in `products.rs`. On the CPU in
+//! float32 whole passes over a cache are `decode.rs`'s, and most of the way back is `kernels/back.rs`'s.
 //!
 //! Results go where the caller says, so that what is kept for a backward pass is written once. Both ways give the same numbers
 //! within rounding (`tape_tests.rs`, `tests/numerics/families.rs`).
@@ -16,9 +17,9 @@ const DENSE_ROWS: usize = 1 << 24;
 /// Chooses between the two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ops {
-    /// Whether kernels.cpp is used: float32 on the CPU.
+    /// Whether the kernels of `kernels/` are used: float32 on the CPU.
     pub fused: bool,
-    /// Whether kernels.cpp takes what is float32 in every model, and attention among sequences, for which other types are widened: on
+    /// Whether they take what is float32 in every model, and attention among sequences, for which other types are widened: on
     /// the CPU.
     pub cpu: bool,
     /// How matrices are multiplied.
@@ -84,24 +85,6 @@ impl Ops {
             return kernels::swiglu(gate, up, out);
         }
         let _ = gate.f_silu()?.f_mul_out(out, up)?;
-        Ok(())
-    }
-
-    /// [`Ops::swiglu`] again, and its gradients.
-    pub fn swiglu_back(
-        self,
-        dout: &Tensor,
-        (gate, up): (&Tensor, &Tensor),
-        out: &Tensor,
-        (dgate, dup): (&Tensor, &Tensor),
-    ) -> Result<(), TorchError> {
-        if self.fused {
-            return kernels::swiglu_back(dout, gate, up, out, dgate, dup);
-        }
-        let silu = gate.f_silu()?;
-        let _ = silu.f_mul_out(out, up)?;
-        let _ = dout.f_mul_out(dup, &silu)?;
-        dgate.shallow_clone().f_copy_(&gate.f_silu_backward(&dout.f_mul(up)?)?)?;
         Ok(())
     }
 

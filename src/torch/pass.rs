@@ -101,7 +101,7 @@ impl<'a> Pass<'a> {
             Some(recorder) => recorder.note(&list.tokens, &list.positions, &list.owners),
             None => 0,
         };
-        let x = self.model.run(&tokens, turned, &mut over, self.room(list.tokens.len() as i64)?, from)?;
+        let x = over.run(self.model, &tokens, turned, self.room(list.tokens.len() as i64)?, from)?;
         if list.slot.len() == list.tokens.len() {
             return self.model.logits(&x);
         }
@@ -239,7 +239,7 @@ impl<'c> Going<'c> {
             let _ = seen.shallow_clone().f_scatter_value_(1, &self.token_b.f_unsqueeze(1)?, 1)?;
         }
         let turned = Turned { positions: &self.position_b, tables: (&self.tables.0, &self.tables.1) };
-        let logits = model.logits(&model.run(&self.token_b, turned, &mut self.over, room, 0)?)?;
+        let logits = model.logits(&self.over.run(model, &self.token_b, turned, room, 0)?)?;
         let (token_b, logprob_b) = sampler.draw(model, &logits, &self.uniform_b)?;
         self.token_b.f_copy_(&token_b)?;
         self.logprob_b.f_copy_(&logprob_b)?;

@@ -36,7 +36,7 @@ pub fn draw(
 }
 
 /// [`draw`] with the uniforms, float64 `[b]`, where the logits are. Where nothing but the temperature changes the distribution,
-/// kernels.cpp draws in one pass, if it is to be used.
+/// `kernels` draws in one pass, if it is to be used.
 ///
 /// # Errors
 /// As [`draw`].

@@ -27,7 +27,7 @@ fn deep(family: Family, tied: bool) -> Model {
     of(&Architecture { family, layers: 4, ..tiny(tied) })
 }
 
-fn of(shape: &Architecture) -> Model {
+pub(super) fn of(shape: &Architecture) -> Model {
     let attention_bias = shape.family != Family::Qwen3;
     let shape = Architecture { attention_bias, max_positions: 256, ..shape.clone() };
     let mut weights = Weights::fresh(&shape, 1).unwrap();
@@ -118,7 +118,7 @@ fn batch(rollouts: &[Rollout]) -> Batch<'_> {
 }
 
 /// The largest difference of two lists of gradients, each relative to the largest entry of its tensor.
-fn apart(left: &[Tensor], right: &[Tensor]) -> f64 {
+pub(super) fn apart(left: &[Tensor], right: &[Tensor]) -> f64 {
     let one = |(a, b): (&Tensor, &Tensor)| {
         assert_eq!(a.size(), b.size());
         let most = b.abs().max().double_value(&[]).max(1e-9);

@@ -1,10 +1,13 @@
-//! Safe calls to kernels.cpp: operators of a decoder on the CPU in float32.
+//! Safe calls to the C++ beside this: operators of a decoder on the CPU in float32, one by one here, all layers at once in `decoder.rs`.
 //!
 //! Every function checks type, place, contiguity and size of what it is given before it hands pointers on; indices that the C side
 //! follows come from [`super::packing`] and [`super::cache`], which count in the same tensors.
 //!
 //! Shape legend: n tokens, h hidden, q query heads, k key heads, d head width, v vocabulary.
-#![expect(unsafe_code, reason = "hands pointers of checked tensors to the C functions of kernels.cpp")]
+#![expect(unsafe_code, reason = "hands pointers of checked tensors to the C functions beside this")]
+
+pub mod back;
+pub mod decoder;
 
 use tch::{Kind, Tensor};
 
@@ -15,7 +18,6 @@ unsafe extern "C" {
     fn tickets_rms_norm(n: i64, h: i64, eps: f32, x: *const f32, weight: *const f32, y: *mut f32);
     fn tickets_rms_norm_back(n: i64, h: i64, eps: f32, dy: *const f32, x: *const f32, weight: *const f32, dx: *mut f32, add: i32, dweight: *mut f32);
     fn tickets_swiglu(count: i64, gate: *const f32, up: *const f32, out: *mut f32);
-    fn tickets_swiglu_back(count: i64, dout: *const f32, gate: *const f32, up: *const f32, out: *mut f32, dgate: *mut f32, dup: *mut f32);
     fn tickets_rotate(n: i64, heads: i64, d: i64, position: *const i64, cos: *const f32, sin: *const f32, sign: f32, x: *mut f32);
     fn tickets_attend_cached(rows: i64, heads: i64, kv_heads: i64, d: i64, capacity: i64, scale: f32, slot: *const i64, before: *const i64, start: *const i64, q: *const f32, k: *const f32, v: *const f32, keys: *mut f32, values: *mut f32, out: *mut f32, lse: *mut f32);
     fn tickets_attend(groups: i64, heads: i64, kv_heads: i64, d: i64, scale: f32, shared: *const i32, shared_start: *const i32, sequence_start: *const i32, own: *const i32, own_start: *const i32, q: *const f32, k: *const f32, v: *const f32, out: *mut f32, lse: *mut f32);
@@ -86,23 +88,6 @@ pub fn swiglu(gate: &Tensor, up: &Tensor, out: &Tensor) -> Result<(), TorchError
     Ok(())
 }
 
-/// [`swiglu`] again, and its gradients.
-pub fn swiglu_back(
-    dout: &Tensor,
-    gate: &Tensor,
-    up: &Tensor,
-    out: &Tensor,
-    dgate: &Tensor,
-    dup: &Tensor,
-) -> Result<(), TorchError> {
-    let count = gate.numel() as i64;
-    let (dout, gate, up) = (floats(dout, count)?, floats(gate, count)?, floats(up, count)?);
-    let (out, dgate, dup) = (floats(out, count)?, floats(dgate, count)?, floats(dup, count)?);
-    // SAFETY: all are checked to hold what is read or written.
-    unsafe { tickets_swiglu_back(count, dout, gate, up, out, dgate, dup) };
-    Ok(())
-}
-
 /// Turns the heads of `x [n, heads * d]` in place by their positions, backwards for `sign` -1. The tables have a row for
 /// every position: the caller sees to that.
 pub fn rotate(
@@ -155,6 +140,29 @@ pub struct CachedRows<'a> {
     pub start: &'a [i64],
 }
 
+impl CachedRows<'_> {
+    /// New tokens.
+    fn tokens(&self) -> i64 {
+        self.start.last().copied().unwrap_or(0)
+    }
+
+    /// Refuses rows that are not in a cache of so many slots, or outgrow it.
+    fn fit(&self, slots: i64, capacity: i64) -> Result<(), TorchError> {
+        let count = self.slot.len();
+        let fits = self.before.len() == count
+            && self.start.len() == count + 1
+            && capacity % 16 == 0
+            && (0..count).all(|row| {
+                (0..slots).contains(&self.slot[row])
+                    && self.start[row] >= 0
+                    && self.start[row + 1] >= self.start[row]
+                    && self.before[row] >= 0
+                    && self.before[row] + self.start[row + 1] - self.start[row] <= capacity
+            });
+        if fits { Ok(()) } else { Err(TorchError::Op { message: "rows do not fit their cache".into() }) }
+    }
+}
+
 /// New tokens attend to their rows, to which they are added first. `keys [slots, k, capacity / 16, d * 16]`, `values [slots, k,
 /// capacity, d]`; result `out [n, q * d]` and the logs of the softmax's sums `lse [n, q]`.
 pub fn attend_cached(
@@ -165,21 +173,8 @@ pub fn attend_cached(
     (out, lse): (&Tensor, &Tensor),
 ) -> Result<(), TorchError> {
     let (slots, _, capacity, _) = values.size4()?;
-    let count = rows.slot.len();
-    let n = rows.start.last().copied().unwrap_or(0);
-    let fits = rows.before.len() == count
-        && rows.start.len() == count + 1
-        && capacity % 16 == 0
-        && (0..count).all(|row| {
-            (0..slots).contains(&rows.slot[row])
-                && rows.start[row] >= 0
-                && rows.start[row + 1] >= rows.start[row]
-                && rows.before[row] >= 0
-                && rows.before[row] + rows.start[row + 1] - rows.start[row] <= capacity
-        });
-    if !fits {
-        return Err(TorchError::Op { message: "rows do not fit their cache".into() });
-    }
+    let (count, n) = (rows.slot.len(), rows.tokens());
+    rows.fit(slots, capacity)?;
     let size = slots * heads.k * heads.d * capacity;
     let (keys, values) = (floats(keys, size)?, floats(values, size)?);
     let (q, k, v) = (

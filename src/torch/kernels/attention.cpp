@@ -1,0 +1,225 @@
+// Attention of queries over a cache and among packed sequences, and its way back. Scores exist for a block of queries of one head.
+//
+// Every sum is taken in an order that does not depend on the number of threads.
+
+#include <vector>
+
+#include "cached.h"
+
+namespace {
+
+// The tokens of a group of sequences that begin alike: `shared` of them, then each sequence's own.
+struct Group {
+  const int32_t* shared;
+  int64_t shared_count;
+  const int32_t* own;
+  const int32_t* own_start;
+  int64_t sequences;
+};
+
+// Places for one key head of one sequence.
+struct Scratch {
+  std::vector<float> keys_td, keys, values_td, values, queries, dout, scores, dscores, dkeys, dvalues, dqueries;
+};
+
+// Rows of d elements to rows of `width`; what is beyond d stays as it is.
+INLINE void gather(
+    const int32_t* tokens, int64_t count, int64_t row_width, int64_t offset, int64_t d, const float* from, float* to,
+    int64_t width) {
+  for (int64_t at = 0; at < count; ++at) {
+    std::memcpy(to + at * width, from + tokens[at] * row_width + offset, d * sizeof(float));
+  }
+}
+
+INLINE void transpose(const float* from, int64_t rows, int64_t d, int64_t width, float* to, int64_t ld) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t at = 0; at < d; ++at) {
+      to[at * ld + row] = from[row * width + at];
+    }
+  }
+}
+
+// Queries of a head that are taken together: more would compare more of them with keys that come after them, fewer would take the sums of
+// keys and values through memory more often.
+constexpr int64_t BLOCK = 24;
+
+// One key head of one sequence, forward: queries of the tokens from `first` on.
+WIDEST void attend_sequence(
+    const int32_t* tokens, int64_t length, int64_t first, int64_t heads, int64_t kv_heads, int64_t kv, int64_t d,
+    float scale, const float* q, const float* k, const float* v, float* out, float* lse, Scratch& s) {
+  const int64_t group = heads / kv_heads, ld = rounded_up(length), width = rounded_up(d);
+  s.keys.assign(ld * width, 0.0f);
+  s.values.assign(ld * width, 0.0f);
+  s.keys_td.assign(ld * d, 0.0f);
+  s.scores.resize(BLOCK * ld);
+  s.queries.assign(BLOCK * width, 0.0f);
+  s.dout.assign(BLOCK * width, 0.0f);
+  gather(tokens, length, kv_heads * d, kv * d, d, k, s.keys.data(), width);
+  gather(tokens, length, kv_heads * d, kv * d, d, v, s.values.data(), width);
+  transpose(s.keys.data(), length, d, width, s.keys_td.data(), ld);
+  for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
+    for (int64_t block = first; block < length; block += BLOCK) {
+      const int64_t rows = std::min(BLOCK, length - block), keys = block + rows, padded = rounded_up(keys);
+      gather(tokens + block, rows, heads * d, head * d, d, q, s.queries.data(), width);
+      product<false>(rows, padded, d, s.queries.data(), width, 1, s.keys_td.data(), ld, s.scores.data(), ld);
+      for (int64_t row = 0; row < rows; ++row) {
+        float* line = s.scores.data() + row * ld;
+        const int64_t count = block + row + 1;
+        lse[static_cast<int64_t>(tokens[block + row]) * heads + head] = softmax_scores(line, count, padded, scale);
+      }
+      product<false>(rows, width, keys, s.scores.data(), ld, 1, s.values.data(), width, s.dout.data(), width);
+      for (int64_t row = 0; row < rows; ++row) {
+        std::memcpy(
+            out + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d, s.dout.data() + row * width,
+            d * sizeof(float));
+      }
+    }
+  }
+}
+
+// The same backward; gradients of keys and values are added, those of queries are written.
+WIDEST void attend_sequence_back(
+    const int32_t* tokens, int64_t length, int64_t first, int64_t heads, int64_t kv_heads, int64_t kv, int64_t d,
+    float scale, const float* q, const float* k, const float* v, const float* out, const float* lse, const float* dout,
+    float* dq, float* dk, float* dv, Scratch& s) {
+  const int64_t group = heads / kv_heads, ld = rounded_up(length), width = rounded_up(d);
+  s.keys.assign(ld * width, 0.0f);
+  s.values.assign(ld * width, 0.0f);
+  s.keys_td.assign(ld * d, 0.0f);
+  s.values_td.assign(ld * d, 0.0f);
+  s.scores.resize(BLOCK * ld);
+  s.dscores.resize(BLOCK * ld);
+  s.queries.assign(BLOCK * width, 0.0f);
+  s.dout.assign(BLOCK * width, 0.0f);
+  s.dqueries.assign(BLOCK * width, 0.0f);
+  s.dkeys.assign(ld * width, 0.0f);
+  s.dvalues.assign(ld * width, 0.0f);
+  gather(tokens, length, kv_heads * d, kv * d, d, k, s.keys.data(), width);
+  gather(tokens, length, kv_heads * d, kv * d, d, v, s.values.data(), width);
+  transpose(s.keys.data(), length, d, width, s.keys_td.data(), ld);
+  transpose(s.values.data(), length, d, width, s.values_td.data(), ld);
+  for (int64_t head = kv * group; head < (kv + 1) * group; ++head) {
+    for (int64_t block = first; block < length; block += BLOCK) {
+      const int64_t rows = std::min(BLOCK, length - block), keys = block + rows, padded = rounded_up(keys);
+      gather(tokens + block, rows, heads * d, head * d, d, q, s.queries.data(), width);
+      gather(tokens + block, rows, heads * d, head * d, d, dout, s.dout.data(), width);
+      product<false>(rows, padded, d, s.queries.data(), width, 1, s.keys_td.data(), ld, s.scores.data(), ld);
+      product<false>(rows, padded, d, s.dout.data(), width, 1, s.values_td.data(), ld, s.dscores.data(), ld);
+      for (int64_t row = 0; row < rows; ++row) {
+        float* line = s.scores.data() + row * ld;
+        float* grad = s.dscores.data() + row * ld;
+        const int64_t token = tokens[block + row], count = block + row + 1;
+        const float log_sum = lse[token * heads + head];
+        const float shared = dot(out + (token * heads + head) * d, s.dout.data() + row * width, d);
+        for (int64_t at = 0; at < padded; at += LANES) {
+          const Lanes weight = exp_of(load(line + at) * scale - log_sum);
+          store(line + at, weight);
+          store(grad + at, weight * (load(grad + at) - shared) * scale);
+        }
+        std::fill(line + count, line + padded, 0.0f);
+        std::fill(grad + count, grad + padded, 0.0f);
+      }
+      product<true>(keys, width, rows, s.scores.data(), 1, ld, s.dout.data(), width, s.dvalues.data(), width);
+      product<true>(keys, width, rows, s.dscores.data(), 1, ld, s.queries.data(), width, s.dkeys.data(), width);
+      product<false>(rows, width, keys, s.dscores.data(), ld, 1, s.keys.data(), width, s.dqueries.data(), width);
+      for (int64_t row = 0; row < rows; ++row) {
+        std::memcpy(
+            dq + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d, s.dqueries.data() + row * width,
+            d * sizeof(float));
+      }
+    }
+  }
+  for (int64_t at = 0; at < length; ++at) {
+    float* to_key = dk + (static_cast<int64_t>(tokens[at]) * kv_heads + kv) * d;
+    float* to_value = dv + (static_cast<int64_t>(tokens[at]) * kv_heads + kv) * d;
+    for (int64_t feature = 0; feature < d; ++feature) {
+      to_key[feature] += s.dkeys[at * width + feature];
+      to_value[feature] += s.dvalues[at * width + feature];
+    }
+  }
+}
+
+// Calls body(tokens, length, first query) for the shared beginning and for every sequence of a group, in order.
+template <typename Body>
+void for_each_sequence(const Group& group, std::vector<int32_t>& tokens, const Body& body) {
+  tokens.assign(group.shared, group.shared + group.shared_count);
+  if (group.shared_count > 0) {
+    body(tokens.data(), group.shared_count, 0);
+  }
+  for (int64_t sequence = 0; sequence < group.sequences; ++sequence) {
+    const int32_t from = group.own_start[sequence], to = group.own_start[sequence + 1];
+    if (to > from) {
+      tokens.resize(group.shared_count);
+      tokens.insert(tokens.end(), group.own + from, group.own + to);
+      body(tokens.data(), static_cast<int64_t>(tokens.size()), group.shared_count);
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+
+// Rows of a cache: row r has slot[r], before[r] tokens in it, and the new tokens start[r] up to start[r + 1]. Keys lie
+// in tiles of 16 tokens, [slots, kv_heads, capacity / 16, d, 16], values as [slots, kv_heads, capacity, d].
+void tickets_attend_cached(
+    int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t capacity, float scale, const int64_t* slot,
+    const int64_t* before, const int64_t* start, const float* q, const float* k, const float* v, float* keys,
+    float* values, float* out, float* lse) noexcept {
+  at::parallel_for(0, rows * kv_heads, 1, [=](int64_t from, int64_t to) {
+    std::vector<float> scores(heads / kv_heads * capacity);
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t row = task / kv_heads, kv = task % kv_heads;
+      const int64_t place = (slot[row] * kv_heads + kv) * d * capacity;
+      attend_cached_row(
+          start[row], start[row + 1] - start[row], before[row], heads, kv_heads, kv, d, capacity, scale, q, k, v,
+          keys + place, values + place, keys + place, scores.data(), out, lse);
+    }
+  });
+}
+
+// Packed sequences: group g shares tokens shared[shared_start[g]] ... and has the sequences sequence_start[g] ...; sequence s has
+// the own tokens own[own_start[s]] ...
+void tickets_attend(
+    int64_t groups, int64_t heads, int64_t kv_heads, int64_t d, float scale, const int32_t* shared,
+    const int32_t* shared_start, const int32_t* sequence_start, const int32_t* own, const int32_t* own_start,
+    const float* q, const float* k, const float* v, float* out, float* lse) noexcept {
+  at::parallel_for(0, groups * kv_heads, 1, [=](int64_t from, int64_t to) {
+    Scratch scratch;
+    std::vector<int32_t> tokens;
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t group = task / kv_heads, kv = task % kv_heads;
+      const Group members = {
+          shared + shared_start[group], shared_start[group + 1] - shared_start[group], own,
+          own_start + sequence_start[group], sequence_start[group + 1] - sequence_start[group]};
+      for_each_sequence(members, tokens, [&](const int32_t* list, int64_t length, int64_t first) {
+        attend_sequence(list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, scratch);
+      });
+    }
+  });
+}
+
+// dk and dv are zero before; a group is one thread's, so that what its sequences add to shared tokens has an order.
+void tickets_attend_back(
+    int64_t groups, int64_t heads, int64_t kv_heads, int64_t d, float scale, const int32_t* shared,
+    const int32_t* shared_start, const int32_t* sequence_start, const int32_t* own, const int32_t* own_start,
+    const float* q, const float* k, const float* v, const float* out, const float* lse, const float* dout, float* dq,
+    float* dk, float* dv) noexcept {
+  at::parallel_for(0, groups * kv_heads, 1, [=](int64_t from, int64_t to) {
+    Scratch scratch;
+    std::vector<int32_t> tokens;
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t group = task / kv_heads, kv = task % kv_heads;
+      const Group members = {
+          shared + shared_start[group], shared_start[group + 1] - shared_start[group], own,
+          own_start + sequence_start[group], sequence_start[group + 1] - sequence_start[group]};
+      for_each_sequence(members, tokens, [&](const int32_t* list, int64_t length, int64_t first) {
+        attend_sequence_back(
+            list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, dout, dq, dk, dv, scratch);
+      });
+    }
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,247 @@
+//! The way back through a layer, but for attention: see back.cpp.
+//!
+//! Shape legend: n tokens, h hidden, i inner, q query heads * head width, k key heads * head width.
+
+use tch::{Kind, Tensor};
+
+use super::super::TorchError;
+use super::floats;
+
+/// Features and tokens that stand together in back.cpp.
+const TILE: i64 = 16;
+
+/// From behind a layer to what attention gave.
+#[derive(Debug)]
+pub struct MlpBack<'a> {
+    pub eps: f64,
+    /// Kept of the layer: `[n, h]`, `[n, i]` twice, `[n, q]`.
+    pub middle: &'a Tensor,
+    pub gate: &'a Tensor,
+    pub up: &'a Tensor,
+    pub attended: &'a Tensor,
+    /// Weights: the norm `[h]`, transposes of matrices `[h, i]` twice, `[i, h]`, `[q, h]`.
+    pub norm: &'a Tensor,
+    pub gate_t: &'a Tensor,
+    pub up_t: &'a Tensor,
+    pub down_t: &'a Tensor,
+    pub output_t: &'a Tensor,
+    /// The gradient by the layer's output, which becomes that by `middle`; `[n, h]`.
+    pub dx: &'a Tensor,
+    /// Written: `[n, q]`.
+    pub dattended: &'a Tensor,
+    /// Added to, in the order of norm, gate, up, down, output.
+    pub sums: [&'a Tensor; 5],
+}
+
+/// From queries, keys and values to a layer's input.
+#[derive(Debug)]
+pub struct InputBack<'a> {
+    pub eps: f64,
+    /// The layer's input `[n, h]`; gradients by queries, keys and values as the matrices gave them.
+    pub x: &'a Tensor,
+    pub dq: &'a Tensor,
+    pub dk: &'a Tensor,
+    pub dv: &'a Tensor,
+    /// Weights: the norm `[h]`, transposes of matrices `[h, q]`, `[h, k]` twice.
+    pub norm: &'a Tensor,
+    pub query_t: &'a Tensor,
+    pub key_t: &'a Tensor,
+    pub value_t: &'a Tensor,
+    /// The gradient by what follows attention, which becomes that by `x`.
+    pub dx: &'a Tensor,
+    /// Added to, in the order of norm, query, key, value.
+    pub sums: [&'a Tensor; 4],
+}
+
+#[repr(C)]
+struct RawMlpBack {
+    sizes: [i64; 4],
+    eps: f32,
+    kept: [*const f32; 4],
+    weights: [*const f32; 5],
+    written: [*mut f32; 2],
+    sums: [*mut f32; 5],
+    room: *mut f32,
+}
+
+#[repr(C)]
+struct RawInputBack {
+    sizes: [i64; 4],
+    eps: f32,
+    given: [*const f32; 4],
+    weights: [*const f32; 4],
+    dx: *mut f32,
+    sums: [*mut f32; 4],
+    room: *mut f32,
+}
+
+unsafe extern "C" {
+    fn tickets_mlp_back(all: *const RawMlpBack);
+    fn tickets_input_back(all: *const RawInputBack);
+}
+
+/// Room for these features of `n` tokens.
+fn room(n: i64, features: &[i64]) -> Result<Tensor, TorchError> {
+    let whole = |count: i64| (count + TILE - 1) / TILE * TILE;
+    let wide: i64 = features.iter().map(|&count| whole(count)).sum();
+    Ok(Tensor::f_empty([whole(n) * wide], (Kind::Float, tch::Device::Cpu))?)
+}
+
+fn fixed(tensor: &Tensor, count: i64) -> Result<*const f32, TorchError> {
+    floats(tensor, count).map(<*mut f32>::cast_const)
+}
+
+impl MlpBack<'_> {
+    /// Does it.
+    ///
+    /// # Errors
+    /// When a tensor is not of the type, place and size that it must have, or memory runs out.
+    pub fn run(&self) -> Result<(), TorchError> {
+        let ((n, h), (_, i), (_, q)) = (self.middle.size2()?, self.gate.size2()?, self.attended.size2()?);
+        let room = room(n, &[h, h, h, i, i, i, q])?;
+        let [norm, gate, up, down, output] = self.sums;
+        let raw = RawMlpBack {
+            sizes: [n, h, i, q],
+            eps: self.eps as f32,
+            kept: [
+                fixed(self.middle, n * h)?,
+                fixed(self.gate, n * i)?,
+                fixed(self.up, n * i)?,
+                fixed(self.attended, n * q)?,
+            ],
+            weights: [
+                fixed(self.norm, h)?,
+                fixed(self.gate_t, h * i)?,
+                fixed(self.up_t, h * i)?,
+                fixed(self.down_t, i * h)?,
+                fixed(self.output_t, q * h)?,
+            ],
+            written: [floats(self.dx, n * h)?, floats(self.dattended, n * q)?],
+            sums: [
+                floats(norm, h)?,
+                floats(gate, i * h)?,
+                floats(up, i * h)?,
+                floats(down, h * i)?,
+                floats(output, h * q)?,
+            ],
+            room: room.data_ptr().cast(),
+        };
+        // SAFETY: every pointer is to as many numbers as back.cpp reads or writes.
+        unsafe { tickets_mlp_back(&raw const raw) };
+        Ok(())
+    }
+}
+
+impl InputBack<'_> {
+    /// Does it.
+    ///
+    /// # Errors
+    /// As [`MlpBack::run`].
+    pub fn run(&self) -> Result<(), TorchError> {
+        let ((n, h), (_, q), (_, k)) = (self.x.size2()?, self.dq.size2()?, self.dk.size2()?);
+        let room = room(n, &[h, q, k, k])?;
+        let [norm, query, key, value] = self.sums;
+        let raw = RawInputBack {
+            sizes: [n, h, q, k],
+            eps: self.eps as f32,
+            given: [
+                fixed(self.x, n * h)?,
+                fixed(self.dq, n * q)?,
+                fixed(self.dk, n * k)?,
+                fixed(self.dv, n * k)?,
+            ],
+            weights: [
+                fixed(self.norm, h)?,
+                fixed(self.query_t, h * q)?,
+                fixed(self.key_t, h * k)?,
+                fixed(self.value_t, h * k)?,
+            ],
+            dx: floats(self.dx, n * h)?,
+            sums: [floats(norm, h)?, floats(query, q * h)?, floats(key, k * h)?, floats(value, k * h)?],
+            room: room.data_ptr().cast(),
+        };
+        // SAFETY: every pointer is to as many numbers as back.cpp reads or writes.
+        unsafe { tickets_input_back(&raw const raw) };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counted numbers of mixed signs.
+    fn numbers(size: [i64; 2]) -> Tensor {
+        (Tensor::arange(size[0] * size[1], (Kind::Float, tch::Device::Cpu)) * 0.37).sin().view(size)
+    }
+
+    #[test]
+    fn no_bit_depends_on_the_number_of_threads() {
+        // Widths that fill no tile, tokens that fill no part.
+        let (n, h, i, q, k) = (333, 37, 50, 48, 16);
+        let before = tch::get_num_threads();
+        let results = [1, 2, 3].map(|threads| {
+            tch::set_num_threads(threads);
+            let (dx, dattended) = (numbers([n, h]), Tensor::zeros([n, q], (Kind::Float, tch::Device::Cpu)));
+            let sums = [[1, h], [i, h], [i, h], [h, i], [h, q]].map(numbers);
+            MlpBack {
+                eps: 1e-6,
+                middle: &numbers([n, h]),
+                gate: &numbers([n, i]),
+                up: &numbers([n, i]),
+                attended: &numbers([n, q]),
+                norm: &numbers([1, h]),
+                gate_t: &numbers([h, i]),
+                up_t: &numbers([h, i]),
+                down_t: &numbers([i, h]),
+                output_t: &numbers([q, h]),
+                dx: &dx,
+                dattended: &dattended,
+                sums: sums.each_ref(),
+            }
+            .run()
+            .unwrap();
+            let of_input = [[1, h], [q, h], [k, h], [k, h]].map(numbers);
+            InputBack {
+                eps: 1e-6,
+                x: &numbers([n, h]),
+                dq: &dattended,
+                dk: &numbers([n, k]),
+                dv: &numbers([n, k]),
+                norm: &numbers([1, h]),
+                query_t: &numbers([h, q]),
+                key_t: &numbers([h, k]),
+                value_t: &numbers([h, k]),
+                dx: &dx,
+                sums: of_input.each_ref(),
+            }
+            .run()
+            .unwrap();
+            (dx, dattended, sums, of_input)
+        });
+        tch::set_num_threads(before);
+        assert!(results[0].0.isfinite().all().int64_value(&[]) == 1);
+        assert!(results[1] == results[0] && results[2] == results[0]);
+    }
+
+    #[test]
+    fn tensors_of_other_sizes_are_refused() {
+        let (n, h) = (3, 4);
+        let small = numbers([n, h]);
+        let result = InputBack {
+            eps: 1e-6,
+            x: &small,
+            dq: &small,
+            dk: &small,
+            dv: &small,
+            norm: &numbers([1, h]),
+            query_t: &numbers([h, h]),
+            key_t: &numbers([h, h]),
+            value_t: &numbers([h, h + 1]),
+            dx: &numbers([n, h]),
+            sums: [&small; 4],
+        }
+        .run();
+        assert!(result.is_err());
+    }
+}

@@ -103,18 +103,21 @@ mod torch {
     use std::{env, fs};
 
     const LINKED: [&str; 2] = ["src/torch/shim.cpp", "src/torch/meter.cpp"];
-    const KERNELS: [&str; 4] = [
+    const KERNELS: [&str; 5] = [
         "src/torch/kernels/rows.cpp",
         "src/torch/kernels/attention.cpp",
         "src/torch/kernels/decoder.cpp",
         "src/torch/kernels/back.cpp",
+        "src/torch/kernels/head.cpp",
     ];
     const CUDA: [&str; 2] = ["src/torch/cuda_memory.cpp", "src/torch/cuda_graph.cpp"];
-    const HEADERS: [&str; 4] = [
+    const HEADERS: [&str; 6] = [
         "src/torch/guarded.h",
         "src/torch/kernels/lanes.h",
         "src/torch/kernels/cached.h",
         "src/torch/kernels/tiles.h",
+        "src/torch/kernels/logits.h",
+        "src/torch/kernels/outer.h",
     ];
     const CUDA_LIBRARY: &str = "libtickets_cuda.so";
 

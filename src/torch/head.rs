@@ -9,7 +9,9 @@ use tch::{Kind, Tensor};
 
 use crate::data::{LOGIT_BYTES, ROW_ENTRIES};
 
+use super::kernels::back::HeadBack;
 use super::layer::place;
+use super::layer_back::FUSED_BLOCK;
 use super::products::blocks;
 use super::tape::{Part, Sink, Tape};
 use super::{Model, TorchError};
@@ -182,6 +184,32 @@ fn whole(
     // Several targets may have one source: a group's first tokens. Their gradients are added up in float32.
     let mut wide =
         if kind == Kind::Float { dx.shallow_clone() } else { Tensor::f_zeros(dx.size(), options)? };
+    if model.ops.fused && HeadBack::suits(matrix.size()[0]) {
+        let head_t = matrix.f_tr()?.f_contiguous()?;
+        for (from, count) in blocks(m, FUSED_BLOCK) {
+            let cut = |tensor: &Tensor| tensor.f_narrow(0, from, count);
+            let source = cut(&targets.source_m)?;
+            let x = part.tape.last().f_index_select(0, &source)?;
+            let dx = x.f_empty_like()?;
+            HeadBack {
+                eps: model.architecture().rms_eps,
+                temperature: targets.temperature,
+                x: &x,
+                targets: &cut(&targets.target_m)?,
+                slopes: &cut(&part.slope_m)?,
+                norm: weight,
+                head: matrix,
+                head_t: &head_t,
+                dx: &dx,
+                logprobs: &cut(&logprobs)?,
+                entropies: &cut(&entropies)?,
+                sums: [norm, head],
+            }
+            .run()?;
+            model.ops.add_rows(&mut wide, &source, &dx)?;
+        }
+        return Ok((logprobs, entropies));
+    }
     for (from, count) in chunks(model, targets) {
         let cut = |tensor: &Tensor| tensor.f_narrow(0, from, count);
         let source = cut(&targets.source_m)?;

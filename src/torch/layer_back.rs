@@ -14,7 +14,7 @@ use super::{Model, TorchError};
 
 /// Tokens of a backward pass whose inner vectors exist at the same time: fewer in back.cpp, where they stay in the processor's cache.
 const BLOCK: i64 = 2048;
-const FUSED_BLOCK: i64 = 512;
+pub(super) const FUSED_BLOCK: i64 = 512;
 
 /// Gradients by queries, keys and values from that by what attention gave.
 pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>;

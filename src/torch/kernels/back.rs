@@ -1,14 +1,16 @@
-//! The way back through a layer, but for attention: see back.cpp.
+//! The way back from targets to the last layer's output, and through a layer but for attention: see head.cpp and back.cpp.
 //!
-//! Shape legend: n tokens, h hidden, i inner, q query heads * head width, k key heads * head width.
+//! Shape legend: n tokens, h hidden, i inner, q query heads * head width, k key heads * head width, v vocabulary.
 
 use tch::{Kind, Tensor};
 
 use super::super::TorchError;
-use super::floats;
+use super::{floats, whole};
 
 /// Features and tokens that stand together in back.cpp.
 const TILE: i64 = 16;
+/// Rows of a vocabulary's matrix up to which logits of some tokens stay in the processor's cache.
+const VOCABULARY: i64 = 4096;
 
 /// From behind a layer to what attention gave.
 #[derive(Debug)]
@@ -53,6 +55,41 @@ pub struct InputBack<'a> {
     pub sums: [&'a Tensor; 4],
 }
 
+/// From the slopes of targets' logprobs to the last layer's output.
+#[derive(Debug)]
+pub struct HeadBack<'a> {
+    pub eps: f64,
+    pub temperature: f64,
+    /// The last layer's output at every target, `[n, h]`; targets and slopes, `[n]`.
+    pub x: &'a Tensor,
+    pub targets: &'a Tensor,
+    pub slopes: &'a Tensor,
+    /// Weights: the last norm `[h]`, the matrix of the vocabulary `[v, h]` and its transpose.
+    pub norm: &'a Tensor,
+    pub head: &'a Tensor,
+    pub head_t: &'a Tensor,
+    /// Written: gradients by `x`, logprobs and entropies.
+    pub dx: &'a Tensor,
+    pub logprobs: &'a Tensor,
+    pub entropies: &'a Tensor,
+    /// Added to, of norm and matrix.
+    pub sums: [&'a Tensor; 2],
+}
+
+#[repr(C)]
+struct RawHeadBack {
+    sizes: [i64; 3],
+    eps: f32,
+    inverse: f32,
+    x: *const f32,
+    targets: *const i64,
+    slopes: *const f32,
+    weights: [*const f32; 3],
+    written: [*mut f32; 3],
+    sums: [*mut f32; 2],
+    room: *mut f32,
+}
+
 #[repr(C)]
 struct RawMlpBack {
     sizes: [i64; 4],
@@ -76,6 +113,7 @@ struct RawInputBack {
 }
 
 unsafe extern "C" {
+    fn tickets_head_back(all: *const RawHeadBack);
     fn tickets_mlp_back(all: *const RawMlpBack);
     fn tickets_input_back(all: *const RawInputBack);
 }
@@ -89,6 +127,37 @@ fn room(n: i64, features: &[i64]) -> Result<Tensor, TorchError> {
 
 fn fixed(tensor: &Tensor, count: i64) -> Result<*const f32, TorchError> {
     floats(tensor, count).map(<*mut f32>::cast_const)
+}
+
+impl HeadBack<'_> {
+    /// Whether a vocabulary is small enough.
+    pub fn suits(v: i64) -> bool {
+        v <= VOCABULARY
+    }
+
+    /// Does it. Targets are tokens of the vocabulary, which packing checks.
+    ///
+    /// # Errors
+    /// When a tensor is not of the type, place and size that it must have, or memory runs out.
+    pub fn run(&self) -> Result<(), TorchError> {
+        let ((n, h), (v, _)) = (self.x.size2()?, self.head.size2()?);
+        let room = room(n, &[v, h])?;
+        let raw = RawHeadBack {
+            sizes: [n, h, v],
+            eps: self.eps as f32,
+            inverse: (1.0 / self.temperature) as f32,
+            x: fixed(self.x, n * h)?,
+            targets: whole(self.targets, n)?,
+            slopes: fixed(self.slopes, n)?,
+            weights: [fixed(self.norm, h)?, fixed(self.head, v * h)?, fixed(self.head_t, h * v)?],
+            written: [floats(self.dx, n * h)?, floats(self.logprobs, n)?, floats(self.entropies, n)?],
+            sums: [floats(self.sums[0], h)?, floats(self.sums[1], v * h)?],
+            room: room.data_ptr().cast(),
+        };
+        // SAFETY: every pointer is to as many numbers as head.cpp reads or writes, and targets are below v.
+        unsafe { tickets_head_back(&raw const raw) };
+        Ok(())
+    }
 }
 
 impl MlpBack<'_> {
@@ -217,7 +286,24 @@ mod tests {
             }
             .run()
             .unwrap();
-            (dx, dattended, sums, of_input)
+            let (of_head, found) = ([[1, h], [q, h]].map(numbers), [[n, h], [1, n], [1, n]].map(numbers));
+            HeadBack {
+                eps: 1e-6,
+                temperature: 0.7,
+                x: &numbers([n, h]),
+                targets: &Tensor::arange(n, (Kind::Int64, tch::Device::Cpu)).remainder(q),
+                slopes: &numbers([1, n]),
+                norm: &numbers([1, h]),
+                head: &numbers([q, h]),
+                head_t: &numbers([h, q]),
+                dx: &found[0],
+                logprobs: &found[1],
+                entropies: &found[2],
+                sums: of_head.each_ref(),
+            }
+            .run()
+            .unwrap();
+            (dx, dattended, sums, of_input, of_head, found)
         });
         tch::set_num_threads(before);
         assert!(results[0].0.isfinite().all().int64_value(&[]) == 1);

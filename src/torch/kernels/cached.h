@@ -30,11 +30,11 @@ INLINE float softmax_scores(float* scores, int64_t count, int64_t padded, float 
   return most + std::log(total);
 }
 
-// A tile's columns of C (m x 16 or more) += A B as `product` has it, and a line of `next` fetched for each row of B: lines that are asked
-// for faster than they come are not fetched at all.
+// A tile's columns of C (ROWS x 16) = or += A B. For each row of B a line of `next` is fetched: not in one go, since lines that are
+// asked for faster than they come are not fetched at all.
 template <int ROWS>
 INLINE void fetching_strip(
-    int64_t depth, const float* a, int64_t lda, int64_t k_step, const float* b, int64_t ldb, float* c, int64_t ldc,
+    int64_t depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
     bool add, const float* next) {
   Lanes low[ROWS], high[ROWS];
   for (int row = 0; row < ROWS; ++row) {
@@ -45,7 +45,7 @@ INLINE void fetching_strip(
     __builtin_prefetch(next + k * TILE);
     const Lanes left = load(b + k * ldb), right = load(b + k * ldb + LANES);
     for (int row = 0; row < ROWS; ++row) {
-      const float factor = a[row * lda + k * k_step];
+      const float factor = a[row * lda + k];
       low[row] += factor * left;
       high[row] += factor * right;
     }
@@ -57,17 +57,17 @@ INLINE void fetching_strip(
 }
 
 INLINE void fetching_product(
-    int64_t m, int64_t depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, bool add,
-    const float* next) {
+    int64_t m, int64_t depth, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+    int64_t ldc, bool add, const float* next) {
   int64_t row = 0;
   for (; row + 6 <= m; row += 6) {
-    fetching_strip<6>(depth, a + row * lda, lda, 1, b, ldb, c + row * ldc, ldc, add, next);
+    fetching_strip<6>(depth, a + row * lda, lda, b, ldb, c + row * ldc, ldc, add, next);
   }
   for (; row + 2 <= m; row += 2) {
-    fetching_strip<2>(depth, a + row * lda, lda, 1, b, ldb, c + row * ldc, ldc, add, next);
+    fetching_strip<2>(depth, a + row * lda, lda, b, ldb, c + row * ldc, ldc, add, next);
   }
   for (; row < m; ++row) {
-    fetching_strip<1>(depth, a + row * lda, lda, 1, b, ldb, c + row * ldc, ldc, add, next);
+    fetching_strip<1>(depth, a + row * lda, lda, b, ldb, c + row * ldc, ldc, add, next);
   }
 }
 

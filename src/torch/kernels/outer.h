@@ -1,0 +1,230 @@
+// What the ways back have in common: tokens shared between threads, numbers of all tokens laid down for the gradients of matrices, and
+// these gradients, of which threads share the rows.
+//
+// Shape legend: n tokens; a matrix [b, a] has b outputs and a inputs.
+
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "tiles.h"
+
+namespace {
+
+// Tokens that a thread takes together, and tokens of columns that are summed before they are added to a matrix.
+constexpr int64_t TOGETHER = 64;
+constexpr int64_t SUMMED = 256;
+
+// Features in columns, token by token: [features / 16, n, 16], the last one filled up with zeros.
+struct Columns {
+  float* at;
+  int64_t n, features;
+
+  float* of(int64_t column) const {
+    return at + column * n * TILE;
+  }
+  int64_t width(int64_t column) const {
+    return std::min<int64_t>(TILE, features - column * TILE);
+  }
+  int64_t count() const {
+    return tiles_of(features);
+  }
+};
+
+// All tokens in tiles, feature by feature: [n / 16, features, 16].
+struct Tiles {
+  float* at;
+  int64_t features;
+
+  float* from(int64_t token) const {
+    return at + token * features;
+  }
+};
+
+// Hands out parts of the room for all tokens.
+class AllTokens {
+ public:
+  AllTokens(float* at, int64_t n) : at_(at), n_(n) {}
+  Columns columns(int64_t features) {
+    return {take(tiles_of(features) * TILE), n_, features};
+  }
+  Tiles tiles(int64_t features) {
+    return {take(tiles_of(features) * TILE), features};
+  }
+
+ private:
+  float* take(int64_t features) {
+    float* taken = at_;
+    at_ += features * tiles_of(n_) * TILE;
+    return taken;
+  }
+
+  float* at_;
+  int64_t n_;
+};
+
+WIDEST void tiles_to_columns(const float* tiles, int64_t first, int64_t count, Columns to) {
+  for (int64_t from = 0; from < count; from += TILE, tiles += to.features * TILE) {
+    const int64_t tokens = std::min<int64_t>(TILE, count - from);
+    for (int64_t column = 0; column < to.count(); ++column) {
+      float* at = to.of(column) + (first + from) * TILE;
+      if (to.width(column) < TILE) {
+        std::fill(at, at + tokens * TILE, 0.0f);
+      }
+      to_rows(tiles + column * TILE * TILE, tokens, to.width(column), at, TILE);
+    }
+  }
+}
+
+// The gradient by x is added to dx; that by the weight, of the tokens of each tile, is written to a row of `dweight` [tiles, features].
+WIDEST void norm_tiles_back(
+    int64_t tiles, int64_t features, float eps, const float* dy, const float* x, const float* weight, float* dx,
+    float* dweight) {
+  for (int64_t tile = 0; tile < tiles; ++tile, dweight += features) {
+    for (int side = 0; side < 2; ++side) {
+      const int64_t place = tile * features * TILE + side * LANES;
+      Lanes square = {}, total = {};
+      for (int64_t at = 0; at < features; ++at) {
+        const Lanes value = load(x + place + at * TILE);
+        square += value * value;
+        total += load(dy + place + at * TILE) * weight[at] * value;
+      }
+      Lanes scale, shared;
+      for (int lane = 0; lane < LANES; ++lane) {
+        scale[lane] = 1.0f / std::sqrt(square[lane] / features + eps);
+        shared[lane] = total[lane] * scale[lane] * scale[lane] * scale[lane] / features;
+      }
+      for (int64_t at = 0; at < features; ++at) {
+        const Lanes value = load(x + place + at * TILE), grad = load(dy + place + at * TILE);
+        float* to = dx + place + at * TILE;
+        store(to, load(to) + (grad * weight[at] * scale - value * shared));
+        const float sum = sum_of(grad * value * scale);
+        dweight[at] = side == 0 ? sum : dweight[at] + sum;
+      }
+    }
+  }
+}
+
+// ROWS features in tiles with a column, over some tokens: added to a part of a matrix.
+template <int ROWS>
+INLINE void outer_rows(
+    int64_t count, const float* left, int64_t tile_step, const float* right, int64_t width, float* sum, int64_t ld) {
+  Lanes low[ROWS], high[ROWS];
+  for (int row = 0; row < ROWS; ++row) {
+    low[row] = high[row] = Lanes{};
+  }
+  const auto add = [&](int64_t tokens) __attribute__((always_inline)) {
+    for (int64_t token = 0; token < tokens; ++token) {
+      const Lanes first = load(right + token * TILE), second = load(right + token * TILE + LANES);
+      for (int row = 0; row < ROWS; ++row) {
+        const float factor = left[row * TILE + token];
+        low[row] += factor * first;
+        high[row] += factor * second;
+      }
+    }
+  };
+  for (; count >= TILE; count -= TILE, left += tile_step, right += TILE * TILE) {
+    add(TILE);
+  }
+  add(count);
+  for (int row = 0; row < ROWS; ++row) {
+    float* to = sum + row * ld;
+    if (width == TILE) {
+      store(to, load(to) + low[row]);
+      store(to + LANES, load(to + LANES) + high[row]);
+    } else {
+      for (int64_t at = 0; at < width; ++at) {
+        to[at] += at < LANES ? low[row][at] : high[row][at - LANES];
+      }
+    }
+  }
+}
+
+// The rows `row` up to `to` of sum [b, a] += left^T right, for some tokens.
+WIDEST void outer_some(
+    const Tiles& left, int64_t row, int64_t to, const Columns& right, int64_t from, int64_t count, float* sum) {
+  const int64_t ld = right.features, step = left.features * TILE;
+  for (int64_t column = 0; column < right.count(); ++column) {
+    const float* their = right.of(column) + from * TILE;
+    const int64_t width = right.width(column);
+    const auto rows = [&](auto several, int64_t at) __attribute__((always_inline)) {
+      outer_rows<decltype(several)::value>(
+          count, left.from(from) + at * TILE, step, their, width, sum + at * ld + column * TILE, ld);
+    };
+    int64_t at = row;
+    for (; at + 6 <= to; at += 6) {
+      rows(std::integral_constant<int, 6>(), at);
+    }
+    for (; at + 2 <= to; at += 2) {
+      rows(std::integral_constant<int, 2>(), at);
+    }
+    for (; at < to; ++at) {
+      rows(std::integral_constant<int, 1>(), at);
+    }
+  }
+}
+
+struct Outer {
+  Tiles left;
+  Columns right;
+  float* sum;
+};
+
+// Rows of a matrix that are taken together: their tokens and those of a column stay in the processor's nearest cache.
+constexpr int64_t ROWS = 24;
+
+// Every matrix's gradient. Threads share rows of all of them, each about as many entries.
+template <size_t COUNT>
+void outers(int64_t n, const std::array<Outer, COUNT>& products) {
+  int64_t entries = 0;
+  for (const Outer& product : products) {
+    entries += product.left.features * product.right.features;
+  }
+  const int64_t threads = at::get_num_threads();
+  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+    // The first row that begins at an entry or behind it, of which a few form a step of outer_some.
+    const auto row_at = [](int64_t entry, const Outer& product) {
+      const int64_t step = 6 * product.right.features, steps = entry <= 0 ? 0 : (entry + step - 1) / step;
+      return std::min(6 * steps, product.left.features);
+    };
+    const int64_t from = entries * first / threads, to = entries * last / threads;
+    for (int64_t token = 0; token < n; token += SUMMED) {
+      int64_t before = 0;
+      for (const Outer& product : products) {
+        const int64_t end = row_at(to - before, product);
+        for (int64_t row = row_at(from - before, product); row < end; row += ROWS) {
+          outer_some(
+              product.left, row, std::min(row + ROWS, end), product.right, token, std::min(SUMMED, n - token),
+              product.sum);
+        }
+        before += product.left.features * product.right.features;
+      }
+    }
+  });
+}
+
+// Calls body(first token, tokens, first tile) for parts of all tokens, each with room of its thread for tiles of `features`.
+template <typename Body>
+void by_tokens(int64_t n, int64_t features, const Body& body) {
+  const int64_t threads = at::get_num_threads();
+  const int64_t share = std::min(TOGETHER, tiles_of((n + threads - 1) / threads) * TILE);
+  at::parallel_for(0, (n + share - 1) / share, 1, [&](int64_t from, int64_t to) {
+    const std::unique_ptr<float[]> room(new float[share * features]);
+    for (int64_t part = from; part < to; ++part) {
+      body(room.get(), share, part * share, std::min(share, n - part * share));
+    }
+  });
+}
+
+// sum += the rows, in their order.
+void add_rows(const std::vector<float>& rows, int64_t width, float* sum) {
+  for (size_t from = 0; from < rows.size(); from += width) {
+    for (int64_t at = 0; at < width; ++at) {
+      sum[at] += rows[from + at];
+    }
+  }
+}
+
+}  // namespace

@@ -32,7 +32,7 @@ pub use chat::{BUILT_IN_TEMPLATE, ChatTemplate};
 pub use chat_files::Chat;
 pub use delta::{Change, Delta, DeltaHead, delta_bytes};
 pub use error::DataError;
-pub use kept::{Kept, LOGIT_BYTES, ROW_ENTRIES, TokenBytes, WHOLE_GRADIENT};
+pub use kept::{BACK_TOKENS, Kept, LOGIT_BYTES, ROW_ENTRIES, SMALL_VOCABULARY, TokenBytes, WHOLE_GRADIENT};
 pub use known_shapes::KNOWN_SHAPES;
 pub use model_dir::ModelDir;
 pub use model_files::{Edit, TensorDigests, companions, copy_model, each_tensor, tensors_digest};

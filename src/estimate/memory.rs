@@ -3,7 +3,7 @@
 //! Lengths are the longest possible ones here, not typical ones: every answer may run to its limit. On a CPU what was set aside and
 //! never written takes no memory, so runs whose answers are shorter stay below.
 
-use crate::data::{Kept, LOGIT_BYTES, ROW_ENTRIES, WHOLE_GRADIENT};
+use crate::data::{BACK_TOKENS, Kept, LOGIT_BYTES, ROW_ENTRIES, SMALL_VOCABULARY, WHOLE_GRADIENT};
 use crate::grpo::SamplingSpec;
 use crate::manifest::RunConfig;
 
@@ -14,9 +14,10 @@ use super::work::Asked;
 /// What the process needs before any model: the program, libtorch and its allocator. Measured on the quickstart's runs.
 const OVERHEAD: f64 = 190e6;
 const LOGITS: f64 = LOGIT_BYTES as f64;
-/// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer_back`; in back.cpp the latter.
+/// Tokens of the way back whose inner vectors exist at the same time, see `torch::layer_back`; in back.cpp the latter, for which every
+/// run in float32 is taken.
 const BLOCK: f64 = 2048.0;
-const FUSED_BLOCK: f64 = 512.0;
+const FUSED_BLOCK: f64 = BACK_TOKENS as f64;
 /// Chunks of logits beside each other without fused operators: logits, log-softmax, shares, their product. In rows of the vocabulary
 /// there is one, and its gradient in the weights' type.
 const LOGIT_COPIES: f64 = 4.0;
@@ -157,14 +158,18 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
         } else {
             BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden)
         };
-    let logits = LOGITS.min(together.drawn * 4.0 * decoder.vocabulary)
-        * if own {
-            1.0
-        } else if in_rows {
-            1.5
-        } else {
-            LOGIT_COPIES
-        };
+    let (h, v) = (decoder.hidden, decoder.vocabulary);
+    let chunk = LOGITS.min(together.drawn * 4.0 * v);
+    let logits = if own && v <= SMALL_VOCABULARY as f64 {
+        // With the transpose of the matrix.
+        4.0 * (FUSED_BLOCK.min(together.drawn) * (3.0 * h + v) + h * v)
+    } else if own {
+        chunk
+    } else if in_rows {
+        1.5 * chunk
+    } else {
+        LOGIT_COPIES * chunk
+    };
     let tabled = (length / TABLED).ceil() * TABLED;
     let played = playing.iter().map(|playing| playing.bytes(decoder));
     let (cache, passing) = played.fold(

@@ -25,7 +25,8 @@ const STEP: i64 = 16;
 pub struct Cache {
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
-    capacity: i64,
+    /// Tokens that a conversation may have.
+    pub capacity: i64,
     pub(super) fused: bool,
 }
 
@@ -48,11 +49,6 @@ impl Cache {
         };
         let keys = make(if fused { [capacity / STEP, d * STEP] } else { [capacity, d] })?;
         Ok(Self { keys, values: make([capacity, d])?, capacity, fused })
-    }
-
-    /// Tokens that a conversation may have.
-    pub fn capacity(&self) -> i64 {
-        self.capacity
     }
 
     /// Keys and values of a layer.

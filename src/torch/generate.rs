@@ -197,7 +197,7 @@ pub fn converse(
         // The new tokens.
         let needed = live.iter().map(|row| row.needs(sampling.max_tokens as usize)).max().unwrap_or(0);
         let needed = (needed + pass.ahead()) as i64;
-        if needed > cache.capacity() {
+        if needed > cache.capacity {
             cache.grow(model, needed)?;
         }
         let mut list = List::default();

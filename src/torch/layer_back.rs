@@ -7,6 +7,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::BACK_TOKENS;
+
 use super::kernels::back::{InputBack, MlpBack};
 use super::layer::{Saved, Turned, by_head};
 use super::products::blocks;
@@ -14,7 +16,7 @@ use super::{Model, TorchError};
 
 /// Tokens of a backward pass whose inner vectors exist at the same time: fewer in back.cpp, where they stay in the processor's cache.
 const BLOCK: i64 = 2048;
-pub(super) const FUSED_BLOCK: i64 = 512;
+pub(super) const FUSED_BLOCK: i64 = BACK_TOKENS as i64;
 
 /// Gradients by queries, keys and values from that by what attention gave.
 pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>;

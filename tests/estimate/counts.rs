@@ -119,13 +119,15 @@ fn cache_tape_and_logits_are_of_the_longest_conversation() {
     assert_eq!(memory.cache, (32 * (prompt + 40) + 4 * prompt) * 64);
     // Of 16 answers one is cut at 40, the others are as long as long ones are.
     let drawn = 40.0 + 15.0 * lengths.turns[0].longest_answer.min(40.0);
-    assert_eq!(memory.logits, (drawn * 300.0 * 4.0) as u64);
+    // 300 logits and three vectors of 8 for 512 of them, and a transpose of the vocabulary's matrix.
+    assert_eq!(memory.logits, (4.0 * (drawn.min(512.0) * (3.0 * 8.0 + 300.0) + 8.0 * 300.0)) as u64);
     // 32 answers without their last token, and 4 prompts; a layer keeps 2 (8 + 8 + 4 + 12) numbers and 2 sums, the stream 8.
     let tokens = 32 * 39 + 4 * prompt;
     assert_eq!(memory.tape, tokens * (2 * (64 + 2) * 4 + 8 * 4));
-    // The way back adds the stream, and attention's four vectors and a block of the MLP of half of the tokens.
+    // The way back adds the stream, attention's four vectors of half of the tokens, a block of what surrounds it, and transposes.
     let part = tokens / 2;
-    let back = 4 * (tokens * 8 + part * 2 * (8 + 4) + part.min(2048) * (4 * 12 + 2 * 8));
+    let back =
+        4 * (tokens * 8 + part * 2 * (8 + 4) + part.min(512) * (3 * 8 + 3 * 12 + 8) + 8 * (3 * 12 + 8));
     assert_eq!(memory.activations, memory.tape + back);
     // Two minibatches do not have the rollouts' weights, so nothing is written while they are played.
     let mut cut = config.clone();

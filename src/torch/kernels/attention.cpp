@@ -139,6 +139,14 @@ WIDEST void attend_sequence_back(
   }
 }
 
+WIDEST void attend_cached_rows(
+    int64_t first, int64_t count, int64_t before, int64_t heads, int64_t kv_heads, int64_t kv, int64_t d,
+    int64_t capacity, float scale, const float* q, const float* k, const float* v, float* keys, float* values,
+    float* scores, float* out, float* lse) {
+  attend_cached_row(
+      first, count, before, heads, kv_heads, kv, d, capacity, scale, q, k, v, keys, values, keys, scores, out, lse);
+}
+
 // Calls body(tokens, length, first query) for the shared beginning and for every sequence of a group, in order.
 template <typename Body>
 void for_each_sequence(const Group& group, std::vector<int32_t>& tokens, const Body& body) {
@@ -172,9 +180,9 @@ void tickets_attend_cached(
     for (int64_t task = from; task < to; ++task) {
       const int64_t row = task / kv_heads, kv = task % kv_heads;
       const int64_t place = (slot[row] * kv_heads + kv) * d * capacity;
-      attend_cached_row(
+      attend_cached_rows(
           start[row], start[row + 1] - start[row], before[row], heads, kv_heads, kv, d, capacity, scale, q, k, v,
-          keys + place, values + place, keys + place, scores.data(), out, lse);
+          keys + place, values + place, scores.data(), out, lse);
     }
   });
 }

@@ -22,7 +22,7 @@ struct TicketsMlpBack {
   float *dx, *dattended;
   // Added to.
   float *sum_norm, *sum_gate, *sum_up, *sum_down, *sum_output;
-  // Room for 3 h + 3 i + q features of all tokens, see AllTokens.
+  // Room for 3 h + 3 i + q features and h sums of all tokens, see AllTokens, then for tiles of 3 h + i + q features of each thread.
   float* room;
 };
 
@@ -34,7 +34,7 @@ struct TicketsInputBack {
   // The gradient by `middle` becomes that by `x`.
   float* dx;
   float *sum_norm, *sum_query, *sum_key, *sum_value;
-  // Room for h + q + 2 k features of all tokens.
+  // Room for h + q + 2 k features and h sums of all tokens, then for tiles of 4 h features of each thread.
   float* room;
 };
 
@@ -75,8 +75,8 @@ void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
   AllTokens room(s.room, s.n);
   const Tiles behind = room.tiles(h), between = room.tiles(h), dgate = room.tiles(i), dup = room.tiles(i);
   const Columns normed = room.columns(h), inner = room.columns(i), attended = room.columns(q);
-  std::vector<float> of_norm(tiles_of(s.n) * h);
-  by_tokens(s.n, 3 * h + i + q, [&](float* at, int64_t share, int64_t first, int64_t count) {
+  float* of_norm = room.sums(h);
+  by_tokens(s.n, 3 * h + i + q, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
     float *x = at, *y = x + share * h, *dy = y + share * h, *d = dy + share * h, *mixed = d + share * i;
     float *dx = between.from(first), *gate = dgate.from(first), *up = dup.from(first);
     const int64_t tiles = tiles_of(count);
@@ -92,13 +92,13 @@ void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
     tiles_to_columns(y, first, count, normed);
     multiply(tiles, h, i, s.gate_t, nullptr, gate, nullptr, dy);
     multiply(tiles, h, i, s.up_t, nullptr, up, dy, dy);
-    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm.data() + first / TILE * h);
+    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm + first / TILE * h);
     to_rows(dx, count, h, s.dx + first * h, h);
     rows_to_columns(s.attended, first, count, attended);
     multiply(tiles, q, h, s.output_t, nullptr, dx, nullptr, mixed);
     to_rows(mixed, count, q, s.dattended + first * q, q);
   });
-  add_rows(of_norm, h, s.sum_norm);
+  add_rows(of_norm, tiles_of(s.n), h, s.sum_norm);
   outers<4>(
       s.n, {{{behind, inner, s.sum_down}, {dgate, normed, s.sum_gate}, {dup, normed, s.sum_up}, {between, attended, s.sum_output}}});
 }
@@ -110,8 +110,8 @@ void tickets_input_back(const TicketsInputBack* all) noexcept {
   AllTokens room(s.room, s.n);
   const Tiles query = room.tiles(q), key = room.tiles(k), value = room.tiles(k);
   const Columns normed = room.columns(h);
-  std::vector<float> of_norm(tiles_of(s.n) * h);
-  by_tokens(s.n, 4 * h, [&](float* at, int64_t share, int64_t first, int64_t count) {
+  float* of_norm = room.sums(h);
+  by_tokens(s.n, 4 * h, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
     float *dx = at, *x = dx + share * h, *y = x + share * h, *dy = y + share * h;
     const int64_t tiles = tiles_of(count);
     const auto through = [&](const float* rows, const Tiles& d, const float* transpose, const float* onto) {
@@ -125,10 +125,10 @@ void tickets_input_back(const TicketsInputBack* all) noexcept {
     to_tiles(s.x + first * h, h, count, h, x);
     norm_tiles(tiles, h, s.eps, x, s.norm, y);
     tiles_to_columns(y, first, count, normed);
-    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm.data() + first / TILE * h);
+    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm + first / TILE * h);
     to_rows(dx, count, h, s.dx + first * h, h);
   });
-  add_rows(of_norm, h, s.sum_norm);
+  add_rows(of_norm, tiles_of(s.n), h, s.sum_norm);
   outers<3>(s.n, {{{query, normed, s.sum_query}, {key, normed, s.sum_key}, {value, normed, s.sum_value}}});
 }
 

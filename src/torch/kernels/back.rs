@@ -4,13 +4,15 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::SMALL_VOCABULARY;
+
 use super::super::TorchError;
 use super::{floats, whole};
 
 /// Features and tokens that stand together in back.cpp.
 const TILE: i64 = 16;
-/// Rows of a vocabulary's matrix up to which logits of some tokens stay in the processor's cache.
-const VOCABULARY: i64 = 4096;
+/// Tokens that a thread takes together, at most.
+const TOGETHER: i64 = 64;
 
 /// From behind a layer to what attention gave.
 #[derive(Debug)]
@@ -118,11 +120,12 @@ unsafe extern "C" {
     fn tickets_input_back(all: *const RawInputBack);
 }
 
-/// Room for these features of `n` tokens.
-fn room(n: i64, features: &[i64]) -> Result<Tensor, TorchError> {
+/// Room for these features of `n` tokens, for `sums` of every tile, and for tiles of `own` features of every thread.
+fn room(n: i64, features: &[i64], sums: i64, own: i64) -> Result<Tensor, TorchError> {
     let whole = |count: i64| (count + TILE - 1) / TILE * TILE;
-    let wide: i64 = features.iter().map(|&count| whole(count)).sum();
-    Ok(Tensor::f_empty([whole(n) * wide], (Kind::Float, tch::Device::Cpu))?)
+    let wide: i64 = features.iter().map(|&count| whole(count)).sum::<i64>() + whole(sums) / TILE;
+    let size = whole(n) * wide + i64::from(tch::get_num_threads()) * TOGETHER * own;
+    Ok(Tensor::f_empty([size], (Kind::Float, tch::Device::Cpu))?)
 }
 
 fn fixed(tensor: &Tensor, count: i64) -> Result<*const f32, TorchError> {
@@ -132,7 +135,7 @@ fn fixed(tensor: &Tensor, count: i64) -> Result<*const f32, TorchError> {
 impl HeadBack<'_> {
     /// Whether a vocabulary is small enough.
     pub fn suits(v: i64) -> bool {
-        v <= VOCABULARY
+        v <= SMALL_VOCABULARY as i64
     }
 
     /// Does it. Targets are tokens of the vocabulary, which packing checks.
@@ -141,7 +144,7 @@ impl HeadBack<'_> {
     /// When a tensor is not of the type, place and size that it must have, or memory runs out.
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (v, _)) = (self.x.size2()?, self.head.size2()?);
-        let room = room(n, &[v, h])?;
+        let room = room(n, &[v, h], h, 4 * h + v + (v + TILE - 1) / TILE)?;
         let raw = RawHeadBack {
             sizes: [n, h, v],
             eps: self.eps as f32,
@@ -167,7 +170,7 @@ impl MlpBack<'_> {
     /// When a tensor is not of the type, place and size that it must have, or memory runs out.
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, i), (_, q)) = (self.middle.size2()?, self.gate.size2()?, self.attended.size2()?);
-        let room = room(n, &[h, h, h, i, i, i, q])?;
+        let room = room(n, &[h, h, h, i, i, i, q], h, 3 * h + i + q)?;
         let [norm, gate, up, down, output] = self.sums;
         let raw = RawMlpBack {
             sizes: [n, h, i, q],
@@ -208,7 +211,7 @@ impl InputBack<'_> {
     /// As [`MlpBack::run`].
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, q), (_, k)) = (self.x.size2()?, self.dq.size2()?, self.dk.size2()?);
-        let room = room(n, &[h, q, k, k])?;
+        let room = room(n, &[h, q, k, k], h, 4 * h)?;
         let [norm, query, key, value] = self.sums;
         let raw = RawInputBack {
             sizes: [n, h, q, k],

@@ -5,7 +5,6 @@
 //
 // Shape legend: n tokens, h hidden, i inner, d head width, q query heads * d, k key heads * d, v vocabulary.
 
-#include <memory>
 #include <vector>
 
 #include "cached.h"
@@ -36,15 +35,13 @@ struct TicketsRows {
 
 namespace {
 
-// Tokens that go through all layers together.
-constexpr int64_t TOGETHER = 64;
 // Rows of the vocabulary's matrix whose logits are in tiles at the same time.
 constexpr int64_t VOCABULARY = 768;
 
-// Room for one thread's tiles, not initialised.
+// A thread's part of the room for all threads.
 class Room {
  public:
-  explicit Room(int64_t size) : numbers_(new float[size]), at_(numbers_.get()) {}
+  Room(float* all, int64_t size) : at_(all + at::get_thread_num() * size) {}
   float* take(int64_t size) {
     float* taken = at_;
     at_ += size;
@@ -52,7 +49,6 @@ class Room {
   }
 
  private:
-  std::unique_ptr<float[]> numbers_;
   float* at_;
 };
 
@@ -106,11 +102,11 @@ WIDEST void attend_row(
 class Walk {
  public:
   Walk(const TicketsDecoder& shape, const TicketsLayer* layers, const TicketsRows& rows, const float* cos, const float* sin,
-       const int64_t* position, const float* x)
+       const int64_t* position, const float* x, float* room)
       : shape_(shape), layers_(layers), rows_(rows), cos_(cos), sin_(sin), position_(position), in_(x),
         q_(shape.heads * shape.d), k_(shape.kv_heads * shape.d),
-        room_(TOGETHER * (2 * shape.h + 2 * q_ + 2 * k_ + 2 * shape.i + shape.d)),
-        scores_(shape.heads / shape.kv_heads * shape.capacity) {
+        room_(room, size(shape)) {
+    scores_ = room_.take(shape.heads / shape.kv_heads * shape.capacity);
     x_ = room_.take(TOGETHER * shape.h);
     normed_ = room_.take(TOGETHER * shape.h);
     query_ = room_.take(TOGETHER * q_);
@@ -121,6 +117,12 @@ class Walk {
     up_ = room_.take(TOGETHER * shape.i);
     cos_tiles_ = room_.take(TOGETHER * shape.d / 2);
     sin_tiles_ = room_.take(TOGETHER * shape.d / 2);
+  }
+
+  // What a thread takes of the room.
+  static int64_t size(const TicketsDecoder& shape) {
+    const int64_t q = shape.heads * shape.d, k = shape.kv_heads * shape.d;
+    return TOGETHER * (2 * shape.h + 2 * q + 2 * k + 2 * shape.i + shape.d) + shape.heads / shape.kv_heads * shape.capacity;
   }
 
   // The tokens of the rows from `row` up to `to`.
@@ -169,7 +171,7 @@ class Walk {
       const int64_t to = std::min(first + count, rows_.start[row + 1]);
       attend_row(
           shape_, layer, rows_.slot[row], rows_.slot[row + 1 < rows_.count ? row + 1 : row], token, to - token, rows_.before[row] + token - rows_.start[row],
-          scores_.data());
+          scores_);
       token = to;
     }
     to_tiles(layer.attended + first * q_, q_, count, q_, attended_);
@@ -203,20 +205,29 @@ class Walk {
   const float* in_;
   const int64_t q_, k_;
   Room room_;
-  std::vector<float> scores_;
-  float *x_, *normed_, *query_, *attended_, *key_, *value_, *gate_, *up_, *cos_tiles_, *sin_tiles_;
+  float *scores_, *x_, *normed_, *query_, *attended_, *key_, *value_, *gate_, *up_, *cos_tiles_, *sin_tiles_;
 };
 
 }  // namespace
 
 extern "C" {
 
+// Numbers that tickets_decode and tickets_logits need room for, of each thread.
+int64_t tickets_decode_room(const TicketsDecoder* shape) noexcept {
+  return Walk::size(*shape);
+}
+
+int64_t tickets_logits_room(int64_t h) noexcept {
+  return TOGETHER * (h + VOCABULARY);
+}
+
 // x [n, h] are the embedded tokens. A row of the cache is one thread's.
 void tickets_decode(
     const TicketsDecoder* shape, const TicketsLayer* layers, const TicketsRows* rows, const float* cos, const float* sin,
-    const int64_t* position, const float* x) noexcept {
+    const int64_t* position, const float* x, float* room) noexcept {
+  // A part of more than TOGETHER tokens goes through the layers in several turns.
   const int64_t n = rows->start[rows->count], threads = at::get_num_threads();
-  const int64_t share = std::min(TOGETHER, tiles_of((n + threads - 1) / threads) * TILE);
+  const int64_t share = tiles_of((n + threads - 1) / threads) * TILE;
   std::vector<int64_t> tasks = {0};
   for (int64_t row = 0; row < rows->count; ++row) {
     if (rows->start[row + 1] - rows->start[tasks.back()] >= share || row + 1 == rows->count) {
@@ -224,7 +235,7 @@ void tickets_decode(
     }
   }
   at::parallel_for(0, static_cast<int64_t>(tasks.size()) - 1, 1, [&](int64_t from, int64_t to) {
-    Walk walk(*shape, layers, *rows, cos, sin, position, x);
+    Walk walk(*shape, layers, *rows, cos, sin, position, x, room);
     for (int64_t task = from; task < to; ++task) {
       walk.rows(tasks[task], tasks[task + 1]);
     }
@@ -233,11 +244,12 @@ void tickets_decode(
 
 // logits [n, v] of the last layer's output x [n, h].
 void tickets_logits(
-    int64_t n, int64_t h, int64_t v, float eps, const float* x, const float* norm, const float* head, float* logits) noexcept {
-  const int64_t threads = at::get_num_threads(), share = std::min(TOGETHER, tiles_of((n + threads - 1) / threads) * TILE);
+    int64_t n, int64_t h, int64_t v, float eps, const float* x, const float* norm, const float* head, float* logits,
+    float* room) noexcept {
+  const int64_t share = share_of(n);
   at::parallel_for(0, (n + share - 1) / share, 1, [&](int64_t from, int64_t to) {
-    Room room(share * (h + VOCABULARY));
-    float *normed = room.take(share * h), *out = room.take(share * VOCABULARY);
+    Room own(room, tickets_logits_room(h));
+    float *normed = own.take(TOGETHER * h), *out = own.take(TOGETHER * VOCABULARY);
     for (int64_t task = from; task < to; ++task) {
       const int64_t first = task * share, count = std::min(share, n - first), tiles = tiles_of(count);
       to_tiles(x + first * h, h, count, h, normed);

@@ -2,7 +2,7 @@
 //!
 //! Shape legend: n tokens, h hidden, i inner, d head width, q and k their heads times d, v vocabulary.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::super::TorchError;
 use super::{CachedRows, Heads, floats, whole};
@@ -80,15 +80,22 @@ struct RawRows {
 
 #[rustfmt::skip]
 unsafe extern "C" {
-    fn tickets_decode(shape: *const RawDecoder, layers: *const RawLayer, rows: *const RawRows, cos: *const f32, sin: *const f32, position: *const i64, x: *const f32);
-    fn tickets_logits(n: i64, h: i64, v: i64, eps: f32, x: *const f32, norm: *const f32, head: *const f32, logits: *mut f32);
+    fn tickets_decode(shape: *const RawDecoder, layers: *const RawLayer, rows: *const RawRows, cos: *const f32, sin: *const f32, position: *const i64, x: *const f32, room: *mut f32);
+    fn tickets_logits(n: i64, h: i64, v: i64, eps: f32, x: *const f32, norm: *const f32, head: *const f32, logits: *mut f32, room: *mut f32);
+    fn tickets_decode_room(shape: *const RawDecoder) -> i64;
+    fn tickets_logits_room(h: i64) -> i64;
 }
 
-/// Whether so many tokens of so many rows are worth it: every thread has a tile of them. With fewer, products that share a matrix
-/// between threads are faster.
+/// Whether so many tokens of so many rows are worth it: enough for a tile and a row of every thread. With fewer, products that share a
+/// matrix between threads are faster.
 pub fn suits(rows: usize, tokens: i64) -> bool {
     let threads = tch::get_num_threads();
     rows as i64 >= i64::from(threads) && tokens >= TILE * i64::from(threads)
+}
+
+/// Room for so many numbers of every thread.
+fn room(size: i64) -> Result<Tensor, TorchError> {
+    Ok(Tensor::f_empty([size * i64::from(tch::get_num_threads())], (Kind::Float, Device::Cpu))?)
 }
 
 /// Passes new tokens through all layers: `x [n, h]`, embedded, is in the rows from `first` on of its tensor, and what is computed goes
@@ -175,13 +182,24 @@ pub fn decode(
         before: rows.before.as_ptr(),
         start: rows.start.as_ptr(),
     };
+    // SAFETY: reads the sizes alone.
+    let room = room(unsafe { tickets_decode_room(&raw const decoder) })?;
     let held = tables.0.size()[0];
     let (cos, sin) = (floats(tables.0, held * d)?, floats(tables.1, held * d)?);
     let (positions, x) = (whole(positions, n)?, place(x, h)?);
     // SAFETY: every pointer is to a tensor of the size that decoder.cpp reads or writes, or null where it asks for null; rows are in
     // the cache, and their slots are distinct, so that no two threads write the same place.
     unsafe {
-        tickets_decode(&raw const decoder, raw_layers.as_ptr(), &raw const raw_rows, cos, sin, positions, x);
+        tickets_decode(
+            &raw const decoder,
+            raw_layers.as_ptr(),
+            &raw const raw_rows,
+            cos,
+            sin,
+            positions,
+            x,
+            room.data_ptr().cast(),
+        );
     };
     Ok(())
 }
@@ -194,7 +212,9 @@ pub fn logits(x: &Tensor, norm: &Tensor, head: &Tensor, eps: f64, logits: &Tenso
     let ((n, h), (v, _)) = (x.size2()?, head.size2()?);
     let (x, norm, head) = (floats(x, n * h)?, floats(norm, h)?, floats(head, v * h)?);
     let logits = floats(logits, n * v)?;
+    // SAFETY: takes no pointer.
+    let room = room(unsafe { tickets_logits_room(h) })?;
     // SAFETY: all are checked to hold what is read or written.
-    unsafe { tickets_logits(n, h, v, eps as f32, x, norm, head, logits) };
+    unsafe { tickets_logits(n, h, v, eps as f32, x, norm, head, logits, room.data_ptr().cast()) };
     Ok(())
 }

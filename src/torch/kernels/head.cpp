@@ -22,7 +22,7 @@ struct TicketsHeadBack {
   float *dx, *logprobs, *entropies;
   // Added to.
   float *sum_norm, *sum_head;
-  // Room for h + v features of all targets, see AllTokens.
+  // Room for h + v features and h sums of all targets, see AllTokens, then for tiles of 4 h + v + v / 16 features of each thread.
   float* room;
 };
 
@@ -32,8 +32,8 @@ void tickets_head_back(const TicketsHeadBack* all) noexcept {
   AllTokens room(s.room, s.n);
   const Tiles dlogits = room.tiles(v);
   const Columns normed = room.columns(h);
-  std::vector<float> of_norm(tiles_of(s.n) * h);
-  by_tokens(s.n, 4 * h + v + (v + TILE - 1) / TILE, [&](float* at, int64_t share, int64_t first, int64_t count) {
+  float* of_norm = room.sums(h);
+  by_tokens(s.n, 4 * h + v + (v + TILE - 1) / TILE, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
     float *x = at, *y = x + share * h, *dy = y + share * h, *dx = dy + share * h;
     float *rows = dx + share * h, *powers = rows + share * v;
     const int64_t tiles = tiles_of(count);
@@ -48,10 +48,10 @@ void tickets_head_back(const TicketsHeadBack* all) noexcept {
     to_tiles(rows, v, count, v, dlogits.from(first));
     multiply(tiles, h, v, s.head_t, nullptr, dlogits.from(first), nullptr, dy);
     std::fill(dx, dx + tiles * h * TILE, 0.0f);
-    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm.data() + first / TILE * h);
+    norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm + first / TILE * h);
     to_rows(dx, count, h, s.dx + first * h, h);
   });
-  add_rows(of_norm, h, s.sum_norm);
+  add_rows(of_norm, tiles_of(s.n), h, s.sum_norm);
   outers<1>(s.n, {{{dlogits, normed, s.sum_head}}});
 }
 

@@ -77,10 +77,6 @@ INLINE Lanes exp_of(Lanes x) {
   return x < least ? Lanes{} : series * power;
 }
 
-INLINE float exp_of(float x) {
-  return exp_of(Lanes{} + x)[0];
-}
-
 INLINE Lanes larger(Lanes a, Lanes b) {
   return a > b ? a : b;
 }

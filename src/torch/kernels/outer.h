@@ -6,15 +6,12 @@
 #pragma once
 
 #include <array>
-#include <memory>
-#include <vector>
 
 #include "tiles.h"
 
 namespace {
 
-// Tokens that a thread takes together, and tokens of columns that are summed before they are added to a matrix.
-constexpr int64_t TOGETHER = 64;
+// Tokens of columns that are summed before they are added to a matrix.
 constexpr int64_t SUMMED = 256;
 
 // Features in columns, token by token: [features / 16, n, 16], the last one filled up with zeros.
@@ -52,6 +49,14 @@ class AllTokens {
   }
   Tiles tiles(int64_t features) {
     return {take(tiles_of(features) * TILE), features};
+  }
+  // A row of so many sums for each tile.
+  float* sums(int64_t features) {
+    return take(tiles_of(features));
+  }
+  // What is left.
+  float* rest() const {
+    return at_;
   }
 
  private:
@@ -205,24 +210,24 @@ void outers(int64_t n, const std::array<Outer, COUNT>& products) {
   });
 }
 
-// Calls body(first token, tokens, first tile) for parts of all tokens, each with room of its thread for tiles of `features`.
+// Calls body(room, share, first, count) for parts of all tokens: `count` of them from `first` on, with room of its thread for tiles of
+// `features` of `share` tokens.
 template <typename Body>
-void by_tokens(int64_t n, int64_t features, const Body& body) {
-  const int64_t threads = at::get_num_threads();
-  const int64_t share = std::min(TOGETHER, tiles_of((n + threads - 1) / threads) * TILE);
+void by_tokens(int64_t n, int64_t features, float* room, const Body& body) {
+  const int64_t share = share_of(n);
   at::parallel_for(0, (n + share - 1) / share, 1, [&](int64_t from, int64_t to) {
-    const std::unique_ptr<float[]> room(new float[share * features]);
+    float* own = room + at::get_thread_num() * features * TOGETHER;
     for (int64_t part = from; part < to; ++part) {
-      body(room.get(), share, part * share, std::min(share, n - part * share));
+      body(own, share, part * share, std::min(share, n - part * share));
     }
   });
 }
 
 // sum += the rows, in their order.
-void add_rows(const std::vector<float>& rows, int64_t width, float* sum) {
-  for (size_t from = 0; from < rows.size(); from += width) {
+void add_rows(const float* rows, int64_t count, int64_t width, float* sum) {
+  for (int64_t row = 0; row < count; ++row) {
     for (int64_t at = 0; at < width; ++at) {
-      sum[at] += rows[from + at];
+      sum[at] += rows[row * width + at];
     }
   }
 }

@@ -150,8 +150,6 @@ void tickets_rotate(
   });
 }
 
-// Rows of a cache: row r has slot[r], before[r] tokens in it, and the new tokens start[r] up to start[r + 1]. Keys lie
-// in tiles of 16 tokens, [slots, kv_heads, capacity / 16, d, 16], values as [slots, kv_heads, capacity, d].
 void tickets_draw(
     int64_t rows, int64_t v, float inverse, const float* logits, const double* uniforms, int64_t* tokens,
     float* logprobs) noexcept {

@@ -13,6 +13,16 @@ INLINE int64_t tiles_of(int64_t tokens) {
   return (tokens + TILE - 1) / TILE;
 }
 
+// Tokens that a thread takes together: their numbers stay in its processor's cache.
+constexpr int64_t TOGETHER = 64;
+
+// Of n tokens, how many a thread takes together so that all threads have equally many such parts.
+inline int64_t share_of(int64_t n) {
+  const int64_t threads = at::get_num_threads(), rounds = (n + threads * TOGETHER - 1) / (threads * TOGETHER);
+  const int64_t parts = std::max<int64_t>(1, threads * rounds);
+  return std::max<int64_t>(1, tiles_of((n + parts - 1) / parts)) * TILE;
+}
+
 // Eight rows of eight floats to columns.
 INLINE void transpose_block(const float* from, int64_t ld_from, float* to, int64_t ld_to) {
 #if defined(__has_builtin)
@@ -95,8 +105,7 @@ WIDEST void to_rows(const float* tiles, int64_t tokens, int64_t features, float*
 // ROWS outputs of one tile. With more rows the sums of all would not fit the processor's registers.
 template <int ROWS>
 INLINE void outputs(
-    int64_t depth, const float* w, int64_t row_step, int64_t k_step, const float* bias, const float* x,
-    const float* onto, float* out) {
+    int64_t depth, const float* matrix, const float* bias, const float* x, const float* onto, float* out) {
   Lanes low[ROWS], high[ROWS];
   for (int row = 0; row < ROWS; ++row) {
     low[row] = high[row] = Lanes{} + (bias == nullptr ? 0.0f : bias[row]);
@@ -104,7 +113,7 @@ INLINE void outputs(
   for (int64_t k = 0; k < depth; ++k) {
     const Lanes left = load(x + k * TILE), right = load(x + k * TILE + LANES);
     for (int row = 0; row < ROWS; ++row) {
-      const float factor = w[row * row_step + k * k_step];
+      const float factor = matrix[row * depth + k];
       low[row] += factor * left;
       high[row] += factor * right;
     }
@@ -119,16 +128,16 @@ INLINE void outputs(
   }
 }
 
-// out [tiles, b, 16] = matrix x + bias + onto, of x [tiles, a, 16]; the matrix's entry (row, k) is at row * row_step + k * k_step.
-// `onto` may be `out`. Some rows of the matrix are taken through all tiles, then the next.
-INLINE void multiplied(
-    int64_t tiles, int64_t b, int64_t a, const float* w, int64_t row_step, int64_t k_step, const float* bias,
-    const float* x, const float* onto, float* out) {
+// out [tiles, b, 16] = matrix x + bias + onto, of x [tiles, a, 16] and a matrix [b, a] as it lies. `onto` may be `out`. Some rows of the
+// matrix are taken through all tiles, then the next.
+WIDEST void multiply(
+    int64_t tiles, int64_t b, int64_t a, const float* matrix, const float* bias, const float* x, const float* onto,
+    float* out) {
   const auto some = [&](auto rows, int64_t row) __attribute__((always_inline)) {
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t place = (tile * b + row) * TILE;
       outputs<decltype(rows)::value>(
-          a, w + row * row_step, row_step, k_step, bias == nullptr ? nullptr : bias + row, x + tile * a * TILE,
+          a, matrix + row * a, bias == nullptr ? nullptr : bias + row, x + tile * a * TILE,
           onto == nullptr ? nullptr : onto + place, out + place);
     }
   };
@@ -142,13 +151,6 @@ INLINE void multiplied(
   for (; row < b; ++row) {
     some(std::integral_constant<int, 1>(), row);
   }
-}
-
-// By a matrix as it lies, [b, a].
-WIDEST void multiply(
-    int64_t tiles, int64_t b, int64_t a, const float* matrix, const float* bias, const float* x, const float* onto,
-    float* out) {
-  multiplied(tiles, b, a, matrix, a, 1, bias, x, onto, out);
 }
 
 // y = x / sqrt(mean(x^2) + eps) * weight, over `features` of each token; `count` such lists follow each other.

@@ -32,7 +32,6 @@ impl Model {
                 (self.layer_weights(layer), cache.of(layer), places(room, layer, last))
             })
             .collect();
-
         let sizes = Sizes {
             heads: self.heads(),
             h: self.architecture().hidden_size as i64,

@@ -103,7 +103,8 @@ mod torch {
     use std::{env, fs};
 
     const LINKED: [&str; 2] = ["src/torch/shim.cpp", "src/torch/meter.cpp"];
-    const KERNELS: [&str; 5] = [
+    const KERNELS: [&str; 6] = [
+        "src/torch/kernels/tensors.cpp",
         "src/torch/kernels/rows.cpp",
         "src/torch/kernels/attention.cpp",
         "src/torch/kernels/decoder.cpp",
@@ -111,9 +112,10 @@ mod torch {
         "src/torch/kernels/head.cpp",
     ];
     const CUDA: [&str; 2] = ["src/torch/cuda_memory.cpp", "src/torch/cuda_graph.cpp"];
-    const HEADERS: [&str; 6] = [
+    const HEADERS: [&str; 7] = [
         "src/torch/guarded.h",
         "src/torch/kernels/lanes.h",
+        "src/torch/kernels/parts.h",
         "src/torch/kernels/cached.h",
         "src/torch/kernels/tiles.h",
         "src/torch/kernels/logits.h",

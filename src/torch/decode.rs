@@ -1,29 +1,29 @@
-//! Passes over a cache on the CPU in float32: all layers in one call of decoder.cpp, when there are rows enough for all threads.
+//! Passes over a cache on the CPU in float32: from tokens to logits and draws in one call of decoder.cpp, when there are rows enough for
+//! all threads.
 //!
 //! It gives what [`Model::run`] gives, within rounding; of a token of it not even the last bit depends on what else is passed.
 
 use tch::Tensor;
 
-use super::attention::{Cache, OverCache};
+use super::attention::Cache;
 use super::kernels::CachedRows;
-use super::kernels::decoder::{self, Layer, LayerPlaces, LayerWeights, Sizes};
-use super::layer::Turned;
+use super::kernels::decoder::{self, Draw, Head, Layer, LayerPlaces, LayerWeights, New, Sizes, Space};
 use super::model::Room;
 use super::{Model, TorchError};
 
 impl Model {
-    /// Embedded tokens are in the rows from `from` on of the room's first input. What is computed goes to the same rows of the room:
-    /// of a room that is kept, all of it.
+    /// New tokens of rows of a cache. What is computed goes to the rows from `from` on of the room: of a room that is kept, all of it.
+    /// Where `logits [b, v]` are given, those after the last token of each row, and where draws are, these.
     ///
     /// # Errors
-    /// When memory runs out.
+    /// When a token or a position is not in its table, or memory runs out.
     pub(super) fn decode(
         &self,
         cache: &Cache,
-        rows: CachedRows<'_>,
-        turned: Turned<'_>,
-        room: Room<'_>,
-        from: i64,
+        (rows, tokens): (CachedRows<'_>, &[i64]),
+        (room, from): (Room<'_>, i64),
+        ends: Option<(&Tensor, Option<Draw<'_>>)>,
+        space: &mut Space,
     ) -> Result<(), TorchError> {
         let count = self.architecture().layers;
         let layers: Vec<Layer<'_>> = (0..count)
@@ -38,7 +38,12 @@ impl Model {
             i: self.architecture().intermediate_size as i64,
             eps: self.architecture().rms_eps,
         };
-        decoder::decode(sizes, &layers, rows, (turned.positions, turned.tables), room.input(0), from)
+        let tensors = &self.weights.tensors;
+        let (norm, matrix) = (&tensors[self.last_norm()], &tensors[self.head()]);
+        let head = ends.map(|(logits, draw)| Head { norm, matrix, logits, draw });
+        let new = New { rows, tokens, embedding: &tensors[0] };
+        let tables = self.rotary.tables(rows.longest())?;
+        decoder::decode(sizes, &layers, head, new, (&tables.0, &tables.1), (room.input(0), from), space)
     }
 
     fn layer_weights(&self, layer: usize) -> LayerWeights<'_> {
@@ -66,29 +71,6 @@ impl Model {
         let logits = x.f_new_empty([x.size()[0], head.size()[0]], (x.kind(), x.device()))?;
         decoder::logits(x, norm, head, self.architecture().rms_eps, &logits)?;
         Ok(logits)
-    }
-}
-
-impl OverCache<'_> {
-    /// Passes the rows' new tokens through the model, see [`Model::run`].
-    ///
-    /// # Errors
-    /// When memory runs out.
-    pub fn run(
-        &mut self,
-        model: &Model,
-        tokens: &Tensor,
-        turned: Turned<'_>,
-        room: Room<'_>,
-        from: i64,
-    ) -> Result<Tensor, TorchError> {
-        let n = tokens.size()[0];
-        if !self.cache.fused || !decoder::suits(self.rows().slot.len(), n) {
-            return model.run(tokens, turned, self, room, from);
-        }
-        model.embed(tokens, &room.input(0).f_narrow(0, from, n)?)?;
-        model.decode(self.cache, self.rows(), turned, room, from)?;
-        Ok(room.input(model.architecture().layers).f_narrow(0, from, n)?)
     }
 }
 

@@ -1,16 +1,22 @@
 //! All layers in one call give what they give one by one, and of a token the same bits whatever else is passed.
 
+use std::collections::BTreeSet;
+
 use tch::{Kind, Tensor};
 
 use super::Model;
 use super::attention::{Cache, OverCache};
-use super::kernels::decoder::suits;
+use super::kernels::CachedRows;
+use super::kernels::decoder::{Space, suits};
 use super::layer::{Saved, Turned};
 use super::model::{Room, Scratch};
 use super::packing::rows;
+use super::pass::{List, Pass};
+use super::recorder::Owner;
 use super::tape_tests::{apart, of};
 use super::weights::tests::tiny;
 use crate::data::{Architecture, Family};
+use crate::grpo::SamplingSpec;
 
 /// What float32 is off by after two layers whose weights are fifteen times as large as those of a fresh model.
 const ROUNDING: f64 = 2e-5;
@@ -51,23 +57,22 @@ fn pass(model: &Model, cache: &mut Cache, list: &[New], at_once: bool, room: Roo
         .iter()
         .flat_map(|(_, before, new)| (*before..before + new.len()).map(|position| position as i64))
         .collect();
-    let slot = list.iter().map(|(slot, ..)| *slot as i64).collect();
-    let before = list.iter().map(|(_, before, _)| *before as i64).collect();
+    let slot: Vec<i64> = list.iter().map(|(slot, ..)| *slot as i64).collect();
+    let before: Vec<i64> = list.iter().map(|(_, before, _)| *before as i64).collect();
     let mut start = vec![0i64];
     for (.., new) in list {
         start.push(start[start.len() - 1] + new.len() as i64);
     }
-    let n = tokens.len() as i64;
-    let (tokens, positions) = (Tensor::from_slice(&tokens), Tensor::from_slice(&positions));
-    let tables = model.rotary.tables(200).unwrap();
-    let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
-    let mut over = OverCache::new(model, cache, slot, before, start, 0).unwrap();
     if !at_once {
-        return model.run(&tokens, turned, &mut over, room, from).unwrap();
+        let positions = Tensor::from_slice(&positions);
+        let tables = model.rotary.tables(200).unwrap();
+        let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
+        let mut over = OverCache::new(model, cache, slot, before, start, 0).unwrap();
+        return model.run(&Tensor::from_slice(&tokens), turned, &mut over, room, from).unwrap();
     }
-    model.embed(&tokens, &room.input(0).narrow(0, from, n)).unwrap();
-    model.decode(over.cache, over.rows(), turned, room, from).unwrap();
-    room.input(model.architecture().layers).narrow(0, from, n)
+    let rows = CachedRows { slot: &slot, before: &before, start: &start };
+    model.decode(cache, (rows, &tokens), (room, from), None, &mut Space::default()).unwrap();
+    room.input(model.architecture().layers).narrow(0, from, tokens.len() as i64)
 }
 
 fn tokens(count: usize, seed: usize) -> Vec<i64> {
@@ -176,6 +181,72 @@ fn logits_at_once_are_the_logits() {
         let off = apart(&[found], &[model.unfused().logits(&x).unwrap()]);
         assert!(off < ROUNDING, "{off:e} {shape:?}");
     }
+}
+
+#[test]
+fn draws_at_once_are_those_from_the_logits() {
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(2);
+    let sampling = SamplingSpec {
+        temperature: 0.8,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        max_tokens: 3,
+    };
+    let _guard = tch::no_grad_guard();
+    for shape in shapes() {
+        let model = of(&shape);
+        // More rows than a thread takes together; one has more tokens than that.
+        let rows = 150;
+        let list = |before: usize, length: usize| {
+            let mut list = List::default();
+            for row in 0..rows {
+                let new = tokens(if row == 3 { length } else { 1 }, row + before);
+                list.push(Owner::Row(row), row, if row == 3 { 70 * before } else { before }, new);
+            }
+            list
+        };
+        let uniforms: Vec<f64> = (0..rows).map(|row| (row as f64 * 0.37).fract()).collect();
+        let mut drawn = [0; 2].map(|_| Vec::new());
+        for (at_once, drawn) in drawn.iter_mut().enumerate() {
+            let (mut pass, mut cache) =
+                (Pass::new(&model, None), Cache::new(&model, rows as i64, 100).unwrap());
+            for list in [list(0, 70), list(1, 1)] {
+                drawn.push(if at_once == 1 {
+                    pass.next(&mut cache, &list, &uniforms, None, &sampling).unwrap()
+                } else {
+                    let logits = pass.logits(&mut cache, &list).unwrap();
+                    pass.draw(&mut cache, &list, logits, &uniforms, None, &sampling).unwrap()
+                });
+            }
+        }
+        assert_eq!(drawn[0], drawn[1], "{shape:?}");
+        let different: BTreeSet<i64> = drawn[0][1].0.iter().copied().collect();
+        assert!(different.len() > 5, "{different:?}");
+    }
+    tch::set_num_threads(threads);
+}
+
+#[test]
+fn what_is_in_no_table_is_refused() {
+    let model = of(&tiny(true));
+    let scratch = Scratch::new(&model, 1).unwrap();
+    let try_one = |before: i64, token: i64| {
+        let cache = Cache::new(&model, 1, 64).unwrap();
+        let rows = CachedRows { slot: &[0], before: &[before], start: &[0, 1] };
+        let room = (Room::Passing(&scratch), 0);
+        model
+            .decode(&cache, (rows, &[token]), room, None, &mut Space::default())
+            .map_err(|error| error.to_string())
+    };
+    try_one(3, 39).unwrap();
+    assert!(try_one(3, 40).unwrap_err().contains("vocabulary"));
+    assert!(try_one(3, -1).unwrap_err().contains("vocabulary"));
+    assert!(try_one(64, 1).unwrap_err().contains("cache"));
+    let most = model.architecture().max_positions as i64;
+    assert!(try_one(most, 1).unwrap_err().contains("positions"));
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub fn converse(
     let mut cache = short.expand(model, &owners, longest as i64, room as i64)?;
     drop(short);
     let owner_b = Tensor::f_from_slice(&owners)?.f_to_device(model.device())?;
-    let mut logits = first.f_index_select(0, &owner_b)?;
+    let logits = first.f_index_select(0, &owner_b)?;
     drop(first);
     if let Device::Cuda(index) = model.device() {
         tch::Cuda::synchronize(index as i64);
@@ -146,20 +146,17 @@ pub fn converse(
     } else {
         Some(seen_tokens(openings, &logits)?.f_index_select(0, &owner_b)?)
     };
-    // Rows in the order of the logits.
+    // Rows in the order of the draws.
     let mut live: Vec<Live> =
         (0..rows.len()).map(|row| Live::new(row, openings[rows[row].context].len())).collect();
+    list.clear();
+    for (at, row) in live.iter().enumerate() {
+        list.push(Owner::Row(row.row), row.slot(&cache, at), row.len, []);
+    }
+    let uniforms = next_uniforms(rows, &live, times(&pass, model, &live, sampling));
+    let (mut tokens, mut logprobs) =
+        pass.draw(&mut cache, &list, logits, &uniforms, seen.as_ref(), sampling)?;
     loop {
-        let times = times(&pass, model, &live, sampling);
-        let uniforms = uniforms(rows, &live, times);
-        let uniform_tb =
-            Tensor::f_from_slice(&uniforms)?.f_view([times as i64, -1])?.f_to_device(model.device())?;
-        let mut list = List::default();
-        for (at, row) in live.iter().enumerate() {
-            list.push(Owner::Row(row.row), row.slot(&cache, at), row.len, []);
-        }
-        let (tokens, logprobs) =
-            pass.draw(&mut cache, &list, logits, &uniform_tb, seen.as_ref(), sampling)?;
         let count = live.len();
         for (at, row) in live.iter_mut().enumerate().filter(|(_, row)| !row.over) {
             let drawn = (at..tokens.len()).step_by(count).map(|at| (tokens[at] as u32, logprobs[at]));
@@ -200,7 +197,7 @@ pub fn converse(
         if needed > cache.capacity {
             cache.grow(model, needed)?;
         }
-        let mut list = List::default();
+        list.clear();
         for (at, row) in live.iter_mut().enumerate() {
             list.push(Owner::Row(row.row), row.slot(&cache, at), row.len, row.next.iter().copied());
             row.fed();
@@ -208,7 +205,8 @@ pub fn converse(
         if let Some(seen) = &seen {
             list.mark(seen)?;
         }
-        logits = pass.logits(&mut cache, &list)?;
+        let uniforms = next_uniforms(rows, &live, times(&pass, model, &live, sampling));
+        (tokens, logprobs) = pass.next(&mut cache, &list, &uniforms, seen.as_ref(), sampling)?;
     }
     let owner: Vec<usize> = rows.iter().map(|row| row.context).collect();
     let tape = pass.recorder.map(|recorder| recorder.finish(model, &owner)).transpose()?;
@@ -258,7 +256,8 @@ impl Live {
             self.said.tokens.push(token);
             self.said.logprobs.push(logprob);
             self.said.ended = end_tokens.contains(&token);
-            self.next = vec![i64::from(token)];
+            self.next.clear();
+            self.next.push(i64::from(token));
             self.turn_over = self.said.ended || self.said.tokens.len() == limit;
             if self.turn_over {
                 break;
@@ -300,7 +299,7 @@ fn times(pass: &Pass<'_>, model: &Model, live: &[Live], sampling: &SamplingSpec)
 }
 
 /// The next uniforms of every row, by time, then by row.
-fn uniforms(rows: &mut [Row<'_>], live: &[Live], times: usize) -> Vec<f64> {
+fn next_uniforms(rows: &mut [Row<'_>], live: &[Live], times: usize) -> Vec<f64> {
     let mut uniforms = vec![0.0; times * live.len()];
     for (at, state) in live.iter().enumerate() {
         let row = &mut rows[state.row];

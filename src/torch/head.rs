@@ -7,11 +7,10 @@
 
 use tch::{Kind, Tensor};
 
-use crate::data::{LOGIT_BYTES, ROW_ENTRIES};
+use crate::data::{BACK_TOKENS, LOGIT_BYTES, ROW_ENTRIES};
 
 use super::kernels::back::HeadBack;
 use super::layer::place;
-use super::layer_back::FUSED_BLOCK;
 use super::products::blocks;
 use super::tape::{Part, Sink, Tape};
 use super::{Model, TorchError};
@@ -186,7 +185,7 @@ fn whole(
         if kind == Kind::Float { dx.shallow_clone() } else { Tensor::f_zeros(dx.size(), options)? };
     if model.ops.fused && HeadBack::suits(matrix.size()[0]) {
         let head_t = matrix.f_tr()?.f_contiguous()?;
-        for (from, count) in blocks(m, FUSED_BLOCK) {
+        for (from, count) in blocks(m, BACK_TOKENS as i64) {
             let cut = |tensor: &Tensor| tensor.f_narrow(0, from, count);
             let source = cut(&targets.source_m)?;
             let x = part.tape.last().f_index_select(0, &source)?;

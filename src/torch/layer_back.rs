@@ -7,16 +7,13 @@
 
 use tch::{Kind, Tensor};
 
-use crate::data::BACK_TOKENS;
-
 use super::kernels::back::{InputBack, MlpBack};
 use super::layer::{Saved, Turned, by_head};
 use super::products::blocks;
 use super::{Model, TorchError};
 
-/// Tokens of a backward pass whose inner vectors exist at the same time: fewer in back.cpp, where they stay in the processor's cache.
+/// Tokens of a backward pass whose inner vectors exist at the same time; in back.cpp fewer do.
 const BLOCK: i64 = 2048;
-pub(super) const FUSED_BLOCK: i64 = BACK_TOKENS as i64;
 
 /// Gradients by queries, keys and values from that by what attention gave.
 pub type AttendBack<'a> = &'a dyn Fn(&Saved, &Tensor) -> Result<[Tensor; 3], TorchError>;
@@ -169,29 +166,24 @@ impl Model {
         let transpose = |slot: usize| self.weight(layer, slot).f_tr()?.f_contiguous();
         let (gate_t, up_t, down_t, output_t) =
             (transpose(slots.gate)?, transpose(slots.up)?, transpose(slots.down)?, transpose(slots.output)?);
-        for (from, count) in blocks(dx.size()[0], FUSED_BLOCK) {
-            let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-            let dx = part(dx)?;
-            MlpBack {
-                eps: shape.rms_eps,
-                middle: &part(&saved.middle)?,
-                gate: &part(&saved.gate)?,
-                up: &part(&saved.up)?,
-                attended: &part(&saved.attended)?,
-                norm: self.weight(layer, slots.mlp_norm),
-                gate_t: &gate_t,
-                up_t: &up_t,
-                down_t: &down_t,
-                output_t: &output_t,
-                dx: &dx,
-                dattended: &part(dattended)?,
-                sums: [slots.mlp_norm, slots.gate, slots.up, slots.down, slots.output]
-                    .map(|slot| &sums[slot]),
-            }
-            .run()?;
-            if shape.output_bias() {
-                add_columns(&mut sums[slots.output + 1], &dx)?;
-            }
+        MlpBack {
+            eps: shape.rms_eps,
+            middle: &saved.middle,
+            gate: &saved.gate,
+            up: &saved.up,
+            attended: &saved.attended,
+            norm: self.weight(layer, slots.mlp_norm),
+            gate_t: &gate_t,
+            up_t: &up_t,
+            down_t: &down_t,
+            output_t: &output_t,
+            dx,
+            dattended,
+            sums: [slots.mlp_norm, slots.gate, slots.up, slots.down, slots.output].map(|slot| &sums[slot]),
+        }
+        .run()?;
+        if shape.output_bias() {
+            add_columns(&mut sums[slots.output + 1], dx)?;
         }
         Ok(())
     }
@@ -210,24 +202,21 @@ impl Model {
         let transpose = |slot: usize| self.weight(layer, slot).f_tr()?.f_contiguous();
         let (query_t, key_t, value_t) =
             (transpose(slots.query)?, transpose(slots.key)?, transpose(slots.value)?);
-        for (from, count) in blocks(x.size()[0], FUSED_BLOCK) {
-            let part = |tensor: &Tensor| tensor.f_narrow(0, from, count);
-            let [dq, dk, dv] = gradients;
-            InputBack {
-                eps: shape.rms_eps,
-                x: &part(x)?,
-                dq: &part(dq)?,
-                dk: &part(dk)?,
-                dv: &part(dv)?,
-                norm: self.weight(layer, slots.attention_norm),
-                query_t: &query_t,
-                key_t: &key_t,
-                value_t: &value_t,
-                dx: &part(dx)?,
-                sums: [slots.attention_norm, own[0], own[1], own[2]].map(|slot| &sums[slot]),
-            }
-            .run()?;
+        let [dq, dk, dv] = gradients;
+        InputBack {
+            eps: shape.rms_eps,
+            x,
+            dq,
+            dk,
+            dv,
+            norm: self.weight(layer, slots.attention_norm),
+            query_t: &query_t,
+            key_t: &key_t,
+            value_t: &value_t,
+            dx,
+            sums: [slots.attention_norm, own[0], own[1], own[2]].map(|slot| &sums[slot]),
         }
+        .run()?;
         if shape.attention_bias {
             for (slot, gradient) in own.into_iter().zip(gradients) {
                 add_columns(&mut sums[slot + 1], gradient)?;

@@ -8,10 +8,12 @@ use crate::grpo::SamplingSpec;
 
 use super::attention::{Cache, OverCache};
 use super::foreign::CudaGraph;
+use super::kernels::CachedRows;
+use super::kernels::decoder::{Draw, Space, suits};
 use super::layer::Turned;
 use super::model::{Room, Scratch};
 use super::recorder::{Owner, Recorder};
-use super::sampler::draw_at;
+use super::sampler::{LARGEST_UNIFORM, draw_at, is_plain};
 use super::{Model, TorchError};
 
 /// Tokens that a GPU draws between two looks of the host.
@@ -31,6 +33,26 @@ pub struct List {
 }
 
 impl List {
+    /// Nothing, with the memory it has.
+    pub fn clear(&mut self) {
+        let Self { tokens, positions, slot, before, start, owners } = self;
+        [tokens, positions, slot, before, start].into_iter().for_each(Vec::clear);
+        owners.clear();
+    }
+
+    fn rows(&self) -> CachedRows<'_> {
+        CachedRows { slot: &self.slot, before: &self.before, start: &self.start }
+    }
+
+    /// Tokens of each row once its new ones are in the cache.
+    fn behind(&self) -> Vec<i64> {
+        self.before
+            .iter()
+            .zip(self.start.windows(2))
+            .map(|(before, bounds)| before + bounds[1] - bounds[0])
+            .collect()
+    }
+
     /// Adds a row that has `before` tokens in its slot.
     pub fn push(&mut self, owner: Owner, slot: usize, before: usize, new: impl IntoIterator<Item = i64>) {
         if self.start.is_empty() {
@@ -69,11 +91,17 @@ pub struct Pass<'a> {
     model: &'a Model,
     pub recorder: Option<Recorder>,
     scratch: Option<Scratch>,
+    space: Space,
+    /// Logits of the last pass that drew at once.
+    drawn_from: Option<Tensor>,
 }
+
+/// Tokens and logprobs, by time, then by row.
+pub type Drawn = (Vec<i64>, Vec<f32>);
 
 impl<'a> Pass<'a> {
     pub fn new(model: &'a Model, recorder: Option<Recorder>) -> Self {
-        Self { model, recorder, scratch: None }
+        Self { model, recorder, scratch: None, space: Space::default(), drawn_from: None }
     }
 
     /// How many tokens are drawn before the host looks: one on the CPU, where looking costs nothing.
@@ -81,32 +109,95 @@ impl<'a> Pass<'a> {
         if self.model.device().is_cuda() { AHEAD } else { 1 }
     }
 
+    /// Draws after the last new token of every row, at the uniforms by time, then by row; see [`Pass::draw`].
+    ///
+    /// # Errors
+    /// When a logit is not finite, memory runs out, or a position is beyond the model's.
+    pub fn next(
+        &mut self,
+        cache: &mut Cache,
+        list: &List,
+        uniforms: &[f64],
+        seen: Option<&Tensor>,
+        sampling: &SamplingSpec,
+    ) -> Result<Drawn, TorchError> {
+        let rows = list.slot.len();
+        if uniforms.len() != rows || !is_plain(sampling) || !self.at_once(list) || !suits(rows, rows as i64) {
+            let logits = self.logits(cache, list)?;
+            return self.draw(cache, list, logits, uniforms, seen, sampling);
+        }
+        let uniforms: Vec<f64> = uniforms.iter().map(|uniform| uniform.min(LARGEST_UNIFORM)).collect();
+        let (mut tokens, mut logprobs) = (vec![0; rows], vec![0.0; rows]);
+        let size = [rows as i64, self.model.weights.tensors[self.model.head()].size()[0]];
+        let logits = match self.drawn_from.take().filter(|logits| logits.size() == size) {
+            Some(logits) => logits,
+            None => Tensor::f_empty(size, (Kind::Float, self.model.device()))?,
+        };
+        let draw = Draw {
+            temperature: sampling.temperature,
+            uniforms: &uniforms,
+            tokens: &mut tokens,
+            logprobs: &mut logprobs,
+        };
+        let from = self.note(list);
+        self.decode(cache, list, from, Some((&logits, Some(draw))))?;
+        self.drawn_from = Some(logits);
+        Ok((tokens, logprobs))
+    }
+
     /// Logits after the last new token of every row, `[b, v]`.
     ///
     /// # Errors
     /// When memory runs out, or a position is beyond the model's.
     pub fn logits(&mut self, cache: &mut Cache, list: &List) -> Result<Tensor, TorchError> {
-        let device = self.model.device();
-        let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
-        let (tokens, positions) = (whole(&list.tokens)?, whole(&list.positions)?);
-        let longest = list.positions.iter().max().map_or(0, |last| last + 1);
-        let (slot, before, start) = (list.slot.clone(), list.before.clone(), list.start.clone());
-        let mut over = OverCache::new(self.model, cache, slot, before, start, 0)?;
-        let tables = self.model.rotary.tables(longest)?;
-        let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
+        let model = self.model;
+        let whole = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(model.device());
+        let (from, n) = (self.note(list), list.tokens.len() as i64);
+        let x = if self.at_once(list) {
+            self.decode(cache, list, from, None)?;
+            self.room(n)?.input(model.architecture().layers).f_narrow(0, from, n)?
+        } else {
+            let (tokens, positions) = (whole(&list.tokens)?, whole(&list.positions)?);
+            let tables = model.rotary.tables(list.rows().longest())?;
+            let turned = Turned { positions: &positions, tables: (&tables.0, &tables.1) };
+            let (slot, before, start) = (list.slot.clone(), list.before.clone(), list.start.clone());
+            let mut over = OverCache::new(model, cache, slot, before, start, 0)?;
+            model.run(&tokens, turned, &mut over, self.room(n)?, from)?
+        };
+        if list.slot.len() == list.tokens.len() {
+            return model.logits(&x);
+        }
+        let ends: Vec<i64> = list.start.iter().skip(1).map(|end| end - 1).collect();
+        model.logits(&x.f_index_select(0, &whole(&ends)?)?)
+    }
+
+    /// Whether one call of `decode.rs` takes a list.
+    fn at_once(&self, list: &List) -> bool {
+        self.model.ops.fused && suits(list.slot.len(), list.tokens.len() as i64)
+    }
+
+    /// Notes a list where what is computed is kept; its place there.
+    fn note(&mut self, list: &List) -> i64 {
         if self.recorder.as_ref().is_some_and(|recorder| !recorder.has_room(list.tokens.len())) {
             self.recorder = None;
         }
-        let from = match &mut self.recorder {
-            Some(recorder) => recorder.note(&list.tokens, &list.positions, &list.owners),
-            None => 0,
-        };
-        let x = over.run(self.model, &tokens, turned, self.room(list.tokens.len() as i64)?, from)?;
-        if list.slot.len() == list.tokens.len() {
-            return self.model.logits(&x);
-        }
-        let ends: Vec<i64> = list.start.iter().skip(1).map(|end| end - 1).collect();
-        self.model.logits(&x.f_index_select(0, &whole(&ends)?)?)
+        let noted =
+            self.recorder.as_mut().map(|recorder| recorder.note(&list.tokens, &list.positions, &list.owners));
+        noted.unwrap_or(0)
+    }
+
+    fn decode(
+        &mut self,
+        cache: &Cache,
+        list: &List,
+        from: i64,
+        ends: Option<(&Tensor, Option<Draw<'_>>)>,
+    ) -> Result<(), TorchError> {
+        let (model, mut space) = (self.model, std::mem::take(&mut self.space));
+        let room = self.room(list.tokens.len() as i64)?;
+        model.decode(cache, (list.rows(), &list.tokens), (room, from), ends, &mut space)?;
+        self.space = space;
+        Ok(())
     }
 
     /// Where a pass over `n` tokens puts what it computes.
@@ -121,8 +212,8 @@ impl<'a> Pass<'a> {
         Ok(Room::Passing(self.scratch.insert(scratch)))
     }
 
-    /// Draws from `logits` at the uniforms `[t, b]`, t times in a row, with nothing asked of the device in between; tokens and
-    /// logprobs by time, then by row. `list` has a row for each, with no new tokens: its slot and what is before.
+    /// Draws from `logits` at the uniforms by time, then by row, with nothing asked of the device in between. The rows' new tokens are in
+    /// the cache.
     ///
     /// # Errors
     /// When a logit is not finite, or memory runs out.
@@ -131,11 +222,15 @@ impl<'a> Pass<'a> {
         cache: &mut Cache,
         list: &List,
         logits: Tensor,
-        uniform_tb: &Tensor,
+        uniforms: &[f64],
         seen: Option<&Tensor>,
         sampling: &SamplingSpec,
-    ) -> Result<(Vec<i64>, Vec<f32>), TorchError> {
-        let (model, (times, _)) = (self.model, uniform_tb.size2()?);
+    ) -> Result<Drawn, TorchError> {
+        let model = self.model;
+        let uniform_tb = Tensor::f_from_slice(uniforms)?
+            .f_view([-1, list.slot.len() as i64])?
+            .f_to_device(model.device())?;
+        let times = uniform_tb.size()[0];
         let sampler = Sampler { seen, sampling };
         let first = sampler.draw(model, &logits, &uniform_tb.f_get(0)?)?;
         if times == 1 {
@@ -211,15 +306,16 @@ impl<'c> Going<'c> {
         times: i64,
     ) -> Result<Self, TorchError> {
         let rows = list.slot.len() as i64;
-        let (slot, before, start) = (list.slot.clone(), list.before.clone(), (0..=rows).collect());
-        let longest = list.before.iter().max().map_or(0, |last| last + times);
+        let (slot, before, start) = (list.slot.clone(), list.behind(), (0..=rows).collect());
+        let longest = before.iter().max().map_or(0, |last| last + times);
+        let position_b = Tensor::f_from_slice(&before)?.f_to_device(model.device())?;
         Ok(Self {
             over: OverCache::new(model, cache, slot, before, start, times - 2)?,
             tables: model.rotary.tables(longest.min(model.architecture().max_positions as i64))?,
             token_b: token_b.f_contiguous()?,
             logprob_b: logprob_b.f_contiguous()?,
             uniform_b: Tensor::f_zeros([rows], (Kind::Double, model.device()))?,
-            position_b: Tensor::f_from_slice(&list.before)?.f_to_device(model.device())?,
+            position_b,
         })
     }
 
@@ -239,7 +335,8 @@ impl<'c> Going<'c> {
             let _ = seen.shallow_clone().f_scatter_value_(1, &self.token_b.f_unsqueeze(1)?, 1)?;
         }
         let turned = Turned { positions: &self.position_b, tables: (&self.tables.0, &self.tables.1) };
-        let logits = model.logits(&self.over.run(model, &self.token_b, turned, room, 0)?)?;
+        let x = model.run(&self.token_b, turned, &mut self.over, room, 0)?;
+        let logits = model.logits(&x)?;
         let (token_b, logprob_b) = sampler.draw(model, &logits, &self.uniform_b)?;
         self.token_b.f_copy_(&token_b)?;
         self.logprob_b.f_copy_(&logprob_b)?;
@@ -281,7 +378,7 @@ mod tests {
         weights.tensors.iter_mut().for_each(|tensor| *tensor = &*tensor * 20.0);
         let model = Model::new(weights).unwrap().unfused();
         let prompts = [vec![1i64, 2, 3], vec![4]];
-        let uniform_tb = Tensor::from_slice(&[0.9, 0.1, 0.3, 0.7, 0.2, 0.95, 0.55, 0.45]).view([4, 2]);
+        let uniform_tb = [0.9, 0.1, 0.3, 0.7, 0.2, 0.95, 0.55, 0.45];
         let begin = |pass: &mut Pass<'_>, cache: &mut Cache| {
             let mut list = List::default();
             for (row, prompt) in prompts.iter().enumerate() {
@@ -289,33 +386,32 @@ mod tests {
             }
             let seen = Tensor::zeros([2, 40], (Kind::Bool, tch::Device::Cpu));
             list.mark(&seen).unwrap();
-            (pass.logits(cache, &list).unwrap(), seen)
+            (pass.logits(cache, &list).unwrap(), seen, list)
         };
-        let at = |time: usize, tokens: Option<&[i64]>| {
+        let at = |time: usize, tokens: &[i64]| {
             let mut list = List::default();
             for (row, prompt) in prompts.iter().enumerate() {
-                let new = tokens.map(|tokens| tokens[row]);
-                list.push(Owner::Row(row), row, prompt.len() + time, new);
+                list.push(Owner::Row(row), row, prompt.len() + time, [tokens[row]]);
             }
             list
         };
         let _guard = tch::no_grad_guard();
         let (mut pass, mut cache) = (Pass::new(&model, None), Cache::new(&model, 2, 32).unwrap());
-        let (logits, seen) = begin(&mut pass, &mut cache);
+        let (logits, seen, list) = begin(&mut pass, &mut cache);
         let (tokens, logprobs) =
-            pass.draw(&mut cache, &at(0, None), logits, &uniform_tb, Some(&seen), &SAMPLING).unwrap();
+            pass.draw(&mut cache, &list, logits, &uniform_tb, Some(&seen), &SAMPLING).unwrap();
 
         let mut cache = Cache::new(&model, 2, 32).unwrap();
-        let (mut logits, seen) = begin(&mut pass, &mut cache);
+        let (mut logits, seen, mut list) = begin(&mut pass, &mut cache);
         for time in 0..4 {
-            let uniform = uniform_tb.narrow(0, time as i64, 1);
+            let uniform = &uniform_tb[2 * time..2 * time + 2];
             let (one, logprob) =
-                pass.draw(&mut cache, &at(time, None), logits, &uniform, Some(&seen), &SAMPLING).unwrap();
+                pass.draw(&mut cache, &list, logits, uniform, Some(&seen), &SAMPLING).unwrap();
             assert_eq!(one, tokens[2 * time..2 * time + 2], "time {time}");
             for (a, b) in logprob.iter().zip(&logprobs[2 * time..]) {
                 assert!((a - b).abs() < 1e-4, "time {time}: {a} {b}");
             }
-            let list = at(time, Some(&one));
+            list = at(time, &one);
             list.mark(&seen).unwrap();
             logits = pass.logits(&mut cache, &list).unwrap();
         }

@@ -15,7 +15,7 @@ use super::ops::Ops;
 use super::{TorchError, kernels};
 
 /// The largest uniform used, so that rounding in the product with the total never runs past the last token.
-const LARGEST_UNIFORM: f64 = 1.0 - 1e-9;
+pub(super) const LARGEST_UNIFORM: f64 = 1.0 - 1e-9;
 
 /// Draws one token per row.
 ///
@@ -35,6 +35,15 @@ pub fn draw(
     draw_at(Ops::plain(), logits_bv, &uniform_b, seen_bv, sampling)
 }
 
+/// Whether nothing but the temperature changes the distribution.
+pub(super) fn is_plain(sampling: &SamplingSpec) -> bool {
+    !is_truncated(sampling) && sampling.temperature > 0.0 && sampling.repetition_penalty == 1.0
+}
+
+fn is_truncated(sampling: &SamplingSpec) -> bool {
+    sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0
+}
+
 /// [`draw`] with the uniforms, float64 `[b]`, where the logits are. Where nothing but the temperature changes the distribution,
 /// `kernels` draws in one pass, if it is to be used.
 ///
@@ -48,9 +57,7 @@ pub(super) fn draw_at(
     sampling: &SamplingSpec,
 ) -> Result<(Tensor, Tensor), TorchError> {
     let uniform_b = uniform_b.f_clamp_max(LARGEST_UNIFORM)?;
-    let truncated = sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0;
-    let plain = !truncated && sampling.temperature > 0.0 && sampling.repetition_penalty == 1.0;
-    if ops.cpu && plain {
+    if ops.cpu && is_plain(sampling) {
         let (rows, device) = (logits_bv.size()[0], logits_bv.device());
         let tokens_b = Tensor::f_empty([rows], (Kind::Int64, device))?;
         let logprobs_b = Tensor::f_empty([rows], (Kind::Float, device))?;
@@ -71,7 +78,7 @@ pub(super) fn draw_at(
         return Ok((tokens, logprobs));
     }
     let mut order = None;
-    if truncated {
+    if is_truncated(sampling) {
         let (sorted, ids) = choice.f_sort_stable(true, -1, true)?;
         choice = truncate(&sorted, sampling)?;
         order = Some(ids);

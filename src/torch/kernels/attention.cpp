@@ -5,21 +5,14 @@
 #include <vector>
 
 #include "cached.h"
+#include "parts.h"
 
 namespace {
-
-// The tokens of a group of sequences that begin alike: `shared` of them, then each sequence's own.
-struct Group {
-  const int32_t* shared;
-  int64_t shared_count;
-  const int32_t* own;
-  const int32_t* own_start;
-  int64_t sequences;
-};
 
 // Places for one key head of one sequence.
 struct Scratch {
   std::vector<float> keys_td, keys, values_td, values, queries, dout, scores, dscores, dkeys, dvalues, dqueries;
+  std::vector<int32_t> tokens;
 };
 
 // Rows of d elements to rows of `width`; what is beyond d stays as it is.
@@ -147,22 +140,32 @@ WIDEST void attend_cached_rows(
       first, count, before, heads, kv_heads, kv, d, capacity, scale, q, k, v, keys, values, keys, scores, out, lse);
 }
 
-// Calls body(tokens, length, first query) for the shared beginning and for every sequence of a group, in order.
-template <typename Body>
-void for_each_sequence(const Group& group, std::vector<int32_t>& tokens, const Body& body) {
-  tokens.assign(group.shared, group.shared + group.shared_count);
-  if (group.shared_count > 0) {
-    body(tokens.data(), group.shared_count, 0);
-  }
-  for (int64_t sequence = 0; sequence < group.sequences; ++sequence) {
-    const int32_t from = group.own_start[sequence], to = group.own_start[sequence + 1];
-    if (to > from) {
-      tokens.resize(group.shared_count);
-      tokens.insert(tokens.end(), group.own + from, group.own + to);
-      body(tokens.data(), static_cast<int64_t>(tokens.size()), group.shared_count);
+// Groups of packed sequences, see tickets_attend. A part is a key head of one of them.
+struct Groups {
+  int64_t kv_heads;
+  const int32_t *shared, *shared_start, *sequence_start, *own, *own_start;
+
+  // Calls body(tokens, length, first query, key head) for a part's shared beginning and for every sequence of it, in order.
+  template <typename Body>
+  void each_sequence(int64_t part, Scratch& scratch, const Body& body) const {
+    const int64_t group = part / kv_heads, kv = part % kv_heads;
+    const int32_t *begin = shared + shared_start[group], *end = shared + shared_start[group + 1];
+    std::vector<int32_t>& tokens = scratch.tokens;
+    tokens.assign(begin, end);
+    const int64_t before = end - begin;
+    if (before > 0) {
+      body(tokens.data(), before, 0, kv);
+    }
+    for (int32_t sequence = sequence_start[group]; sequence < sequence_start[group + 1]; ++sequence) {
+      const int32_t *from = own + own_start[sequence], *to = own + own_start[sequence + 1];
+      if (to > from) {
+        tokens.resize(before);
+        tokens.insert(tokens.end(), from, to);
+        body(tokens.data(), static_cast<int64_t>(tokens.size()), before, kv);
+      }
     }
   }
-}
+};
 
 }  // namespace
 
@@ -175,15 +178,13 @@ void tickets_attend_cached(
     int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t capacity, float scale, const int64_t* slot,
     const int64_t* before, const int64_t* start, const float* q, const float* k, const float* v, float* keys,
     float* values, float* out, float* lse) noexcept {
-  at::parallel_for(0, rows * kv_heads, 1, [=](int64_t from, int64_t to) {
-    std::vector<float> scores(heads / kv_heads * capacity);
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t row = task / kv_heads, kv = task % kv_heads;
-      const int64_t place = (slot[row] * kv_heads + kv) * d * capacity;
-      attend_cached_rows(
-          start[row], start[row + 1] - start[row], before[row], heads, kv_heads, kv, d, capacity, scale, q, k, v,
-          keys + place, values + place, scores.data(), out, lse);
-    }
+  share_parts<Scratch>(rows * kv_heads, [=](Scratch& scratch, int64_t part) {
+    const int64_t row = part / kv_heads, kv = part % kv_heads;
+    const int64_t place = (slot[row] * kv_heads + kv) * d * capacity;
+    scratch.scores.resize(heads / kv_heads * capacity);
+    attend_cached_rows(
+        start[row], start[row + 1] - start[row], before[row], heads, kv_heads, kv, d, capacity, scale, q, k, v,
+        keys + place, values + place, scratch.scores.data(), out, lse);
   });
 }
 
@@ -193,18 +194,11 @@ void tickets_attend(
     int64_t groups, int64_t heads, int64_t kv_heads, int64_t d, float scale, const int32_t* shared,
     const int32_t* shared_start, const int32_t* sequence_start, const int32_t* own, const int32_t* own_start,
     const float* q, const float* k, const float* v, float* out, float* lse) noexcept {
-  at::parallel_for(0, groups * kv_heads, 1, [=](int64_t from, int64_t to) {
-    Scratch scratch;
-    std::vector<int32_t> tokens;
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t group = task / kv_heads, kv = task % kv_heads;
-      const Group members = {
-          shared + shared_start[group], shared_start[group + 1] - shared_start[group], own,
-          own_start + sequence_start[group], sequence_start[group + 1] - sequence_start[group]};
-      for_each_sequence(members, tokens, [&](const int32_t* list, int64_t length, int64_t first) {
-        attend_sequence(list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, scratch);
-      });
-    }
+  const Groups all = {kv_heads, shared, shared_start, sequence_start, own, own_start};
+  share_parts<Scratch>(groups * kv_heads, [&](Scratch& scratch, int64_t part) {
+    all.each_sequence(part, scratch, [&](const int32_t* list, int64_t length, int64_t first, int64_t kv) {
+      attend_sequence(list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, scratch);
+    });
   });
 }
 
@@ -214,19 +208,12 @@ void tickets_attend_back(
     const int32_t* shared_start, const int32_t* sequence_start, const int32_t* own, const int32_t* own_start,
     const float* q, const float* k, const float* v, const float* out, const float* lse, const float* dout, float* dq,
     float* dk, float* dv) noexcept {
-  at::parallel_for(0, groups * kv_heads, 1, [=](int64_t from, int64_t to) {
-    Scratch scratch;
-    std::vector<int32_t> tokens;
-    for (int64_t task = from; task < to; ++task) {
-      const int64_t group = task / kv_heads, kv = task % kv_heads;
-      const Group members = {
-          shared + shared_start[group], shared_start[group + 1] - shared_start[group], own,
-          own_start + sequence_start[group], sequence_start[group + 1] - sequence_start[group]};
-      for_each_sequence(members, tokens, [&](const int32_t* list, int64_t length, int64_t first) {
-        attend_sequence_back(
-            list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, dout, dq, dk, dv, scratch);
-      });
-    }
+  const Groups all = {kv_heads, shared, shared_start, sequence_start, own, own_start};
+  share_parts<Scratch>(groups * kv_heads, [&](Scratch& scratch, int64_t part) {
+    all.each_sequence(part, scratch, [&](const int32_t* list, int64_t length, int64_t first, int64_t kv) {
+      attend_sequence_back(
+          list, length, first, heads, kv_heads, kv, d, scale, q, k, v, out, lse, dout, dq, dk, dv, scratch);
+    });
   });
 }
 

@@ -12,7 +12,8 @@
 extern "C" {
 
 struct TicketsMlpBack {
-  int64_t n, h, i, q;
+  // Of n tokens, `block` at a time.
+  int64_t n, block, h, i, q;
   float eps;
   // Rows that were kept.
   const float *middle, *gate, *up, *attended;
@@ -22,19 +23,20 @@ struct TicketsMlpBack {
   float *dx, *dattended;
   // Added to.
   float *sum_norm, *sum_gate, *sum_up, *sum_down, *sum_output;
-  // Room for 3 h + 3 i + q features and h sums of all tokens, see AllTokens, then for tiles of 3 h + i + q features of each thread.
+  // Room for 3 h + 3 i + q features and h sums of a block, see AllTokens, then for tiles of 3 h + i + q features of each thread.
   float* room;
 };
 
 struct TicketsInputBack {
-  int64_t n, h, q, k;
+  // Of n tokens, `block` at a time.
+  int64_t n, block, h, q, k;
   float eps;
   const float *x, *dq, *dk, *dv;
   const float *norm, *query_t, *key_t, *value_t;
   // The gradient by `middle` becomes that by `x`.
   float* dx;
   float *sum_norm, *sum_query, *sum_key, *sum_value;
-  // Room for h + q + 2 k features and h sums of all tokens, then for tiles of 4 h features of each thread.
+  // Room for h + q + 2 k features and h sums of a block, then for tiles of 4 h features of each thread.
   float* room;
 };
 
@@ -64,13 +66,8 @@ WIDEST void swiglu_tiles_back(int64_t count, float* dinner, float* gate, float* 
   }
 }
 
-}  // namespace
-
-extern "C" {
-
-// From behind a layer to what attention gave.
-void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
-  const TicketsMlpBack& s = *all;
+// From behind a layer to what attention gave, for the tokens of a block.
+void mlp_back(const TicketsMlpBack& s) {
   const int64_t h = s.h, i = s.i, q = s.q;
   AllTokens room(s.room, s.n);
   const Tiles behind = room.tiles(h), between = room.tiles(h), dgate = room.tiles(i), dup = room.tiles(i);
@@ -103,9 +100,8 @@ void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
       s.n, {{{behind, inner, s.sum_down}, {dgate, normed, s.sum_gate}, {dup, normed, s.sum_up}, {between, attended, s.sum_output}}});
 }
 
-// From queries, keys and values, before they are turned, to the layer's input.
-void tickets_input_back(const TicketsInputBack* all) noexcept {
-  const TicketsInputBack& s = *all;
+// From queries, keys and values, before they are turned, to the layer's input, for the tokens of a block.
+void input_back(const TicketsInputBack& s) {
   const int64_t h = s.h, q = s.q, k = s.k;
   AllTokens room(s.room, s.n);
   const Tiles query = room.tiles(q), key = room.tiles(k), value = room.tiles(k);
@@ -130,6 +126,37 @@ void tickets_input_back(const TicketsInputBack* all) noexcept {
   });
   add_rows(of_norm, tiles_of(s.n), h, s.sum_norm);
   outers<3>(s.n, {{{query, normed, s.sum_query}, {key, normed, s.sum_key}, {value, normed, s.sum_value}}});
+}
+
+}  // namespace
+
+extern "C" {
+
+void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
+  for (int64_t first = 0; first < all->n; first += all->block) {
+    TicketsMlpBack some = *all;
+    some.n = std::min(all->block, all->n - first);
+    some.middle += first * all->h;
+    some.gate += first * all->i;
+    some.up += first * all->i;
+    some.attended += first * all->q;
+    some.dx += first * all->h;
+    some.dattended += first * all->q;
+    mlp_back(some);
+  }
+}
+
+void tickets_input_back(const TicketsInputBack* all) noexcept {
+  for (int64_t first = 0; first < all->n; first += all->block) {
+    TicketsInputBack some = *all;
+    some.n = std::min(all->block, all->n - first);
+    some.x += first * all->h;
+    some.dq += first * all->q;
+    some.dk += first * all->k;
+    some.dv += first * all->k;
+    some.dx += first * all->h;
+    input_back(some);
+  }
 }
 
 }  // extern "C"

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::data::SMALL_VOCABULARY;
+use crate::data::{BACK_TOKENS, SMALL_VOCABULARY};
 
 use super::super::TorchError;
 use super::{floats, whole};
@@ -94,7 +94,7 @@ struct RawHeadBack {
 
 #[repr(C)]
 struct RawMlpBack {
-    sizes: [i64; 4],
+    sizes: [i64; 5],
     eps: f32,
     kept: [*const f32; 4],
     weights: [*const f32; 5],
@@ -105,7 +105,7 @@ struct RawMlpBack {
 
 #[repr(C)]
 struct RawInputBack {
-    sizes: [i64; 4],
+    sizes: [i64; 5],
     eps: f32,
     given: [*const f32; 4],
     weights: [*const f32; 4],
@@ -170,10 +170,11 @@ impl MlpBack<'_> {
     /// When a tensor is not of the type, place and size that it must have, or memory runs out.
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, i), (_, q)) = (self.middle.size2()?, self.gate.size2()?, self.attended.size2()?);
-        let room = room(n, &[h, h, h, i, i, i, q], h, 3 * h + i + q)?;
+        let block = BACK_TOKENS as i64;
+        let room = room(n.min(block), &[h, h, h, i, i, i, q], h, 3 * h + i + q)?;
         let [norm, gate, up, down, output] = self.sums;
         let raw = RawMlpBack {
-            sizes: [n, h, i, q],
+            sizes: [n, block, h, i, q],
             eps: self.eps as f32,
             kept: [
                 fixed(self.middle, n * h)?,
@@ -211,10 +212,11 @@ impl InputBack<'_> {
     /// As [`MlpBack::run`].
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, q), (_, k)) = (self.x.size2()?, self.dq.size2()?, self.dk.size2()?);
-        let room = room(n, &[h, q, k, k], h, 4 * h)?;
+        let block = BACK_TOKENS as i64;
+        let room = room(n.min(block), &[h, q, k, k], h, 4 * h)?;
         let [norm, query, key, value] = self.sums;
         let raw = RawInputBack {
-            sizes: [n, h, q, k],
+            sizes: [n, block, h, q, k],
             eps: self.eps as f32,
             given: [
                 fixed(self.x, n * h)?,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cached.h"
+#include "logits.h"
 #include "tiles.h"
 
 extern "C" {
@@ -28,7 +29,19 @@ struct TicketsLayer {
 
 struct TicketsRows {
   int64_t count;
-  const int64_t *slot, *before, *start;
+  const int64_t *slot, *before, *start, *tokens;
+};
+
+// What follows the last layer, after the last token of each row: logits, and where there are uniforms, tokens drawn at them.
+struct TicketsHead {
+  int64_t v;
+  // Of the temperature.
+  float inverse;
+  const float *norm, *matrix;
+  float* logits;
+  const double* uniforms;
+  int64_t* tokens;
+  float* logprobs;
 };
 
 }  // extern "C"
@@ -51,6 +64,19 @@ class Room {
  private:
   float* at_;
 };
+
+// logits [count, v] of tokens in tiles, of which the last norm is taken in place; `part` has room for TOGETHER * VOCABULARY.
+void logits_of(
+    int64_t count, int64_t h, int64_t v, float eps, float* x, const float* norm, const float* head, float* part,
+    float* logits) {
+  const int64_t tiles = tiles_of(count);
+  norm_tiles(tiles, h, eps, x, norm, x);
+  for (int64_t row = 0; row < v; row += VOCABULARY) {
+    const int64_t rows = std::min(VOCABULARY, v - row);
+    multiply(tiles, rows, h, head + row * h, nullptr, x, nullptr, part);
+    to_rows(part, count, rows, logits + row, v);
+  }
+}
 
 // Rows of the tables for the positions of some tokens: a half of each, since the other is the same, but for a sign of the sines.
 void turn_tables(
@@ -101,11 +127,11 @@ WIDEST void attend_row(
 // What one thread needs to take tokens through the layers.
 class Walk {
  public:
-  Walk(const TicketsDecoder& shape, const TicketsLayer* layers, const TicketsRows& rows, const float* cos, const float* sin,
-       const int64_t* position, const float* x, float* room)
-      : shape_(shape), layers_(layers), rows_(rows), cos_(cos), sin_(sin), position_(position), in_(x),
+  Walk(const TicketsDecoder& shape, const TicketsLayer* layers, const TicketsHead* head, const TicketsRows& rows,
+       const float* cos, const float* sin, const float* embedding, float* x, float* room)
+      : shape_(shape), layers_(layers), head_(head), rows_(rows), cos_(cos), sin_(sin), embedding_(embedding), in_(x),
         q_(shape.heads * shape.d), k_(shape.kv_heads * shape.d),
-        room_(room, size(shape)) {
+        room_(room, size(shape, head)) {
     scores_ = room_.take(shape.heads / shape.kv_heads * shape.capacity);
     x_ = room_.take(TOGETHER * shape.h);
     normed_ = room_.take(TOGETHER * shape.h);
@@ -117,16 +143,30 @@ class Walk {
     up_ = room_.take(TOGETHER * shape.i);
     cos_tiles_ = room_.take(TOGETHER * shape.d / 2);
     sin_tiles_ = room_.take(TOGETHER * shape.d / 2);
+    if (head != nullptr) {
+      ends_ = room_.take(TOGETHER * shape.h);
+      part_ = room_.take(TOGETHER * VOCABULARY);
+      powers_ = room_.take(head->v);
+    }
   }
 
   // What a thread takes of the room.
-  static int64_t size(const TicketsDecoder& shape) {
+  static int64_t size(const TicketsDecoder& shape, const TicketsHead* head) {
     const int64_t q = shape.heads * shape.d, k = shape.kv_heads * shape.d;
-    return TOGETHER * (2 * shape.h + 2 * q + 2 * k + 2 * shape.i + shape.d) + shape.heads / shape.kv_heads * shape.capacity;
+    const int64_t behind = head == nullptr ? 0 : TOGETHER * (shape.h + VOCABULARY) + head->v;
+    return TOGETHER * (2 * shape.h + 2 * q + 2 * k + 2 * shape.i + shape.d) + shape.heads / shape.kv_heads * shape.capacity + behind;
   }
 
-  // The tokens of the rows from `row` up to `to`.
+  // The tokens of the rows from `row` up to `to`, and what follows them.
   void rows(int64_t row, int64_t to) {
+    through(row, to);
+    for (int64_t first = row; head_ != nullptr && first < to; first += TOGETHER) {
+      ends(first, std::min(TOGETHER, to - first));
+    }
+  }
+
+ private:
+  void through(int64_t row, int64_t to) {
     const int64_t end = rows_.start[to];
     for (int64_t first = rows_.start[row]; first < end; first += TOGETHER) {
       const int64_t count = std::min(TOGETHER, end - first);
@@ -137,12 +177,38 @@ class Walk {
     }
   }
 
- private:
+  // Logits of some rows, and draws.
+  void ends(int64_t row, int64_t count) {
+    const int64_t h = shape_.h;
+    const float* out = layers_[shape_.layers - 1].out;
+    for (int64_t at = 0; at < count; ++at) {
+      std::memcpy(ends_ + at * h, out + (rows_.start[row + at + 1] - 1) * h, h * sizeof(float));
+    }
+    to_tiles(ends_, h, count, h, normed_);
+    float* logits = head_->logits + row * head_->v;
+    logits_of(count, h, head_->v, shape_.eps, normed_, head_->norm, head_->matrix, part_, logits);
+    if (head_->uniforms != nullptr) {
+      draw_rows(
+          0, count, head_->v, head_->inverse, logits, head_->uniforms + row, powers_, head_->tokens + row,
+          head_->logprobs + row);
+    }
+  }
+
   // Some tokens, of which the first is of `row`.
   void tokens(int64_t row, int64_t first, int64_t count) {
-    const int64_t tiles = tiles_of(count);
-    to_tiles(in_ + first * shape_.h, shape_.h, count, shape_.h, x_);
-    turn_tables(position_ + first, count, shape_.d, cos_, sin_, cos_tiles_, sin_tiles_);
+    const int64_t tiles = tiles_of(count), h = shape_.h;
+    int64_t position[TOGETHER];
+    int64_t its_row = row;
+    for (int64_t at = 0; at < count; ++at) {
+      const int64_t token = first + at;
+      while (rows_.start[its_row + 1] <= token) {
+        ++its_row;
+      }
+      position[at] = rows_.before[its_row] + token - rows_.start[its_row];
+      std::memcpy(in_ + token * h, embedding_ + rows_.tokens[token] * h, h * sizeof(float));
+    }
+    to_tiles(in_ + first * h, h, count, h, x_);
+    turn_tables(position, count, shape_.d, cos_, sin_, cos_tiles_, sin_tiles_);
     for (int64_t at = 0; at < shape_.layers; ++at) {
       const TicketsLayer& layer = layers_[at];
       attention(layer, tiles, row, first, count);
@@ -199,13 +265,13 @@ class Walk {
 
   const TicketsDecoder& shape_;
   const TicketsLayer* layers_;
+  const TicketsHead* head_;
   const TicketsRows& rows_;
-  const float *cos_, *sin_;
-  const int64_t* position_;
-  const float* in_;
+  const float *cos_, *sin_, *embedding_;
+  float* in_;
   const int64_t q_, k_;
   Room room_;
-  float *scores_, *x_, *normed_, *query_, *attended_, *key_, *value_, *gate_, *up_, *cos_tiles_, *sin_tiles_;
+  float *scores_, *x_, *normed_, *query_, *attended_, *key_, *value_, *gate_, *up_, *cos_tiles_, *sin_tiles_, *ends_, *part_, *powers_;
 };
 
 }  // namespace
@@ -213,18 +279,18 @@ class Walk {
 extern "C" {
 
 // Numbers that tickets_decode and tickets_logits need room for, of each thread.
-int64_t tickets_decode_room(const TicketsDecoder* shape) noexcept {
-  return Walk::size(*shape);
+int64_t tickets_decode_room(const TicketsDecoder* shape, const TicketsHead* head) noexcept {
+  return Walk::size(*shape, head);
 }
 
 int64_t tickets_logits_room(int64_t h) noexcept {
   return TOGETHER * (h + VOCABULARY);
 }
 
-// x [n, h] are the embedded tokens. A row of the cache is one thread's.
+// x [n, h] becomes the embedded tokens. A row of the cache is one thread's; `head` may be null.
 void tickets_decode(
-    const TicketsDecoder* shape, const TicketsLayer* layers, const TicketsRows* rows, const float* cos, const float* sin,
-    const int64_t* position, const float* x, float* room) noexcept {
+    const TicketsDecoder* shape, const TicketsLayer* layers, const TicketsHead* head, const TicketsRows* rows,
+    const float* cos, const float* sin, const float* embedding, float* x, float* room) noexcept {
   // A part of more than TOGETHER tokens goes through the layers in several turns.
   const int64_t n = rows->start[rows->count], threads = at::get_num_threads();
   const int64_t share = tiles_of((n + threads - 1) / threads) * TILE;
@@ -235,7 +301,7 @@ void tickets_decode(
     }
   }
   at::parallel_for(0, static_cast<int64_t>(tasks.size()) - 1, 1, [&](int64_t from, int64_t to) {
-    Walk walk(*shape, layers, *rows, cos, sin, position, x, room);
+    Walk walk(*shape, layers, head, *rows, cos, sin, embedding, x, room);
     for (int64_t task = from; task < to; ++task) {
       walk.rows(tasks[task], tasks[task + 1]);
     }
@@ -249,16 +315,11 @@ void tickets_logits(
   const int64_t share = share_of(n);
   at::parallel_for(0, (n + share - 1) / share, 1, [&](int64_t from, int64_t to) {
     Room own(room, tickets_logits_room(h));
-    float *normed = own.take(TOGETHER * h), *out = own.take(TOGETHER * VOCABULARY);
+    float *normed = own.take(TOGETHER * h), *part = own.take(TOGETHER * VOCABULARY);
     for (int64_t task = from; task < to; ++task) {
-      const int64_t first = task * share, count = std::min(share, n - first), tiles = tiles_of(count);
+      const int64_t first = task * share, count = std::min(share, n - first);
       to_tiles(x + first * h, h, count, h, normed);
-      norm_tiles(tiles, h, eps, normed, norm, normed);
-      for (int64_t row = 0; row < v; row += VOCABULARY) {
-        const int64_t rows = std::min(VOCABULARY, v - row);
-        multiply(tiles, rows, h, head + row * h, nullptr, normed, nullptr, out);
-        to_rows(out, count, rows, logits + first * v + row, v);
-      }
+      logits_of(count, h, v, eps, normed, norm, head, part, logits + first * v);
     }
   });
 }

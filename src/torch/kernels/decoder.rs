@@ -5,7 +5,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::super::TorchError;
-use super::{CachedRows, Heads, floats, whole};
+use super::{CachedRows, Heads, floats};
 
 /// Tokens that stand side by side in decoder.cpp.
 const TILE: i64 = 16;
@@ -56,6 +56,52 @@ pub struct LayerPlaces<'a> {
 /// A layer: weights, keys and values of its cache, places.
 pub type Layer<'a> = (LayerWeights<'a>, (&'a Tensor, &'a Tensor), LayerPlaces<'a>);
 
+/// New tokens of rows of a cache, and the matrix that embeds them, `[v, h]`.
+#[derive(Clone, Copy, Debug)]
+pub struct New<'a> {
+    pub rows: CachedRows<'a>,
+    pub tokens: &'a [i64],
+    pub embedding: &'a Tensor,
+}
+
+/// What follows the last layer, after the last token of each of b rows.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// `[h]` and `[v, h]`.
+    pub norm: &'a Tensor,
+    pub matrix: &'a Tensor,
+    /// Written: `[b, v]`.
+    pub logits: &'a Tensor,
+    pub draw: Option<Draw<'a>>,
+}
+
+/// Tokens that are drawn from logits at uniforms, with their logprobs.
+#[derive(Debug)]
+pub struct Draw<'a> {
+    pub temperature: f64,
+    /// One for each row.
+    pub uniforms: &'a [f64],
+    /// Written, for each row.
+    pub tokens: &'a mut [i64],
+    pub logprobs: &'a mut [f32],
+}
+
+/// Room for threads that is used again.
+#[derive(Debug, Default)]
+pub struct Space(Option<Tensor>);
+
+impl Space {
+    /// So many numbers of every thread.
+    fn of(&mut self, size: i64) -> Result<*mut f32, TorchError> {
+        let size = size * i64::from(tch::get_num_threads());
+        let tensor = match self.0.take().filter(|tensor| tensor.numel() as i64 >= size) {
+            Some(tensor) => tensor,
+            None => Tensor::f_empty([size], (Kind::Float, Device::Cpu))?,
+        };
+        Ok(self.0.insert(tensor).data_ptr().cast())
+    }
+}
+
 #[repr(C)]
 struct RawDecoder {
     sizes: [i64; 7],
@@ -76,13 +122,25 @@ struct RawRows {
     slot: *const i64,
     before: *const i64,
     start: *const i64,
+    tokens: *const i64,
+}
+
+#[repr(C)]
+struct RawHead {
+    v: i64,
+    inverse: f32,
+    weights: [*const f32; 2],
+    logits: *mut f32,
+    uniforms: *const f64,
+    tokens: *mut i64,
+    logprobs: *mut f32,
 }
 
 #[rustfmt::skip]
 unsafe extern "C" {
-    fn tickets_decode(shape: *const RawDecoder, layers: *const RawLayer, rows: *const RawRows, cos: *const f32, sin: *const f32, position: *const i64, x: *const f32, room: *mut f32);
+    fn tickets_decode(shape: *const RawDecoder, layers: *const RawLayer, head: *const RawHead, rows: *const RawRows, cos: *const f32, sin: *const f32, embedding: *const f32, x: *mut f32, room: *mut f32);
     fn tickets_logits(n: i64, h: i64, v: i64, eps: f32, x: *const f32, norm: *const f32, head: *const f32, logits: *mut f32, room: *mut f32);
-    fn tickets_decode_room(shape: *const RawDecoder) -> i64;
+    fn tickets_decode_room(shape: *const RawDecoder, head: *const RawHead) -> i64;
     fn tickets_logits_room(h: i64) -> i64;
 }
 
@@ -93,30 +151,36 @@ pub fn suits(rows: usize, tokens: i64) -> bool {
     rows as i64 >= i64::from(threads) && tokens >= TILE * i64::from(threads)
 }
 
-/// Room for so many numbers of every thread.
-fn room(size: i64) -> Result<Tensor, TorchError> {
-    Ok(Tensor::f_empty([size * i64::from(tch::get_num_threads())], (Kind::Float, Device::Cpu))?)
-}
-
-/// Passes new tokens through all layers: `x [n, h]`, embedded, is in the rows from `first` on of its tensor, and what is computed goes
-/// to the same rows of the layers' places. `tables [positions, d]` have a row for every position: the caller sees to that.
+/// Passes new tokens through all layers: they are embedded to the rows from `first` on of `x`, and what is computed goes to the same
+/// rows of the layers' places. `tables [positions, d]`. With a head, its logits and draws follow: then every row has a new token, and the
+/// last layer's output a place.
 ///
 /// # Errors
-/// When a tensor is not of the type, place and size that it must have.
+/// When a tensor is not of the type, place and size that it must have, a token or position is not in its table, or memory runs out.
 pub fn decode(
     sizes: Sizes,
     layers: &[Layer<'_>],
-    rows: CachedRows<'_>,
-    (positions, tables): (&Tensor, (&Tensor, &Tensor)),
-    x: &Tensor,
-    first: i64,
+    head: Option<Head<'_>>,
+    new: New<'_>,
+    tables: (&Tensor, &Tensor),
+    (x, first): (&Tensor, i64),
+    space: &mut Space,
 ) -> Result<(), TorchError> {
-    let Sizes { heads, h, i, eps } = sizes;
-    let (d, n) = (heads.d, rows.tokens());
+    let (Sizes { heads, h, i, eps }, rows) = (sizes, new.rows);
+    let (d, n, count) = (heads.d, rows.tokens(), rows.slot.len());
     let (q, k) = (heads.q * d, heads.k * d);
-    let Some((_, (_, values), _)) = layers.first() else { return Ok(()) };
+    let Some((_, (_, values), last)) = layers.last() else { return Ok(()) };
     let (slots, _, capacity, _) = values.size4()?;
     rows.fit(slots, capacity)?;
+    let refuse = |message: &str| TorchError::Op { message: message.into() };
+    let (vocabulary, held) = (new.embedding.size()[0], tables.0.size()[0]);
+    let is_token = |token: &i64| (0..vocabulary).contains(token);
+    if new.tokens.len() as i64 != n || !new.tokens.iter().all(is_token) {
+        return Err(refuse("tokens are not as many as the rows have, or not all in the vocabulary"));
+    }
+    if (0..count).any(|row| rows.before[row] + rows.start[row + 1] - rows.start[row] > held) {
+        return Err(refuse("a position is beyond the tables"));
+    }
     let place = |tensor: &Tensor, width: i64| -> Result<*mut f32, TorchError> {
         let held = tensor.numel() as i64;
         if first < 0 || held < (first + n) * width {
@@ -181,27 +245,56 @@ pub fn decode(
         slot: rows.slot.as_ptr(),
         before: rows.before.as_ptr(),
         start: rows.start.as_ptr(),
+        tokens: new.tokens.as_ptr(),
     };
+    let raw_head = head.map(|head| {
+        let complete = (0..count).all(|row| rows.start[row + 1] > rows.start[row]) && last.out.is_some();
+        if complete { raw_head(head, count, h) } else { Err(refuse("a row has no logits")) }
+    });
+    let raw_head = raw_head.transpose()?;
+    let raw_head = raw_head.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: reads the sizes alone.
-    let room = room(unsafe { tickets_decode_room(&raw const decoder) })?;
-    let held = tables.0.size()[0];
+    let room = space.of(unsafe { tickets_decode_room(&raw const decoder, raw_head) })?;
     let (cos, sin) = (floats(tables.0, held * d)?, floats(tables.1, held * d)?);
-    let (positions, x) = (whole(positions, n)?, place(x, h)?);
-    // SAFETY: every pointer is to a tensor of the size that decoder.cpp reads or writes, or null where it asks for null; rows are in
-    // the cache, and their slots are distinct, so that no two threads write the same place.
+    let (embedding, x) = (floats(new.embedding, vocabulary * h)?, place(x, h)?);
+    // SAFETY: every pointer is to as many numbers as decoder.cpp reads or writes, or null where it asks for null; rows are in the
+    // cache, and their slots are distinct, so that no two threads write the same place; tokens and positions are in their tables.
     unsafe {
         tickets_decode(
             &raw const decoder,
             raw_layers.as_ptr(),
+            raw_head,
             &raw const raw_rows,
             cos,
             sin,
-            positions,
+            embedding,
             x,
-            room.data_ptr().cast(),
+            room,
         );
     };
     Ok(())
+}
+
+fn raw_head(head: Head<'_>, rows: usize, h: i64) -> Result<RawHead, TorchError> {
+    let (v, _) = head.matrix.size2()?;
+    let mut raw = RawHead {
+        v,
+        inverse: 1.0,
+        weights: [floats(head.norm, h)?, floats(head.matrix, v * h)?],
+        logits: floats(head.logits, rows as i64 * v)?,
+        uniforms: std::ptr::null(),
+        tokens: std::ptr::null_mut(),
+        logprobs: std::ptr::null_mut(),
+    };
+    if let Some(draw) = head.draw {
+        if [draw.uniforms.len(), draw.tokens.len(), draw.logprobs.len()] != [rows; 3] {
+            return Err(TorchError::Op { message: "not as many draws as rows".into() });
+        }
+        raw.inverse = (1.0 / draw.temperature) as f32;
+        raw.uniforms = draw.uniforms.as_ptr();
+        (raw.tokens, raw.logprobs) = (draw.tokens.as_mut_ptr(), draw.logprobs.as_mut_ptr());
+    }
+    Ok(raw)
 }
 
 /// Logits `[n, v]` of the last layer's output `x [n, h]`: its norm, then the matrix of the vocabulary `head [v, h]`.
@@ -212,9 +305,10 @@ pub fn logits(x: &Tensor, norm: &Tensor, head: &Tensor, eps: f64, logits: &Tenso
     let ((n, h), (v, _)) = (x.size2()?, head.size2()?);
     let (x, norm, head) = (floats(x, n * h)?, floats(norm, h)?, floats(head, v * h)?);
     let logits = floats(logits, n * v)?;
+    let mut space = Space::default();
     // SAFETY: takes no pointer.
-    let room = room(unsafe { tickets_logits_room(h) })?;
+    let room = space.of(unsafe { tickets_logits_room(h) })?;
     // SAFETY: all are checked to hold what is read or written.
-    unsafe { tickets_logits(n, h, v, eps as f32, x, norm, head, logits, room.data_ptr().cast()) };
+    unsafe { tickets_logits(n, h, v, eps as f32, x, norm, head, logits, room) };
     Ok(())
 }

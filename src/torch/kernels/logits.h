@@ -1,4 +1,4 @@
-// Softmax of rows of logits, logprobs and entropies, and the gradient by the logits.
+// Softmax of rows of logits, draws, logprobs and entropies, and the gradient by the logits.
 //
 // Shape legend: v vocabulary.
 
@@ -36,8 +36,35 @@ INLINE void softmax_row(
   *total = sound ? sum : std::numeric_limits<double>::quiet_NaN();
 }
 
+// A token of each row by the inverse of the cumulative distribution at its uniform, and the logprob of it.
+[[maybe_unused]] WIDEST void draw_rows(
+    int64_t from, int64_t to, int64_t v, float inverse, const float* logits, const double* uniforms, float* powers,
+    int64_t* tokens, float* logprobs) {
+  for (int64_t row = from; row < to; ++row) {
+    const float* line = logits + row * v;
+    float most;
+    double total;
+    softmax_row(line, v, inverse, powers, &most, &total);
+    const double target = total * uniforms[row];
+    double sum = 0;
+    int64_t chosen = -1, last = 0;
+    for (int64_t at = 0; at < v; ++at) {
+      last = powers[at] > 0 ? at : last;
+      sum += powers[at];
+      if (sum > target) {
+        chosen = at;
+        break;
+      }
+    }
+    // Rounding may leave the walk short of the target: the last token with a probability is meant then.
+    chosen = chosen < 0 ? last : chosen;
+    tokens[row] = chosen;
+    logprobs[row] = static_cast<float>(line[chosen] * inverse - most - std::log(total));
+  }
+}
+
 // Logprob of the target and entropy of each row; with `gradient`, the logits become the gradient of sum(gradient * logprob).
-WIDEST void target_rows(
+[[maybe_unused]] WIDEST void target_rows(
     int64_t from, int64_t to, int64_t v, float inverse, float* logits, const int64_t* targets, const float* gradient,
     float* powers, float* logprobs, float* entropies) {
   for (int64_t row = from; row < to; ++row) {

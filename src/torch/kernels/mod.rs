@@ -9,12 +9,15 @@
 pub mod back;
 pub mod decoder;
 
-use tch::{Kind, Tensor};
+use std::ffi::c_void;
+
+use tch::Tensor;
 
 use super::TorchError;
 
 #[rustfmt::skip]
 unsafe extern "C" {
+    fn tickets_numbers(tensor: *const c_void, kind: i32, count: i64, data: *mut *mut c_void) -> bool;
     fn tickets_rms_norm(n: i64, h: i64, eps: f32, x: *const f32, weight: *const f32, y: *mut f32);
     fn tickets_rms_norm_back(n: i64, h: i64, eps: f32, dy: *const f32, x: *const f32, weight: *const f32, dx: *mut f32, add: i32, dweight: *mut f32);
     fn tickets_swiglu(count: i64, gate: *const f32, up: *const f32, out: *mut f32);
@@ -27,14 +30,20 @@ unsafe extern "C" {
     fn tickets_embedding_back(n: i64, h: i64, ids: *const i64, rows: *const f32, sums: *mut f32);
 }
 
+/// The types of numbers that kernels take, see tensors.cpp.
+#[derive(Clone, Copy, Debug)]
+enum Type {
+    Float,
+    Whole,
+    Double,
+}
+
 /// The numbers of a tensor, when they are of a type, on the CPU, in one piece and as many as expected.
-fn numbers<T>(tensor: &Tensor, kind: Kind, count: i64) -> Result<*mut T, TorchError> {
-    if tensor.kind() == kind
-        && !tensor.device().is_cuda()
-        && tensor.is_contiguous()
-        && tensor.numel() as i64 == count
-    {
-        return Ok(tensor.data_ptr().cast());
+fn numbers<T>(tensor: &Tensor, kind: Type, count: i64) -> Result<*mut T, TorchError> {
+    let mut data = std::ptr::null_mut();
+    // SAFETY: `as_ptr` is a pointer to the tensor, which lives as long as the reference.
+    if unsafe { tickets_numbers(tensor.as_ptr().cast(), kind as i32, count, &raw mut data) } {
+        return Ok(data.cast());
     }
     let (found, size) = (tensor.kind(), tensor.size());
     Err(TorchError::Op {
@@ -43,11 +52,11 @@ fn numbers<T>(tensor: &Tensor, kind: Kind, count: i64) -> Result<*mut T, TorchEr
 }
 
 fn floats(tensor: &Tensor, count: i64) -> Result<*mut f32, TorchError> {
-    numbers(tensor, Kind::Float, count)
+    numbers(tensor, Type::Float, count)
 }
 
 fn whole(tensor: &Tensor, count: i64) -> Result<*mut i64, TorchError> {
-    numbers(tensor, Kind::Int64, count)
+    numbers(tensor, Type::Whole, count)
 }
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight`; `x`, `y` `[n, h]`.
@@ -144,6 +153,13 @@ impl CachedRows<'_> {
     /// New tokens.
     fn tokens(&self) -> i64 {
         self.start.last().copied().unwrap_or(0)
+    }
+
+    /// Tokens of the longest row, the new ones counted.
+    pub fn longest(&self) -> i64 {
+        let lengths =
+            (0..self.slot.len()).map(|row| self.before[row] + self.start[row + 1] - self.start[row]);
+        lengths.max().unwrap_or(0)
     }
 
     /// Refuses rows that are not in a cache of so many slots, or outgrow it.
@@ -331,7 +347,7 @@ pub fn draw(
     let (rows, v) = logits.size2()?;
     let (logits, tokens, logprobs) =
         (floats(logits, rows * v)?, whole(tokens, rows)?, floats(logprobs, rows)?);
-    let uniforms: *mut f64 = numbers(uniforms, Kind::Double, rows)?;
+    let uniforms: *mut f64 = numbers(uniforms, Type::Double, rows)?;
     // SAFETY: all are checked to hold what is read or written.
     unsafe {
         tickets_draw(rows, v, (1.0 / temperature) as f32, logits, uniforms, tokens, logprobs);

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "parts.h"
 #include "tiles.h"
 
 namespace {
@@ -183,29 +184,33 @@ constexpr int64_t ROWS = 24;
 // Every matrix's gradient. Threads share rows of all of them, each about as many entries.
 template <size_t COUNT>
 void outers(int64_t n, const std::array<Outer, COUNT>& products) {
+  const auto parts_of = [](const Outer& product) { return (product.left.features + ROWS - 1) / ROWS; };
+  const auto entries_of = [](const Outer& product) { return ROWS * product.right.features; };
   int64_t entries = 0;
   for (const Outer& product : products) {
-    entries += product.left.features * product.right.features;
+    entries += parts_of(product) * entries_of(product);
   }
-  const int64_t threads = at::get_num_threads();
-  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-    // The first row that begins at an entry or behind it, of which a few form a step of outer_some.
-    const auto row_at = [](int64_t entry, const Outer& product) {
-      const int64_t step = 6 * product.right.features, steps = entry <= 0 ? 0 : (entry + step - 1) / step;
-      return std::min(6 * steps, product.left.features);
-    };
-    const int64_t from = entries * first / threads, to = entries * last / threads;
-    for (int64_t token = 0; token < n; token += SUMMED) {
-      int64_t before = 0;
-      for (const Outer& product : products) {
-        const int64_t end = row_at(to - before, product);
-        for (int64_t row = row_at(from - before, product); row < end; row += ROWS) {
-          outer_some(
-              product.left, row, std::min(row + ROWS, end), product.right, token, std::min(SUMMED, n - token),
-              product.sum);
+  // The first part that begins at a share of all entries or behind it.
+  const auto first_of = [&](int64_t thread, int64_t threads) {
+    int64_t wanted = entries * thread / threads, part = 0;
+    for (const Outer& product : products) {
+      const int64_t some = std::min(parts_of(product), (wanted + entries_of(product) - 1) / entries_of(product));
+      part += some;
+      wanted = std::max<int64_t>(0, wanted - some * entries_of(product));
+    }
+    return part;
+  };
+  struct Nothing {};
+  share_parts_from<Nothing>(first_of, [&](Nothing&, int64_t part) {
+    for (const Outer& product : products) {
+      if (part < parts_of(product)) {
+        const int64_t row = part * ROWS, to = std::min(row + ROWS, product.left.features);
+        for (int64_t token = 0; token < n; token += SUMMED) {
+          outer_some(product.left, row, to, product.right, token, std::min(SUMMED, n - token), product.sum);
         }
-        before += product.left.features * product.right.features;
+        return;
       }
+      part -= parts_of(product);
     }
   });
 }
@@ -215,11 +220,11 @@ void outers(int64_t n, const std::array<Outer, COUNT>& products) {
 template <typename Body>
 void by_tokens(int64_t n, int64_t features, float* room, const Body& body) {
   const int64_t share = share_of(n);
-  at::parallel_for(0, (n + share - 1) / share, 1, [&](int64_t from, int64_t to) {
-    float* own = room + at::get_thread_num() * features * TOGETHER;
-    for (int64_t part = from; part < to; ++part) {
-      body(own, share, part * share, std::min(share, n - part * share));
-    }
+  struct Number {
+    int64_t of = at::get_thread_num();
+  };
+  share_parts<Number>((n + share - 1) / share, [&](const Number& thread, int64_t part) {
+    body(room + thread.of * features * TOGETHER, share, part * share, std::min(share, n - part * share));
   });
 }
 

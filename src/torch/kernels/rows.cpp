@@ -79,34 +79,6 @@ WIDEST void rotate_rows(
   }
 }
 
-// --- Logits --------------------------------------------------------------------------------------------------------
-
-WIDEST void draw_rows(
-    int64_t from, int64_t to, int64_t v, float inverse, const float* logits, const double* uniforms, float* powers,
-    int64_t* tokens, float* logprobs) {
-  for (int64_t row = from; row < to; ++row) {
-    const float* line = logits + row * v;
-    float most;
-    double total;
-    softmax_row(line, v, inverse, powers, &most, &total);
-    const double target = total * uniforms[row];
-    double sum = 0;
-    int64_t chosen = -1, last = 0;
-    for (int64_t at = 0; at < v; ++at) {
-      last = powers[at] > 0 ? at : last;
-      sum += powers[at];
-      if (sum > target) {
-        chosen = at;
-        break;
-      }
-    }
-    // Rounding may leave the walk short of the target: the last token with a probability is meant then.
-    chosen = chosen < 0 ? last : chosen;
-    tokens[row] = chosen;
-    logprobs[row] = static_cast<float>(line[chosen] * inverse - most - std::log(total));
-  }
-}
-
 // Rows whose contributions to a weight are summed together, so that the order of sums is that of the rows.
 constexpr int64_t TOGETHER = 256;
 

@@ -113,28 +113,22 @@ WIDEST void norm_tiles_back(
   }
 }
 
-// ROWS features in tiles with a column, over some tokens: added to a part of a matrix.
+// ROWS features, `step` apart, with a column, over some tokens: added to a part of a matrix.
 template <int ROWS>
 INLINE void outer_rows(
-    int64_t count, const float* left, int64_t tile_step, const float* right, int64_t width, float* sum, int64_t ld) {
+    int64_t count, const float* left, int64_t step, const float* right, int64_t width, float* sum, int64_t ld) {
   Lanes low[ROWS], high[ROWS];
   for (int row = 0; row < ROWS; ++row) {
     low[row] = high[row] = Lanes{};
   }
-  const auto add = [&](int64_t tokens) __attribute__((always_inline)) {
-    for (int64_t token = 0; token < tokens; ++token) {
-      const Lanes first = load(right + token * TILE), second = load(right + token * TILE + LANES);
-      for (int row = 0; row < ROWS; ++row) {
-        const float factor = left[row * TILE + token];
-        low[row] += factor * first;
-        high[row] += factor * second;
-      }
+  for (int64_t token = 0; token < count; ++token) {
+    const Lanes first = load(right + token * TILE), second = load(right + token * TILE + LANES);
+    for (int row = 0; row < ROWS; ++row) {
+      const float factor = left[row * step + token];
+      low[row] += factor * first;
+      high[row] += factor * second;
     }
-  };
-  for (; count >= TILE; count -= TILE, left += tile_step, right += TILE * TILE) {
-    add(TILE);
   }
-  add(count);
   for (int row = 0; row < ROWS; ++row) {
     float* to = sum + row * ld;
     if (width == TILE) {
@@ -148,25 +142,36 @@ INLINE void outer_rows(
   }
 }
 
-// The rows `row` up to `to` of sum [b, a] += left^T right, for some tokens.
+// Rows of a matrix that are taken together: their tokens and those of a column stay in the processor's nearest cache.
+constexpr int64_t ROWS = 24;
+
+// The rows `row` up to `to` of sum [b, a] += left^T right, for some tokens, SUMMED at most. They are taken out of their tiles first.
 WIDEST void outer_some(
     const Tiles& left, int64_t row, int64_t to, const Columns& right, int64_t from, int64_t count, float* sum) {
-  const int64_t ld = right.features, step = left.features * TILE;
+  constexpr int64_t STEP = SUMMED + TILE;
+  float out_of_tiles[ROWS * STEP];
+  for (int64_t token = 0; token < count; token += TILE) {
+    const float* tile = left.from(from + token) + row * TILE;
+    for (int64_t at = 0; at < to - row; ++at) {
+      std::memcpy(out_of_tiles + at * STEP + token, tile + at * TILE, TILE * sizeof(float));
+    }
+  }
+  const int64_t ld = right.features;
   for (int64_t column = 0; column < right.count(); ++column) {
     const float* their = right.of(column) + from * TILE;
     const int64_t width = right.width(column);
     const auto rows = [&](auto several, int64_t at) __attribute__((always_inline)) {
       outer_rows<decltype(several)::value>(
-          count, left.from(from) + at * TILE, step, their, width, sum + at * ld + column * TILE, ld);
+          count, out_of_tiles + at * STEP, STEP, their, width, sum + (row + at) * ld + column * TILE, ld);
     };
-    int64_t at = row;
-    for (; at + 6 <= to; at += 6) {
+    int64_t at = 0;
+    for (; row + at + 6 <= to; at += 6) {
       rows(std::integral_constant<int, 6>(), at);
     }
-    for (; at + 2 <= to; at += 2) {
+    for (; row + at + 2 <= to; at += 2) {
       rows(std::integral_constant<int, 2>(), at);
     }
-    for (; at < to; ++at) {
+    for (; row + at < to; ++at) {
       rows(std::integral_constant<int, 1>(), at);
     }
   }
@@ -177,9 +182,6 @@ struct Outer {
   Columns right;
   float* sum;
 };
-
-// Rows of a matrix that are taken together: their tokens and those of a column stay in the processor's nearest cache.
-constexpr int64_t ROWS = 24;
 
 // Every matrix's gradient. Threads share rows of all of them, each about as many entries.
 template <size_t COUNT>

@@ -102,20 +102,31 @@ WIDEST void to_rows(const float* tiles, int64_t tokens, int64_t features, float*
   }
 }
 
-// ROWS outputs of one tile. With more rows the sums of all would not fit the processor's registers.
+// Terms of a sum between two looks ahead.
+constexpr int64_t STRETCH = 32;
+
+// ROWS outputs of one tile. With more rows the sums of all would not fit the processor's registers. Before each stretch of the sums
+// `lines` lines from `next` on are fetched.
 template <int ROWS>
 INLINE void outputs(
-    int64_t depth, const float* matrix, const float* bias, const float* x, const float* onto, float* out) {
+    int64_t depth, const float* matrix, const float* bias, const float* x, const float* onto, float* out,
+    const float* next, int64_t lines) {
   Lanes low[ROWS], high[ROWS];
   for (int row = 0; row < ROWS; ++row) {
     low[row] = high[row] = Lanes{} + (bias == nullptr ? 0.0f : bias[row]);
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    const Lanes left = load(x + k * TILE), right = load(x + k * TILE + LANES);
-    for (int row = 0; row < ROWS; ++row) {
-      const float factor = matrix[row * depth + k];
-      low[row] += factor * left;
-      high[row] += factor * right;
+  for (int64_t from = 0; from < depth; from += STRETCH) {
+    for (int64_t line = 0; line < lines; ++line, next += TILE) {
+      __builtin_prefetch(next);
+    }
+    const int64_t to = std::min(depth, from + STRETCH);
+    for (int64_t k = from; k < to; ++k) {
+      const Lanes left = load(x + k * TILE), right = load(x + k * TILE + LANES);
+      for (int row = 0; row < ROWS; ++row) {
+        const float factor = matrix[row * depth + k];
+        low[row] += factor * left;
+        high[row] += factor * right;
+      }
     }
   }
   for (int row = 0; row < ROWS; ++row) {
@@ -129,16 +140,21 @@ INLINE void outputs(
 }
 
 // out [tiles, b, 16] = matrix x + bias + onto, of x [tiles, a, 16] and a matrix [b, a] as it lies. `onto` may be `out`. Some rows of the
-// matrix are taken through all tiles, then the next.
+// matrix are taken through all tiles, while the next rows are fetched: what was done since the last time has driven them out of the
+// processor's cache.
 WIDEST void multiply(
     int64_t tiles, int64_t b, int64_t a, const float* matrix, const float* bias, const float* x, const float* onto,
     float* out) {
   const auto some = [&](auto rows, int64_t row) __attribute__((always_inline)) {
-    for (int64_t tile = 0; tile < tiles; ++tile) {
+    constexpr int ROWS = decltype(rows)::value;
+    const int64_t stretches = tiles * ((a + STRETCH - 1) / STRETCH);
+    const int64_t lines = (ROWS * a / TILE + stretches - 1) / stretches;
+    const float* next = matrix + (row + ROWS) * a;
+    for (int64_t tile = 0; tile < tiles; ++tile, next += stretches / tiles * lines * TILE) {
       const int64_t place = (tile * b + row) * TILE;
-      outputs<decltype(rows)::value>(
+      outputs<ROWS>(
           a, matrix + row * a, bias == nullptr ? nullptr : bias + row, x + tile * a * TILE,
-          onto == nullptr ? nullptr : onto + place, out + place);
+          onto == nullptr ? nullptr : onto + place, out + place, next, lines);
     }
   };
   int64_t row = 0;

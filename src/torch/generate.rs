@@ -15,7 +15,8 @@ use crate::counter::Counter;
 use crate::grpo::SamplingSpec;
 
 use super::attention::Cache;
-use super::pass::{List, Pass, seen_tokens};
+use super::list::{List, seen_tokens};
+use super::pass::Pass;
 use super::recorder::{Owner, Recorder};
 use super::tape::Tape;
 use super::{Model, TorchError};

@@ -24,6 +24,7 @@ mod kernels;
 mod layer;
 mod layer_back;
 mod likelihood;
+mod list;
 mod load;
 mod loss;
 mod masks;

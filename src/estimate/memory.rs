@@ -153,7 +153,7 @@ pub(super) fn memory(decoder: &Decoder, active: f64, together: Together, playing
             // And transposes of the matrices.
             let (h, i) = (decoder.hidden, decoder.inner);
             decoder.width
-                * (FUSED_BLOCK.min(part) * (3.0 * h + 3.0 * i + decoder.queries)
+                * (FUSED_BLOCK.min(part) * (2.0 * h + 3.0 * i + decoder.queries)
                     + h * (3.0 * i + decoder.queries))
         } else {
             BLOCK.min(part) * decoder.width * (4.0 * decoder.inner + 2.0 * decoder.hidden)

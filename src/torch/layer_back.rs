@@ -7,7 +7,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::kernels::back::{InputBack, MlpBack};
+use super::kernels::back::{InputBack, MlpBack, to_rows, to_tiles};
 use super::layer::{Saved, Turned, by_head};
 use super::products::blocks;
 use super::{Model, TorchError};
@@ -31,7 +31,8 @@ impl Model {
         Ok((0..self.slots.count).map(zeros).collect::<Result<_, _>>()?)
     }
 
-    /// `dx [n, h]`, the gradient by the layer's output, becomes that by its input; those by its parameters are added to `sums`.
+    /// `dx`, the gradient by the layer's output as [`Model::dx_of`] has it, becomes that by its input; those by its parameters are added
+    /// to `sums`.
     ///
     /// # Errors
     /// When memory runs out.
@@ -183,9 +184,26 @@ impl Model {
         }
         .run()?;
         if shape.output_bias() {
-            add_columns(&mut sums[slots.output + 1], dx)?;
+            let of_all = dx.f_sum_dim_intlist([0i64, 2].as_slice(), false, Kind::Float)?;
+            let _ = sums[slots.output + 1].f_add_(&of_all)?;
         }
         Ok(())
+    }
+
+    /// A gradient by a layer's output as the layers pass it on: rows, or tiles where back.cpp takes it.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn dx_of(&self, rows: Tensor) -> Result<Tensor, TorchError> {
+        if self.ops.fused { to_tiles(&rows) } else { Ok(rows) }
+    }
+
+    /// The rows of one, of n tokens.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub(super) fn rows_of(&self, dx: Tensor, n: i64) -> Result<Tensor, TorchError> {
+        if self.ops.fused { to_rows(&dx, n) } else { Ok(dx) }
     }
 
     /// [`Model::input_back`] by back.cpp.

@@ -154,6 +154,7 @@ pub fn backward(model: &Model, parts: Vec<Part>, sink: &mut dyn Sink) -> Result<
     let mut norm = Tensor::f_zeros(model.weights.tensors[model.last_norm()].size(), (Kind::Float, device))?;
     let (measured, dxs, vocabulary) = head_back(model, &parts, &mut norm, sink)?;
     sink.put(model.last_norm(), norm)?;
+    let dxs: Vec<Tensor> = dxs.into_iter().map(|dx| model.dx_of(dx)).collect::<Result<_, _>>()?;
     // The last outputs are not needed again.
     let (feeds, mut stacks): (Vec<Feed>, Vec<Stack>) = parts
         .into_iter()
@@ -181,6 +182,11 @@ pub fn backward(model: &Model, parts: Vec<Part>, sink: &mut dyn Sink) -> Result<
             sink.put(model.index(layer, slot), sum)?;
         }
     }
+    let dxs: Vec<Tensor> = dxs
+        .into_iter()
+        .zip(&feeds)
+        .map(|(dx, feed)| model.rows_of(dx, feed.len()))
+        .collect::<Result<_, _>>()?;
     let tokens: Vec<&Tensor> = feeds.iter().map(|feed| &feed.tokens_n).collect();
     vocabulary.finish(model, &tokens, &dxs, sink)?;
     Ok(measured)

@@ -127,7 +127,7 @@ fn cache_tape_and_logits_are_of_the_longest_conversation() {
     // The way back adds the stream, attention's four vectors of half of the tokens, a block of what surrounds it, and transposes.
     let part = tokens / 2;
     let back =
-        4 * (tokens * 8 + part * 2 * (8 + 4) + part.min(512) * (3 * 8 + 3 * 12 + 8) + 8 * (3 * 12 + 8));
+        4 * (tokens * 8 + part * 2 * (8 + 4) + part.min(512) * (2 * 8 + 3 * 12 + 8) + 8 * (3 * 12 + 8));
     assert_eq!(memory.activations, memory.tape + back);
     // Two minibatches do not have the rollouts' weights, so nothing is written while they are played.
     let mut cut = config.clone();

@@ -15,12 +15,23 @@ struct Scratch {
   std::vector<int32_t> tokens;
 };
 
+// A head's numbers: so few that a call would take longer.
+INLINE void copy_head(const float* from, int64_t d, float* to) {
+  int64_t at = 0;
+  for (; at + LANES <= d; at += LANES) {
+    store(to + at, load(from + at));
+  }
+  for (; at < d; ++at) {
+    to[at] = from[at];
+  }
+}
+
 // Rows of d elements to rows of `width`; what is beyond d stays as it is.
 INLINE void gather(
     const int32_t* tokens, int64_t count, int64_t row_width, int64_t offset, int64_t d, const float* from, float* to,
     int64_t width) {
   for (int64_t at = 0; at < count; ++at) {
-    std::memcpy(to + at * width, from + tokens[at] * row_width + offset, d * sizeof(float));
+    copy_head(from + tokens[at] * row_width + offset, d, to + at * width);
   }
 }
 
@@ -62,9 +73,8 @@ WIDEST void attend_sequence(
       }
       product<false>(rows, width, keys, s.scores.data(), ld, 1, s.values.data(), width, s.dout.data(), width);
       for (int64_t row = 0; row < rows; ++row) {
-        std::memcpy(
-            out + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d, s.dout.data() + row * width,
-            d * sizeof(float));
+        copy_head(
+            s.dout.data() + row * width, d, out + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d);
       }
     }
   }
@@ -116,9 +126,8 @@ WIDEST void attend_sequence_back(
       product<true>(keys, width, rows, s.dscores.data(), 1, ld, s.queries.data(), width, s.dkeys.data(), width);
       product<false>(rows, width, keys, s.dscores.data(), ld, 1, s.keys.data(), width, s.dqueries.data(), width);
       for (int64_t row = 0; row < rows; ++row) {
-        std::memcpy(
-            dq + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d, s.dqueries.data() + row * width,
-            d * sizeof(float));
+        copy_head(
+            s.dqueries.data() + row * width, d, dq + (static_cast<int64_t>(tokens[block + row]) * heads + head) * d);
       }
     }
   }

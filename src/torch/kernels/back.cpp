@@ -19,11 +19,11 @@ struct TicketsMlpBack {
   const float *middle, *gate, *up, *attended;
   // Weights: the norm, transposes of matrices, [h, i] twice, [i, h], [q, h].
   const float *norm, *gate_t, *up_t, *down_t, *output_t;
-  // The gradient by the layer's output becomes that by `middle`; that by what attention gave is written.
+  // The gradient by the layer's output, in tiles, becomes that by `middle`; that by what attention gave is written.
   float *dx, *dattended;
   // Added to.
   float *sum_norm, *sum_gate, *sum_up, *sum_down, *sum_output;
-  // Room for 3 h + 3 i + q features and h sums of a block, see AllTokens, then for tiles of 3 h + i + q features of each thread.
+  // Room for 2 h + 3 i + q features and h sums of a block, see AllTokens, then for tiles of 3 h + i + q features of each thread.
   float* room;
 };
 
@@ -33,10 +33,10 @@ struct TicketsInputBack {
   float eps;
   const float *x, *dq, *dk, *dv;
   const float *norm, *query_t, *key_t, *value_t;
-  // The gradient by `middle` becomes that by `x`.
+  // The gradient by `middle`, in tiles, becomes that by `x`.
   float* dx;
   float *sum_norm, *sum_query, *sum_key, *sum_value;
-  // Room for h + q + 2 k features and h sums of a block, then for tiles of 4 h features of each thread.
+  // Room for h + q + 2 k features and h sums of a block, then for tiles of 3 h features of each thread.
   float* room;
 };
 
@@ -70,14 +70,13 @@ WIDEST void swiglu_tiles_back(int64_t count, float* dinner, float* gate, float* 
 void mlp_back(const TicketsMlpBack& s) {
   const int64_t h = s.h, i = s.i, q = s.q;
   AllTokens room(s.room, s.n);
-  const Tiles behind = room.tiles(h), between = room.tiles(h), dgate = room.tiles(i), dup = room.tiles(i);
+  const Tiles between = {s.dx, h}, behind = room.tiles(h), dgate = room.tiles(i), dup = room.tiles(i);
   const Columns normed = room.columns(h), inner = room.columns(i), attended = room.columns(q);
   float* of_norm = room.sums(h);
   by_tokens(s.n, 3 * h + i + q, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
     float *x = at, *y = x + share * h, *dy = y + share * h, *d = dy + share * h, *mixed = d + share * i;
     float *dx = between.from(first), *gate = dgate.from(first), *up = dup.from(first);
     const int64_t tiles = tiles_of(count);
-    to_tiles(s.dx + first * h, h, count, h, dx);
     std::memcpy(behind.from(first), dx, tiles * h * TILE * sizeof(float));
     multiply(tiles, i, h, s.down_t, nullptr, dx, nullptr, d);
     to_tiles(s.gate + first * i, i, count, i, gate);
@@ -90,7 +89,6 @@ void mlp_back(const TicketsMlpBack& s) {
     multiply(tiles, h, i, s.gate_t, nullptr, gate, nullptr, dy);
     multiply(tiles, h, i, s.up_t, nullptr, up, dy, dy);
     norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm + first / TILE * h);
-    to_rows(dx, count, h, s.dx + first * h, h);
     rows_to_columns(s.attended, first, count, attended);
     multiply(tiles, q, h, s.output_t, nullptr, dx, nullptr, mixed);
     to_rows(mixed, count, q, s.dattended + first * q, q);
@@ -107,8 +105,8 @@ void input_back(const TicketsInputBack& s) {
   const Tiles query = room.tiles(q), key = room.tiles(k), value = room.tiles(k);
   const Columns normed = room.columns(h);
   float* of_norm = room.sums(h);
-  by_tokens(s.n, 4 * h, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
-    float *dx = at, *x = dx + share * h, *y = x + share * h, *dy = y + share * h;
+  by_tokens(s.n, 3 * h, room.rest(), [&](float* at, int64_t share, int64_t first, int64_t count) {
+    float *x = at, *y = x + share * h, *dy = y + share * h, *dx = s.dx + first * h;
     const int64_t tiles = tiles_of(count);
     const auto through = [&](const float* rows, const Tiles& d, const float* transpose, const float* onto) {
       to_tiles(rows + first * d.features, d.features, count, d.features, d.from(first));
@@ -117,12 +115,10 @@ void input_back(const TicketsInputBack& s) {
     through(s.dq, query, s.query_t, nullptr);
     through(s.dk, key, s.key_t, dy);
     through(s.dv, value, s.value_t, dy);
-    to_tiles(s.dx + first * h, h, count, h, dx);
     to_tiles(s.x + first * h, h, count, h, x);
     norm_tiles(tiles, h, s.eps, x, s.norm, y);
     tiles_to_columns(y, first, count, normed);
     norm_tiles_back(tiles, h, s.eps, dy, x, s.norm, dx, of_norm + first / TILE * h);
-    to_rows(dx, count, h, s.dx + first * h, h);
   });
   add_rows(of_norm, tiles_of(s.n), h, s.sum_norm);
   outers<3>(s.n, {{{query, normed, s.sum_query}, {key, normed, s.sum_key}, {value, normed, s.sum_value}}});
@@ -131,6 +127,19 @@ void input_back(const TicketsInputBack& s) {
 }  // namespace
 
 extern "C" {
+
+// rows [n, h] to tiles [n / 16, h, 16], or back. Lanes without a token are 0, and gradients leave them so.
+void tickets_to_tiles(int64_t n, int64_t h, const float* rows, float* tiles) noexcept {
+  at::parallel_for(0, tiles_of(n), 16, [=](int64_t from, int64_t to) {
+    to_tiles(rows + from * TILE * h, h, std::min(n, to * TILE) - from * TILE, h, tiles + from * TILE * h);
+  });
+}
+
+void tickets_to_rows(int64_t n, int64_t h, const float* tiles, float* rows) noexcept {
+  at::parallel_for(0, tiles_of(n), 16, [=](int64_t from, int64_t to) {
+    to_rows(tiles + from * TILE * h, std::min(n, to * TILE) - from * TILE, h, rows + from * TILE * h, h);
+  });
+}
 
 void tickets_mlp_back(const TicketsMlpBack* all) noexcept {
   for (int64_t first = 0; first < all->n; first += all->block) {

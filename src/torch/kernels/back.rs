@@ -29,7 +29,7 @@ pub struct MlpBack<'a> {
     pub up_t: &'a Tensor,
     pub down_t: &'a Tensor,
     pub output_t: &'a Tensor,
-    /// The gradient by the layer's output, which becomes that by `middle`; `[n, h]`.
+    /// The gradient by the layer's output, which becomes that by `middle`; in tiles of n tokens, see [`to_tiles`].
     pub dx: &'a Tensor,
     /// Written: `[n, q]`.
     pub dattended: &'a Tensor,
@@ -51,7 +51,7 @@ pub struct InputBack<'a> {
     pub query_t: &'a Tensor,
     pub key_t: &'a Tensor,
     pub value_t: &'a Tensor,
-    /// The gradient by what follows attention, which becomes that by `x`.
+    /// The gradient by what follows attention, which becomes that by `x`; in tiles.
     pub dx: &'a Tensor,
     /// Added to, in the order of norm, query, key, value.
     pub sums: [&'a Tensor; 4],
@@ -118,13 +118,45 @@ unsafe extern "C" {
     fn tickets_head_back(all: *const RawHeadBack);
     fn tickets_mlp_back(all: *const RawMlpBack);
     fn tickets_input_back(all: *const RawInputBack);
+    fn tickets_to_tiles(n: i64, h: i64, rows: *const f32, tiles: *mut f32);
+    fn tickets_to_rows(n: i64, h: i64, tiles: *const f32, rows: *mut f32);
+}
+
+/// `rows [n, h]` in tiles, feature by feature, 16 tokens side by side: `[n / 16, h, 16]`, filled up with zeros.
+///
+/// # Errors
+/// When `rows` is not of float32 on the CPU in one piece, or memory runs out.
+pub fn to_tiles(rows: &Tensor) -> Result<Tensor, TorchError> {
+    let (n, h) = rows.size2()?;
+    let tiles = rows.f_new_empty([(n + TILE - 1) / TILE, h, TILE], (rows.kind(), rows.device()))?;
+    let (from, to) = (floats(rows, n * h)?, floats(&tiles, filled(n) * h)?);
+    // SAFETY: both hold what is read or written.
+    unsafe { tickets_to_tiles(n, h, from, to) };
+    Ok(tiles)
+}
+
+/// The rows `[n, h]` of n tokens in tiles.
+///
+/// # Errors
+/// As [`to_tiles`].
+pub fn to_rows(tiles: &Tensor, n: i64) -> Result<Tensor, TorchError> {
+    let (_, h, _) = tiles.size3()?;
+    let rows = tiles.f_new_empty([n, h], (tiles.kind(), tiles.device()))?;
+    let (from, to) = (floats(tiles, filled(n) * h)?, floats(&rows, n * h)?);
+    // SAFETY: both hold what is read or written.
+    unsafe { tickets_to_rows(n, h, from, to) };
+    Ok(rows)
+}
+
+/// Up to a whole tile.
+fn filled(count: i64) -> i64 {
+    (count + TILE - 1) / TILE * TILE
 }
 
 /// Room for these features of `n` tokens, for `sums` of every tile, and for tiles of `own` features of every thread.
 fn room(n: i64, features: &[i64], sums: i64, own: i64) -> Result<Tensor, TorchError> {
-    let whole = |count: i64| (count + TILE - 1) / TILE * TILE;
-    let wide: i64 = features.iter().map(|&count| whole(count)).sum::<i64>() + whole(sums) / TILE;
-    let size = whole(n) * wide + i64::from(tch::get_num_threads()) * TOGETHER * own;
+    let wide: i64 = features.iter().map(|&count| filled(count)).sum::<i64>() + filled(sums) / TILE;
+    let size = filled(n) * wide + i64::from(tch::get_num_threads()) * TOGETHER * own;
     Ok(Tensor::f_empty([size], (Kind::Float, tch::Device::Cpu))?)
 }
 
@@ -171,7 +203,7 @@ impl MlpBack<'_> {
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, i), (_, q)) = (self.middle.size2()?, self.gate.size2()?, self.attended.size2()?);
         let block = BACK_TOKENS as i64;
-        let room = room(n.min(block), &[h, h, h, i, i, i, q], h, 3 * h + i + q)?;
+        let room = room(n.min(block), &[h, h, i, i, i, q], h, 3 * h + i + q)?;
         let [norm, gate, up, down, output] = self.sums;
         let raw = RawMlpBack {
             sizes: [n, block, h, i, q],
@@ -189,7 +221,7 @@ impl MlpBack<'_> {
                 fixed(self.down_t, i * h)?,
                 fixed(self.output_t, q * h)?,
             ],
-            written: [floats(self.dx, n * h)?, floats(self.dattended, n * q)?],
+            written: [floats(self.dx, filled(n) * h)?, floats(self.dattended, n * q)?],
             sums: [
                 floats(norm, h)?,
                 floats(gate, i * h)?,
@@ -213,7 +245,7 @@ impl InputBack<'_> {
     pub fn run(&self) -> Result<(), TorchError> {
         let ((n, h), (_, q), (_, k)) = (self.x.size2()?, self.dq.size2()?, self.dk.size2()?);
         let block = BACK_TOKENS as i64;
-        let room = room(n.min(block), &[h, q, k, k], h, 4 * h)?;
+        let room = room(n.min(block), &[h, q, k, k], h, 3 * h)?;
         let [norm, query, key, value] = self.sums;
         let raw = RawInputBack {
             sizes: [n, block, h, q, k],
@@ -230,7 +262,7 @@ impl InputBack<'_> {
                 fixed(self.key_t, h * k)?,
                 fixed(self.value_t, h * k)?,
             ],
-            dx: floats(self.dx, n * h)?,
+            dx: floats(self.dx, filled(n) * h)?,
             sums: [floats(norm, h)?, floats(query, q * h)?, floats(key, k * h)?, floats(value, k * h)?],
             room: room.data_ptr().cast(),
         };
@@ -256,7 +288,8 @@ mod tests {
         let before = tch::get_num_threads();
         let results = [1, 2, 3].map(|threads| {
             tch::set_num_threads(threads);
-            let (dx, dattended) = (numbers([n, h]), Tensor::zeros([n, q], (Kind::Float, tch::Device::Cpu)));
+            let (dx, dattended) =
+                (to_tiles(&numbers([n, h])).unwrap(), Tensor::zeros([n, q], (Kind::Float, tch::Device::Cpu)));
             let sums = [[1, h], [i, h], [i, h], [h, i], [h, q]].map(numbers);
             MlpBack {
                 eps: 1e-6,
@@ -316,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_go_to_tiles_and_back() {
+        let rows = numbers([37, 5]);
+        let tiles = to_tiles(&rows).unwrap();
+        assert_eq!(tiles.size(), [3, 5, 16]);
+        assert_eq!(tiles.double_value(&[1, 3, 2]), rows.double_value(&[18, 3]));
+        assert_eq!(tiles.narrow(0, 2, 1).narrow(2, 5, 11).abs().max().double_value(&[]), 0.0);
+        assert_eq!(to_rows(&tiles, 37).unwrap(), rows);
+    }
+
+    #[test]
     fn tensors_of_other_sizes_are_refused() {
         let (n, h) = (3, 4);
         let small = numbers([n, h]);
@@ -329,7 +372,7 @@ mod tests {
             query_t: &numbers([h, h]),
             key_t: &numbers([h, h]),
             value_t: &numbers([h, h + 1]),
-            dx: &numbers([n, h]),
+            dx: &to_tiles(&small).unwrap(),
             sums: [&small; 4],
         }
         .run();

@@ -57,8 +57,7 @@ INLINE float dot(const float* a, const float* b, int64_t count) {
 INLINE Lanes exp_of(Lanes x) {
   typedef int32_t Whole __attribute__((vector_size(4 * LANES)));
   const Lanes least = Lanes{} - 87.0f, most = Lanes{} + 88.0f;
-  const Lanes limited = x > most ? most : x;
-  const Lanes bounded = limited < least ? least : limited;
+  const Lanes bounded = x > most ? most : x;
   // Adding it leaves the nearest whole number in the last bits.
   const Lanes turner = bounded * 1.44269504088896341f + 12582912.0f;
   const Lanes rounded = turner - 12582912.0f;
@@ -74,6 +73,7 @@ INLINE Lanes exp_of(Lanes x) {
   bits = (bits + 127) << 23;
   Lanes power;
   std::memcpy(&power, &bits, sizeof(power));
+  // What came out below that is not a number that means something.
   return x < least ? Lanes{} : series * power;
 }
 

@@ -8,7 +8,8 @@ pub const LOGIT_BYTES: usize = 64 << 20;
 pub const WHOLE_GRADIENT: usize = 1 << 24;
 /// Beyond it, entries of rows whose gradient exists at the same time.
 pub const ROW_ENTRIES: usize = 1 << 23;
-/// Tokens that go back together on the CPU in float32: what is known of them stays in the processor's cache.
+/// Tokens that go back together on the CPU in float32: what is known of them stays in the processor's cache. A multiple of
+/// 256, which outer.h adds up together.
 pub const BACK_TOKENS: usize = 512;
 /// A vocabulary up to which logits of these stay there too.
 pub const SMALL_VOCABULARY: usize = 4096;

@@ -1,5 +1,5 @@
-//! Passes over a cache on the CPU in float32: from tokens to logits and draws in one call of decoder.cpp, when there are rows enough for
-//! all threads.
+//! Passes over a cache on the CPU in float32: tokens through all layers, and on to draws where these are plain, in one call of
+//! decoder.cpp, when there are rows enough for all threads.
 //!
 //! It gives what [`Model::run`] gives, within rounding; of a token of it not even the last bit depends on what else is passed.
 
@@ -13,7 +13,7 @@ use super::{Model, TorchError};
 
 impl Model {
     /// New tokens of rows of a cache. What is computed goes to the rows from `from` on of the room: of a room that is kept, all of it.
-    /// Where `logits [b, v]` are given, those after the last token of each row, and where draws are, these.
+    /// With `draw`, what follows the last token of each row: logits `[b, v]` and draws from them.
     ///
     /// # Errors
     /// When a token or a position is not in its table, or memory runs out.
@@ -22,7 +22,7 @@ impl Model {
         cache: &Cache,
         (rows, tokens): (CachedRows<'_>, &[i64]),
         (room, from): (Room<'_>, i64),
-        ends: Option<(&Tensor, Option<Draw<'_>>)>,
+        draw: Option<(&Tensor, Draw<'_>)>,
         space: &mut Space,
     ) -> Result<(), TorchError> {
         let count = self.architecture().layers;
@@ -40,7 +40,7 @@ impl Model {
         };
         let tensors = &self.weights.tensors;
         let (norm, matrix) = (&tensors[self.last_norm()], &tensors[self.head()]);
-        let head = ends.map(|(logits, draw)| Head { norm, matrix, logits, draw });
+        let head = draw.map(|(logits, draw)| Head { norm, matrix, logits, draw });
         let new = New { rows, tokens, embedding: &tensors[0] };
         let tables = self.rotary.tables(rows.longest())?;
         decoder::decode(sizes, &layers, head, new, (&tables.0, &tables.1), (room.input(0), from), space)

@@ -13,7 +13,7 @@ use super::list::List;
 use super::model::{Room, Scratch};
 use super::packing::rows;
 use super::pass::Pass;
-use super::recorder::Owner;
+use super::recorder::{Owner, Recorder};
 use super::tape_tests::{apart, of};
 use super::weights::tests::tiny;
 use crate::data::{Architecture, Family};
@@ -210,21 +210,30 @@ fn draws_at_once_are_those_from_the_logits() {
             list
         };
         let uniforms: Vec<f64> = (0..rows).map(|row| (row as f64 * 0.37).fract()).collect();
-        let mut drawn = [0; 2].map(|_| Vec::new());
-        for (at_once, drawn) in drawn.iter_mut().enumerate() {
+        let play = |at_once: bool, kept: bool| {
+            let recorder = kept.then(|| Recorder::new(&model, 1, rows, 400).unwrap());
             let (mut pass, mut cache) =
-                (Pass::new(&model, None), Cache::new(&model, rows as i64, 100).unwrap());
-            for list in [list(0, 70), list(1, 1)] {
-                drawn.push(if at_once == 1 {
-                    pass.next(&mut cache, &list, &uniforms, None, &sampling).unwrap()
-                } else {
-                    let logits = pass.logits(&mut cache, &list).unwrap();
-                    pass.draw(&mut cache, &list, logits, &uniforms, None, &sampling).unwrap()
-                });
-            }
-        }
-        assert_eq!(drawn[0], drawn[1], "{shape:?}");
-        let different: BTreeSet<i64> = drawn[0][1].0.iter().copied().collect();
+                (Pass::new(&model, recorder), Cache::new(&model, rows as i64, 100).unwrap());
+            let drawn = [list(0, 70), list(1, 1)].map(|list| {
+                if at_once {
+                    return pass.next(&mut cache, &list, &uniforms, None, &sampling).unwrap();
+                }
+                let logits = pass.logits(&mut cache, &list).unwrap();
+                pass.draw(&mut cache, &list, logits, &uniforms, None, &sampling).unwrap()
+            });
+            let tape = pass.recorder.map(|recorder| recorder.finish(&model, &vec![0; rows]).unwrap());
+            (drawn, tape)
+        };
+        let ((drawn, _), (expected, by_parts)) = (play(true, false), play(false, true));
+        assert_eq!(drawn, expected, "{shape:?}");
+        // What is kept is the same, and there once.
+        let (again, at_once) = play(true, true);
+        assert_eq!(again, expected, "{shape:?}");
+        let (by_parts, at_once) = (by_parts.unwrap(), at_once.unwrap());
+        assert_eq!(at_once.feed.len(), 219 + 150);
+        assert_eq!(at_once.feed.tokens_n, by_parts.feed.tokens_n);
+        assert_eq!(at_once.output, by_parts.output);
+        let different: BTreeSet<i64> = drawn[1].0.iter().copied().collect();
         assert!(different.len() > 5, "{different:?}");
     }
     tch::set_num_threads(threads);

@@ -7,6 +7,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::data::BACK_TOKENS;
+
 use super::kernels::back::{InputBack, MlpBack, to_rows, to_tiles};
 use super::layer::{Saved, Turned, by_head};
 use super::products::blocks;
@@ -184,8 +186,10 @@ impl Model {
         }
         .run()?;
         if shape.output_bias() {
-            let of_all = dx.f_sum_dim_intlist([0i64, 2].as_slice(), false, Kind::Float)?;
-            let _ = sums[slots.output + 1].f_add_(&of_all)?;
+            let rows = to_rows(dx, saved.middle.size()[0])?;
+            for (from, count) in blocks(rows.size()[0], BACK_TOKENS as i64) {
+                add_columns(&mut sums[slots.output + 1], &rows.f_narrow(0, from, count)?)?;
+            }
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl<'a> Pass<'a> {
     /// Draws after the last new token of every row, at the uniforms by time, then by row; see [`Pass::draw`].
     ///
     /// # Errors
-    /// When a logit is not finite, memory runs out, or a position is beyond the model's.
+    /// When memory runs out, or a position is beyond the model's.
     pub fn next(
         &mut self,
         cache: &mut Cache,
@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
             logprobs: &mut logprobs,
         };
         let from = self.note(list);
-        self.decode(cache, list, from, Some((&logits, Some(draw))))?;
+        self.decode(cache, list, from, Some((&logits, draw)))?;
         self.drawn_from = Some(logits);
         Ok((tokens, logprobs))
     }
@@ -127,11 +127,11 @@ impl<'a> Pass<'a> {
         cache: &Cache,
         list: &List,
         from: i64,
-        ends: Option<(&Tensor, Option<Draw<'_>>)>,
+        draw: Option<(&Tensor, Draw<'_>)>,
     ) -> Result<(), TorchError> {
         let (model, mut space) = (self.model, std::mem::take(&mut self.space));
         let room = self.room(list.tokens.len() as i64)?;
-        model.decode(cache, (list.rows(), &list.tokens), (room, from), ends, &mut space)?;
+        model.decode(cache, (list.rows(), &list.tokens), (room, from), draw, &mut space)?;
         self.space = space;
         Ok(())
     }
@@ -149,10 +149,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Draws from `logits` at the uniforms by time, then by row, with nothing asked of the device in between. The rows' new tokens are in
-    /// the cache.
+    /// the cache. Where a logit is not finite, no more is the logprob.
     ///
     /// # Errors
-    /// When a logit is not finite, or memory runs out.
+    /// When memory runs out.
     pub fn draw(
         &mut self,
         cache: &mut Cache,

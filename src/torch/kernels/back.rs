@@ -14,6 +14,9 @@ const TILE: i64 = 16;
 /// Tokens that a thread takes together, at most.
 const TOGETHER: i64 = 64;
 
+// So sums do not depend on it, and every block begins with a tile.
+const _: () = assert!(BACK_TOKENS.is_multiple_of(256));
+
 /// From behind a layer to what attention gave.
 #[derive(Debug)]
 pub struct MlpBack<'a> {

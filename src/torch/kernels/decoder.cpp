@@ -32,7 +32,7 @@ struct TicketsRows {
   const int64_t *slot, *before, *start, *tokens;
 };
 
-// What follows the last layer, after the last token of each row: logits, and where there are uniforms, tokens drawn at them.
+// What follows the last layer, after the last token of each row: logits, and tokens drawn at uniforms.
 struct TicketsHead {
   int64_t v;
   // Of the temperature.
@@ -187,11 +187,9 @@ class Walk {
     to_tiles(ends_, h, count, h, normed_);
     float* logits = head_->logits + row * head_->v;
     logits_of(count, h, head_->v, shape_.eps, normed_, head_->norm, head_->matrix, part_, logits);
-    if (head_->uniforms != nullptr) {
-      draw_rows(
-          0, count, head_->v, head_->inverse, logits, head_->uniforms + row, powers_, head_->tokens + row,
-          head_->logprobs + row);
-    }
+    draw_rows(
+        0, count, head_->v, head_->inverse, logits, head_->uniforms + row, powers_, head_->tokens + row,
+        head_->logprobs + row);
   }
 
   // Some tokens, of which the first is of `row`.

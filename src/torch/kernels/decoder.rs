@@ -72,7 +72,7 @@ pub struct Head<'a> {
     pub matrix: &'a Tensor,
     /// Written: `[b, v]`.
     pub logits: &'a Tensor,
-    pub draw: Option<Draw<'a>>,
+    pub draw: Draw<'a>,
 }
 
 /// Tokens that are drawn from logits at uniforms, with their logprobs.
@@ -275,26 +275,24 @@ pub fn decode(
     Ok(())
 }
 
-fn raw_head(head: Head<'_>, rows: usize, h: i64) -> Result<RawHead, TorchError> {
-    let (v, _) = head.matrix.size2()?;
-    let mut raw = RawHead {
-        v,
-        inverse: 1.0,
-        weights: [floats(head.norm, h)?, floats(head.matrix, v * h)?],
-        logits: floats(head.logits, rows as i64 * v)?,
-        uniforms: std::ptr::null(),
-        tokens: std::ptr::null_mut(),
-        logprobs: std::ptr::null_mut(),
-    };
-    if let Some(draw) = head.draw {
-        if [draw.uniforms.len(), draw.tokens.len(), draw.logprobs.len()] != [rows; 3] {
-            return Err(TorchError::Op { message: "not as many draws as rows".into() });
-        }
-        raw.inverse = (1.0 / draw.temperature) as f32;
-        raw.uniforms = draw.uniforms.as_ptr();
-        (raw.tokens, raw.logprobs) = (draw.tokens.as_mut_ptr(), draw.logprobs.as_mut_ptr());
+fn raw_head(
+    Head { norm, matrix, logits, draw }: Head<'_>,
+    rows: usize,
+    h: i64,
+) -> Result<RawHead, TorchError> {
+    let (v, _) = matrix.size2()?;
+    if [draw.uniforms.len(), draw.tokens.len(), draw.logprobs.len()] != [rows; 3] {
+        return Err(TorchError::Op { message: "not as many draws as rows".into() });
     }
-    Ok(raw)
+    Ok(RawHead {
+        v,
+        inverse: (1.0 / draw.temperature) as f32,
+        weights: [floats(norm, h)?, floats(matrix, v * h)?],
+        logits: floats(logits, rows as i64 * v)?,
+        uniforms: draw.uniforms.as_ptr(),
+        tokens: draw.tokens.as_mut_ptr(),
+        logprobs: draw.logprobs.as_mut_ptr(),
+    })
 }
 
 /// Logits `[n, v]` of the last layer's output `x [n, h]`: its norm, then the matrix of the vocabulary `head [v, h]`.

@@ -1,7 +1,7 @@
 //! Safe calls to the C++ beside this: operators of a decoder on the CPU in float32, one by one here, all layers at once in `decoder.rs`.
 //!
 //! Every function checks type, place, contiguity and size of what it is given before it hands pointers on; indices that the C side
-//! follows come from [`super::packing`] and [`super::cache`], which count in the same tensors.
+//! follows are checked too, but for tokens and places of lists, which come from [`super::packing`], and that slots differ.
 //!
 //! Shape legend: n tokens, h hidden, q query heads, k key heads, d head width, v vocabulary.
 #![expect(unsafe_code, reason = "hands pointers of checked tensors to the C functions beside this")]
